@@ -1,0 +1,363 @@
+"""What a node and the control plane say to each other, defined once.
+
+The agent produces heartbeats and consumes configuration, so the models live in the agent's wheel; the control plane
+imports this module and nothing else of the agent (checked by import-linter). Everything here is frozen, validated,
+and refuses unknown fields. JSON names are camelCase, Python names snake_case; units are suffixes.
+
+Compatibility: a field may be added with a default; a field is never renamed or given another meaning without a new
+`CONTRACT_VERSION`. Sender clocks (`*_utc`) are for display only: the receiver judges freshness by its own arrival
+times (see DESIGN: "clock of a node never matters").
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+CONTRACT_VERSION = "2026-11-01"
+
+# Ports of the module, SafeKit's family so that a firewall list carries over (probe, console, heartbeat, replication).
+PROBE_PORT = 9010
+CONSOLE_PORT = 9453
+HEARTBEAT_PORT = 8888
+MIRROR_PORT = 5600
+MODULE_NAME = "mirror"
+PROBE_PATH = f"/var/modules/{MODULE_NAME}/ready.txt"
+
+# Limits: a configuration travels in one JSON answer and, for the first boot, in 64 KiB of custom data.
+MAX_FILES = 32
+MAX_FILE_BYTES = 256 * 1024
+MAX_REPLICATED_PATHS = 4
+MAX_CHECKERS = 16
+MAX_HEARTBEATS_PER_POST = 64
+MAX_SENTENCE_CHARS = 500
+
+NodeName = Literal["a", "b"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=1024)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+class Contract(BaseModel):
+    """Base of every wire model: frozen, camelCase on the wire, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Role(StrEnum):
+    """State of the module on one node; the words of a SafeKit user."""
+
+    STOP = "STOP"
+    WAIT = "WAIT"
+    ALONE = "ALONE"
+    PRIM = "PRIM"
+    SECOND = "SECOND"
+
+
+class Phase(StrEnum):
+    """How settled a role is."""
+
+    NOT_READY = "not-ready"
+    TRANSIENT = "transient"
+    READY = "ready"
+
+
+class AckMode(StrEnum):
+    """When a call on a replicated path returns: see docs/mirror.md for what each may lose."""
+
+    STRICT = "strict"
+    ORDERED = "ordered"
+
+
+class CheckerKind(StrEnum):
+    PROCESS = "process"
+    TCP = "tcp"
+    HTTP = "http"
+    CUSTOM = "custom"
+
+
+class CheckerAction(StrEnum):
+    RESTART = "restart"
+    FAILOVER = "failover"
+    STOP = "stop"
+    NONE = "none"
+
+
+class ReplicatedPath(Contract):
+    """A directory whose every change is on both nodes before it is acknowledged."""
+
+    path: AbsolutePath
+    mode: AckMode = AckMode.STRICT
+
+    @field_validator("path")
+    @classmethod
+    def _plain_directory(cls, value: str) -> str:
+        if value != "/" and value.endswith("/"):
+            value = value.rstrip("/")
+        if value in ("/", "/etc", "/usr", "/var", "/bin", "/lib", "/dev", "/proc", "/sys", "/run", "/boot"):
+            raise ValueError(
+                f"{value!r} is a system directory; replicate a directory of the application, e.g. /data/app"
+            )
+        if ".." in value.split("/"):
+            raise ValueError(f"{value!r} contains '..'; give the plain absolute path")
+        return value
+
+
+class ModuleFile(Contract):
+    """A file of the application module, written below the module directory before the first start."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=200)]
+    content: Annotated[str, StringConstraints(max_length=MAX_FILE_BYTES)]
+    mode: Annotated[str, StringConstraints(pattern=r"^0[0-7]{3}$")] = "0644"
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if ".." in value.split("/"):
+            raise ValueError(f"{value!r} leaves the module directory; remove '..'")
+        return value
+
+
+class Checker(Contract):
+    """One test of the application, run on the node where it serves.
+
+    `process`: `match` is a regular expression over the command line, between `atLeast` and `atMost` processes.
+    `tcp`: connects to `port` on the loopback. `http`: GET `path` on `port`, 2xx is healthy.
+    `custom`: runs `command` with /bin/sh; exit 0 is healthy.
+    `threshold` consecutive failures lead to `action`.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    kind: CheckerKind
+    interval_s: Seconds = 2.0
+    timeout_s: Seconds = 5.0
+    threshold: Annotated[int, Field(ge=1, le=100)] = 2
+    action: CheckerAction = CheckerAction.RESTART
+    match: str | None = None
+    at_least: Annotated[int, Field(ge=0)] = 1
+    at_most: Annotated[int, Field(ge=0)] | None = None
+    port: Port | None = None
+    path: str | None = None
+    command: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = {
+            CheckerKind.PROCESS: ("match",),
+            CheckerKind.TCP: ("port",),
+            CheckerKind.HTTP: ("port", "path"),
+            CheckerKind.CUSTOM: ("command",),
+        }[self.kind]
+        for field in needed:
+            if getattr(self, field) is None:
+                raise ValueError(f"checker {self.name!r} of kind {self.kind.value!r} needs {field!r}")
+        if self.match is not None:
+            try:
+                re.compile(self.match)
+            except re.error as error:
+                raise ValueError(f"checker {self.name!r}: {self.match!r} is no regular expression: {error}") from None
+        return self
+
+
+class Application(Contract):
+    """The application of a cluster: restart scripts, replicated paths, checkers.
+
+    `startPrim` and `stopPrim` are shell scripts (run by /bin/sh in the module directory). `startPrim` starts the
+    application and returns 0, leaving daemons running; `stopPrim` stops it. Environment: MODULE_DIR, MODULE_NODE,
+    MODULE_EPOCH, MODULE_ROLE and `environment`. `prepare` runs once per node after installation, as root, before the
+    module first starts; it must be idempotent.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    start_prim: Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILE_BYTES)]
+    stop_prim: Annotated[str, StringConstraints(max_length=MAX_FILE_BYTES)] = "true\n"
+    prepare: Annotated[str, StringConstraints(max_length=MAX_FILE_BYTES)] = ""
+    packages: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")], ...], Field(max_length=32)
+    ] = ()
+    files: Annotated[tuple[ModuleFile, ...], Field(max_length=MAX_FILES)] = ()
+    environment: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")], str] = Field(
+        default_factory=dict
+    )
+    replicated_paths: Annotated[tuple[ReplicatedPath, ...], Field(min_length=1, max_length=MAX_REPLICATED_PATHS)]
+    checkers: Annotated[tuple[Checker, ...], Field(max_length=MAX_CHECKERS)] = ()
+    service_ports: Annotated[tuple[Port, ...], Field(max_length=32)] = ()
+    start_timeout_s: Seconds = 60.0
+    stop_timeout_s: Seconds = 20.0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        paths = [entry.path for entry in self.replicated_paths]
+        for path in paths:
+            for other in paths:
+                if path != other and other.startswith(path + "/"):
+                    raise ValueError(f"replicated path {other!r} lies inside {path!r}; list only the outer one")
+        if len(set(paths)) != len(paths):
+            raise ValueError(f"a replicated path is listed twice: {paths}")
+        names = [checker.name for checker in self.checkers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a checker name is used twice: {names}")
+        return self
+
+
+class Timing(Contract):
+    """Durations of the safety protocol, in seconds; `mirror_agent.core.budget` refuses unsafe combinations.
+
+    Defaults: a heartbeat every 0.5 s, a peer is suspected after 2 s of silence, a promise of 4 s. Unplanned outage at
+    the virtual IP is then at most promise + margin + witness write + application start + probe (see docs/safety.md).
+    """
+
+    heartbeat_s: Seconds = 0.5
+    suspect_s: Seconds = 2.0
+    promise_s: Seconds = 4.0
+    margin_s: Seconds = 0.5
+    witness_deadline_s: Seconds = 2.0
+    probe_interval_s: Seconds = 5.0
+    probe_threshold: Annotated[int, Field(ge=1, le=10)] = 1
+    control_plane_heartbeat_s: Seconds = 5.0
+
+
+class Peer(Contract):
+    name: NodeName
+    addresses: Annotated[tuple[str, ...], Field(min_length=1, max_length=4)]
+
+
+class WitnessAccess(Contract):
+    """Where the witness record lives and what lets this cluster change it (a SAS for one partition)."""
+
+    endpoint: str
+    table: str
+    partition_key: str
+    row_key: str
+    sas: str = Field(repr=False)
+
+
+class NodeConfiguration(Contract):
+    """Everything a node is told by the control plane at enrolment; renewed when `version` changes."""
+
+    version: int
+    cluster_name: str
+    cluster_id: str
+    node: NodeName
+    address: str
+    peer: Peer
+    witness: WitnessAccess
+    application: Application
+    timing: Timing = Timing()
+    failover: bool = True
+    default_primary: NodeName | None = None
+
+
+class EnrolRequest(Contract):
+    """POST /api/nodes/enrol, authorised by the single-use enrolment token. The key pair never leaves the node."""
+
+    contract_version: Literal["2026-11-01"] = CONTRACT_VERSION
+    csr_pem: Annotated[str, StringConstraints(max_length=8192)]
+    agent_version: Annotated[str, StringConstraints(max_length=64)]
+    boot_id: Annotated[str, StringConstraints(max_length=64)]
+
+
+class EnrolResponse(Contract):
+    certificate_pem: str
+    ca_pem: str
+    node_credential: str = Field(repr=False)
+    configuration: NodeConfiguration
+
+
+class ApplicationState(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class CheckerReport(Contract):
+    name: str
+    healthy: bool | None
+    consecutive_failures: int = 0
+    message: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+
+
+class MirrorReport(Contract):
+    """Counters of the replication engine; `link` is none, connecting, resync, live or lost."""
+
+    mode: str
+    link: str
+    acknowledging: str
+    operations: int = 0
+    replicated_bytes: int = 0
+    in_flight_bytes: int = 0
+    ack_latency_ms_p50: float | None = None
+    ack_latency_ms_p99: float | None = None
+    resync_done_bytes: int | None = None
+    resync_total_bytes: int | None = None
+    error: str | None = None
+
+
+class CommandAction(StrEnum):
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    SWAP = "swap"
+
+
+class Command(Contract):
+    """An operator's wish that travels to the node in a heartbeat answer."""
+
+    id: str
+    action: CommandAction
+    requested_by: str
+    reason: str = ""
+
+
+class CommandResult(Contract):
+    """`accepted` while it runs; `succeeded` or `failed` once; repeated until the control plane has confirmed it."""
+
+    id: str
+    status: Literal["accepted", "succeeded", "failed"]
+    message: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+
+
+class Heartbeat(Contract):
+    """State of one node at one moment."""
+
+    node: NodeName
+    boot_id: Annotated[str, StringConstraints(max_length=64)]
+    agent_start_id: Annotated[str, StringConstraints(max_length=64)]
+    sequence: Annotated[int, Field(ge=0)]
+    sent_utc: str
+    role: Role
+    phase: Phase
+    epoch: Annotated[int, Field(ge=0)]
+    in_sync: tuple[NodeName, ...] = ()
+    exposed_for_s: float | None = None
+    rule: str
+    sentence: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)]
+    application: ApplicationState
+    probe_ok: bool
+    mirror: MirrorReport | None = None
+    checkers: tuple[CheckerReport, ...] = ()
+    restarts_in_window: int = 0
+
+
+class HeartbeatPost(Contract):
+    """POST /api/nodes/heartbeat, authorised by the node credential. Oldest first; the last one is the current state."""
+
+    contract_version: Literal["2026-11-01"] = CONTRACT_VERSION
+    agent_version: Annotated[str, StringConstraints(max_length=64)]
+    configuration_version: int
+    heartbeats: Annotated[tuple[Heartbeat, ...], Field(min_length=1, max_length=MAX_HEARTBEATS_PER_POST)]
+    command_results: Annotated[tuple[CommandResult, ...], Field(max_length=32)] = ()
+
+
+class HeartbeatResponse(Contract):
+    """`configuration` is present only when its version is newer than the node's."""
+
+    configuration: NodeConfiguration | None = None
+    commands: tuple[Command, ...] = ()
+    confirmed_results: tuple[str, ...] = ()

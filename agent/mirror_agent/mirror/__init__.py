@@ -1,0 +1,1 @@
+"""The replication engine: file-system front, wire, replica, resync."""

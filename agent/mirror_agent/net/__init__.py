@@ -1,0 +1,1 @@
+"""What leaves the node: peer heartbeats, witness record, control-plane client."""

@@ -1,0 +1,1 @@
+"""What the node answers: probe, node API, test page."""
