@@ -1,1 +1,1 @@
-"""The decision core: who may be primary. Pure: no clock, no I/O, no randomness, no logging (checked by import-linter)."""
+"""The decision core: who may be primary. No clock, no I/O, no randomness, no logging (checked by import-linter)."""
