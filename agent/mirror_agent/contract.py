@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-CONTRACT_VERSION = "2026-11-01"
+CONTRACT_VERSION: Final = "2026-11-01"
 
 # Ports of the module, SafeKit's family so that a firewall list carries over (probe, console, heartbeat, replication).
 PROBE_PORT = 9010
