@@ -1,0 +1,1 @@
+"""The lab's Azure Resource Manager: see docs/lab-arm.md."""
