@@ -5,11 +5,11 @@
 and validated: ids are spelt as ARM returns them, references between resources exist, defaults are filled in.
 
 Rules for implementations:
-- **Desired state, idempotent.** Every `apply_*`/`create_*` carries the complete wish and may come again with the same or a
-  changed one (a PUT after a failure, a restart of the lab). Every `delete_*`/`release_*` of a thing that is not there is
-  a success: the resource may have been removed out of band.
-- **Done means done.** A call returns when the effect can be observed: after `power_off_vm` no process of the VM is left,
-  after `create_vm` and `start_vm` the VM's PID 1 runs (cloud-init may still be working, as on Azure).
+- **Desired state, idempotent.** Every `apply_*`/`create_*` carries the complete wish and may come again, the same or
+  changed (a PUT after a failure, a restart of the lab). Every `delete_*`/`release_*` of a thing that is not there
+  succeeds: the resource may have been removed out of band.
+- **Done means done.** A call returns when the effect can be observed: after `power_off_vm` no process of the VM is
+  left, after `create_vm` and `start_vm` the VM's PID 1 runs (cloud-init may still be working, as on Azure).
 - **Failure** is `ProviderFailure`; code and message reach the client as the failed ARM operation's error, unchanged.
 - Calls for one resource never overlap. Calls for different resources do.
 - A call may be cancelled (shutdown of the lab); it must leave something its own repetition can repair.
@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-type ArmBody = Mapping[str, Any]
+ArmBody = Mapping[str, Any]
 """A resource as ARM returns it (JSON object with id, name, type, location, properties…); read-only by convention."""
 
 
 class ProviderFailure(Exception):
     """The physical side refused or broke; becomes the error of the ARM operation.
 
-    `code` is an ARM error code (e.g. "AllocationFailed", "OSProvisioningTimedOut"), `message` a sentence for the reader.
+    `code` is an ARM error code ("AllocationFailed", "OSProvisioningTimedOut"…), `message` a sentence for the reader.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -70,7 +70,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class SecurityRule:
-    """One rule, singular and plural spellings merged. Prefixes: CIDR, address, "*" or a service tag (AzureLoadBalancer…)."""
+    """One rule, singular and plural spellings merged. A prefix is a CIDR, an address, "*" or a service tag."""
 
     name: str
     priority: int
@@ -196,7 +196,7 @@ class AttachedDisk:
 @dataclass(frozen=True, slots=True)
 class VmDefinition:
     id: str
-    vm_id: str  # the UUID the guest sees in its instance metadata
+    uuid: str  # `vmId`: what the guest sees in its instance metadata
     name: str
     computer_name: str
     resource_group: str
@@ -262,9 +262,12 @@ class Provider(Protocol):
 
     async def delete_disk(self, disk_id: str, /) -> None: ...
 
-    # --- virtual machines ------------------------------------------------------------------------------------------
+    # --- virtual machines: `vm_id` is the resource id, VmDefinition.id -----------------------------------------------
     async def create_vm(self, vm: VmDefinition, /) -> None:
-        """Make and boot it; its disks and interfaces exist. For a VM that exists: take over changed tags, boot if off."""
+        """Make and boot it; its disks and interfaces exist. Completes a half-made VM.
+
+        For a VM that exists: take over changed tags, leave its power as it is.
+        """
         ...
 
     async def delete_vm(self, vm_id: str, /) -> None:
@@ -276,7 +279,7 @@ class Provider(Protocol):
         ...
 
     async def power_off_vm(self, vm_id: str, /, *, skip_shutdown: bool) -> None:
-        """With `skip_shutdown` every process dies at once; else the guest is asked first (bounded wait, then killed)."""
+        """With `skip_shutdown` every process dies at once; else the guest is asked first, then killed."""
         ...
 
     async def deallocate_vm(self, vm_id: str, /) -> None:
