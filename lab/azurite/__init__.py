@@ -1,0 +1,1 @@
+"""Azurite, the storage emulator: installed from npm at a pinned version, run on free ports."""
