@@ -1,0 +1,117 @@
+"""Every file location of the agent, in one place.
+
+A test, or an image that is prepared offline, gives another root; nothing else changes. Secrets (node key, credential,
+agent.json with the witness SAS) are files of mode 0600 in directories of mode 0700, always replaced atomically.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SECRET_FILE_MODE: Final = 0o600
+PRIVATE_DIRECTORY_MODE: Final = 0o700
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Locations below `root` ("/" on a node)."""
+
+    root: Path = Path("/")
+
+    @property
+    def agent_file(self) -> Path:
+        """Control-plane address and configuration, written by enrolment and on a new configuration version."""
+        return self.root / "etc/mirrorplane/agent.json"
+
+    @property
+    def state_dir(self) -> Path:
+        return self.root / "var/lib/mirrorplane"
+
+    @property
+    def identity_dir(self) -> Path:
+        return self.state_dir / "identity"
+
+    @property
+    def node_key(self) -> Path:
+        return self.identity_dir / "node.key"
+
+    @property
+    def node_certificate(self) -> Path:
+        return self.identity_dir / "node.pem"
+
+    @property
+    def ca_certificate(self) -> Path:
+        return self.identity_dir / "ca.pem"
+
+    @property
+    def node_credential(self) -> Path:
+        return self.identity_dir / "credential"
+
+    @property
+    def bootstrap_file(self) -> Path:
+        return self.state_dir / "bootstrap.json"
+
+    @property
+    def command_journal(self) -> Path:
+        return self.state_dir / "commands.json"
+
+    @property
+    def events(self) -> Path:
+        return self.state_dir / "events.jsonl"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        return self.state_dir / "quarantine"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.root / "run/mirrorplane"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.run_dir / "agent.sock"
+
+    @property
+    def log_dir(self) -> Path:
+        """Output of the application's scripts."""
+        return self.root / "var/log/mirrorplane"
+
+    @property
+    def module_dir(self) -> Path:
+        return self.root / "opt/mirrorplane/module"
+
+
+def private_directory(path: Path) -> Path:
+    """Make `path` (and its parents) and take away everybody else's access to it."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(PRIVATE_DIRECTORY_MODE)
+    return path
+
+
+def replace_file(path: Path, content: bytes, mode: int) -> None:
+    """Put `content` at `path` so that a reader, or a crash at any moment, sees the old file or the new one.
+
+    The data is flushed before the rename and the directory after it. The file has `mode` from its first byte on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,196 @@
+"""The agent's Unix socket for `mirrorctl`: one JSON object a line in, one JSON object a line out.
+
+Guarantee: only root (or the user the agent runs as) is answered: the socket has mode 0600 in a directory of mode 0700,
+and the kernel's word on the caller (SO_PEERCRED) is checked. A socket file left by a dead agent is replaced; one that
+a living agent answers on is not.
+Request: `{"op": "status"}`; history takes `limit`; swap, stop, start and restart take `requestedBy` and `reason`.
+Answer: `{"ok": true, "result": …}` or `{"ok": false, "error": {"code", "message"}}`.
+Limits: lines of MAX_LINE_BYTES, MAX_CLIENTS at once, an idle client is let go after IDLE_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mirror_agent.contract import MAX_SENTENCE_CHARS, CommandAction
+from mirror_agent.eventlog import RecordEvent
+from mirror_agent.paths import private_directory
+from mirror_agent.redaction import redact
+
+MAX_LINE_BYTES: Final = 64 * 1024
+MAX_CLIENTS: Final = 16
+MAX_HISTORY: Final = 1000
+IDLE_S: Final = 30.0
+
+QUERIES: Final = ("status", "why", "history")
+ACTIONS: Final = tuple(action.value for action in CommandAction)
+OPERATIONS: Final = (*QUERIES, *ACTIONS)
+
+
+@dataclass(frozen=True)
+class RequestOutcome:
+    """`refused`: the node's state does not allow it now; `accepted`: it goes on after this answer."""
+
+    status: Literal["accepted", "succeeded", "failed", "refused"]
+    message: str
+
+
+class NodeControl(Protocol):
+    """What the supervisor offers to the node's own interfaces (Unix socket and console)."""
+
+    def status(self) -> dict[str, object]: ...
+
+    def why(self) -> dict[str, object]:
+        """The rule, the sentence and the inputs of the last decision."""
+        ...
+
+    def history(self, limit: int) -> list[dict[str, object]]:
+        """The newest `limit` events, oldest first."""
+        ...
+
+    async def request(self, action: CommandAction, requested_by: str, reason: str) -> RequestOutcome: ...
+
+
+class LocalRequest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    op: str
+    limit: int = Field(default=50, ge=1, le=MAX_HISTORY)
+    requested_by: str = Field(default="mirrorctl", alias="requestedBy", max_length=128)
+    reason: str = Field(default="", max_length=MAX_SENTENCE_CHARS)
+
+
+class LocalApi:
+    def __init__(self, control: NodeControl, *, socket_path: Path, log: RecordEvent) -> None:
+        self._control = control
+        self._path = socket_path
+        self._log = log
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        private_directory(self._path.parent)
+        _remove_stale(self._path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(before)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
+
+    async def stop(self) -> None:
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.close()
+        for client in tuple(self._clients):
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        await server.wait_closed()
+        self._path.unlink(missing_ok=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            if len(self._clients) > MAX_CLIENTS:
+                await _answer(writer, _error("busy", f"more than {MAX_CLIENTS} clients; try again in a moment"))
+                return
+            uid = _peer_uid(writer)
+            if uid not in (0, os.getuid()):
+                self._log("local-api.refused", uid=uid)
+                await _answer(writer, _error("forbidden", "only root may talk to the agent; use sudo"))
+                return
+            await self._serve(reader, writer, uid)
+        except (ConnectionError, TimeoutError):
+            return  # the client went away or fell silent: nothing is owed to it
+        finally:
+            self._clients.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, uid: int) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    line = await reader.readline()
+            except ValueError:
+                await _answer(writer, _error("too-long", f"a request is one line of at most {MAX_LINE_BYTES} bytes"))
+                return
+            if not line:
+                return
+            await _answer(writer, await self._handle(line, uid))
+
+    async def _handle(self, line: bytes, uid: int) -> dict[str, object]:
+        try:
+            request = LocalRequest.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "request"
+            return _error("bad-request", f"{place}: {first['msg']}")
+        try:
+            return {"ok": True, "result": await self._dispatch(request, uid)}
+        except LookupError as error:
+            return _error("unknown-operation", str(error.args[0]))
+        except Exception as error:  # noqa: BLE001 - one request must not end the server; the error is recorded and answered
+            self._log("local-api.failed", op=request.op, error=f"{type(error).__name__}: {error}")
+            return _error("internal", f"{type(error).__name__}: {error}; see mirrorctl history")
+
+    async def _dispatch(self, request: LocalRequest, uid: int) -> object:
+        match request.op:
+            case "status":
+                return redact(self._control.status())
+            case "why":
+                return redact(self._control.why())
+            case "history":
+                return redact(self._control.history(request.limit))
+            case op if op in ACTIONS:
+                who = f"{request.requested_by} (uid {uid})"
+                return asdict(await self._control.request(CommandAction(op), who, request.reason))
+            case op:
+                near = get_close_matches(op, OPERATIONS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(OPERATIONS)}"
+                raise LookupError(f"{op!r} is no operation; {hint}")
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise RuntimeError(f"another agent answers on {path}; stop it first: systemctl stop mirrorplane-agent")
+
+
+def _peer_uid(writer: asyncio.StreamWriter) -> int:
+    connection = writer.get_extra_info("socket")
+    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
+
+
+def _error(code: str, message: str) -> dict[str, object]:
+    return {"ok": False, "error": {"code": code, "message": message}}
+
+
+async def _answer(writer: asyncio.StreamWriter, body: dict[str, object]) -> None:
+    writer.write(json.dumps(body, separators=(",", ":")).encode() + b"\n")
+    await writer.drain()
