@@ -1,0 +1,21 @@
+"""Bases of the control plane's models.
+
+`ApiModel` is what a caller sends or receives: frozen, camelCase, unknown fields refused (a misspelt field must never
+be dropped silently). `Document` is what we wrote ourselves into a table: the same, but unknown fields are ignored, so
+that an older instance of the app can read a row that a newer one wrote during a rolling update.
+"""
+
+from __future__ import annotations
+
+from mirror_agent.contract import Contract
+from pydantic import ConfigDict
+
+
+class ApiModel(Contract):
+    """A body of the HTTP API."""
+
+
+class Document(Contract):
+    """A stored JSON document."""
+
+    model_config = ConfigDict(extra="ignore")

@@ -1,0 +1,247 @@
+"""What the control plane asks of its memory.
+
+Two adapters fulfil these ports and pass one conformance suite (tests/conformance/test_store.py): Azure Tables and
+Queues (`shared.store.tables`) and an in-memory one for tests (`shared.store.memory`).
+
+Guarantees
+- `create` raises `Exists`; `replace`/`delete` with an ETag raise `Changed` when the row is another or gone. Nothing
+  else changes a row that is written conditionally: of two racing writers exactly one wins.
+- Everything else is idempotent: the same call twice leaves the same rows.
+- `Unavailable` means that nobody knows whether the write happened; callers repeat it or give up, never assume.
+Limits: a document is at most `MAX_DOCUMENT_CHARS` of JSON (the 1 MiB of an entity, stored as UTF-16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final, Generic, Protocol, TypeVar
+
+from mirror_agent.contract import NodeName, WitnessAccess
+
+from shared.model.audit import AuditRecord
+from shared.model.cluster import ClusterRecord
+from shared.model.event import RecordedEvent
+from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeResult
+from shared.model.operation import Operation
+from shared.model.principal import ApiToken, ClusterAuthority, Enrolment, NodeCredential
+
+T = TypeVar("T")
+
+MAX_DOCUMENT_CHARS: Final = 480_000  # 960,000 bytes as UTF-16, under the entity limit of 1,048,576
+MAX_PAGE: Final = 1000  # rows of one table query
+QUEUE_NAME: Final = "mirrorplane-reconcile"
+
+
+class StoreError(Exception):
+    """Base of what a store raises."""
+
+
+class Exists(StoreError):
+    """A row of that key is already there."""
+
+
+class Changed(StoreError):
+    """The row is not the one that was read: changed or deleted meanwhile. Read again and decide again."""
+
+
+class Unavailable(StoreError):
+    """Storage did not answer, or refused for a reason of its own; the outcome of a write is unknown."""
+
+
+class TooLarge(StoreError):
+    """The document does not fit into a row."""
+
+
+@dataclass(frozen=True)
+class Versioned(Generic[T]):
+    """A value with the ETag of its row."""
+
+    value: T
+    etag: str
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Some rows in key order; `next` continues after them, None on the last page."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class ReconcileMessage:
+    operation_id: str
+    cluster: str
+
+
+@dataclass(frozen=True)
+class WitnessRecord:
+    """The safety record as the control plane reads it (it never changes an existing one)."""
+
+    epoch: int
+    primary: str
+    in_sync: str
+    nonce: str
+    rule: str
+
+
+class Clusters(Protocol):
+    async def get(self, name: str) -> Versioned[ClusterRecord] | None: ...
+
+    async def create(self, record: ClusterRecord) -> Versioned[ClusterRecord]: ...
+
+    async def replace(self, record: ClusterRecord, etag: str) -> Versioned[ClusterRecord]: ...
+
+    async def delete(self, record: ClusterRecord, etag: str) -> None:
+        """Removes the record and, in the same transaction, notes its id for `deleted()`, so that retention can clear
+        what the cluster left in other tables."""
+
+    async def page(self, after: str | None, limit: int) -> Page[Versioned[ClusterRecord]]:
+        """Clusters by name, beginning after the name `after`."""
+
+    async def deleted(self) -> list[str]:
+        """Identities of deleted clusters whose remains may still be in the tables."""
+
+    async def forget_deleted(self, cluster_id: str) -> None: ...
+
+
+class Operations(Protocol):
+    async def get(self, operation_id: str) -> Versioned[Operation] | None: ...
+
+    async def create(self, operation: Operation) -> Versioned[Operation]: ...
+
+    async def replace(self, operation: Operation, etag: str) -> Versioned[Operation]: ...
+
+    async def purge_finished(self, before: datetime, limit: int) -> int:
+        """Removes at most `limit` operations that ended before that time; returns how many."""
+
+
+class NodeStates(Protocol):
+    async def get(self, cluster_id: str, node: NodeName) -> Versioned[NodeState] | None: ...
+
+    async def of_cluster(self, cluster_id: str) -> Mapping[NodeName, NodeState]: ...
+
+    async def put(self, state: NodeState, etag: str | None) -> None:
+        """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
+
+    async def append_history(self, entries: Sequence[HistoryEntry]) -> None:
+        """Idempotent by (agent start, sequence) within a day."""
+
+    async def history(
+        self, cluster_id: str, node: NodeName, day: date, after: str | None, limit: int
+    ) -> Page[HistoryEntry]:
+        """Newest first. `after` is the `next` of the page before."""
+
+
+class Probes(Protocol):
+    async def append(self, results: Sequence[ProbeResult]) -> None: ...
+
+    async def page(
+        self, cluster_id: str, node: NodeName, day: date, after: str | None, limit: int
+    ) -> Page[ProbeResult]:
+        """Newest first."""
+
+
+class Events(Protocol):
+    async def record(self, event: RecordedEvent) -> bool:
+        """True if it is new; an event of the same source and id is recorded once."""
+
+    async def page(self, day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
+        """Newest arrival first."""
+
+
+class Tokens(Protocol):
+    async def get(self, token_id: str) -> ApiToken | None: ...
+
+    async def create(self, token: ApiToken) -> None: ...
+
+    async def page(self, after: str | None, limit: int) -> Page[ApiToken]: ...
+
+    async def delete(self, token_id: str) -> None: ...
+
+
+class Credentials(Protocol):
+    async def authority(self, cluster_id: str) -> ClusterAuthority | None: ...
+
+    async def create_authority(self, authority: ClusterAuthority) -> None: ...
+
+    async def enrolment(self, cluster_id: str, enrolment_id: str) -> Versioned[Enrolment] | None: ...
+
+    async def create_enrolment(self, enrolment: Enrolment) -> None: ...
+
+    async def replace_enrolment(self, enrolment: Enrolment, etag: str) -> None: ...
+
+    async def credential(self, cluster_id: str, node: NodeName) -> Versioned[NodeCredential] | None: ...
+
+    async def put_credential(self, credential: NodeCredential, etag: str | None) -> None:
+        """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
+
+
+class Commands(Protocol):
+    async def create(self, command: NodeCommand) -> None:
+        """Idempotent: an existing command of that id is left as it is."""
+
+    async def of_cluster(self, cluster_id: str) -> list[Versioned[NodeCommand]]: ...
+
+    async def replace(self, command: NodeCommand, etag: str) -> None: ...
+
+    async def delete(self, cluster_id: str, command_id: str) -> None: ...
+
+
+class Audits(Protocol):
+    async def get(self, cluster_id: str) -> Versioned[AuditRecord] | None: ...
+
+    async def put(self, record: AuditRecord, etag: str | None) -> None:
+        """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
+
+    async def last_run(self) -> datetime | None:
+        """When the last audit of the whole fleet ended, for the dead-man's switch."""
+
+    async def note_run(self, at: datetime) -> None: ...
+
+
+class Witness(Protocol):
+    async def ensure(self, cluster_id: str, in_sync: NodeName) -> bool:
+        """Creates the safety record if it is absent; never overwrites. True if it was created."""
+
+    async def read(self, cluster_id: str) -> WitnessRecord | None: ...
+
+    async def delete(self, cluster_id: str) -> None: ...
+
+    def access(self, cluster_id: str, now: datetime) -> WitnessAccess:
+        """Where the record is and a SAS that reads and updates this one row only."""
+
+
+class ReconcileQueue(Protocol):
+    async def enqueue(self, message: ReconcileMessage, delay_s: float = 0) -> None:
+        """At-least-once delivery, not before `delay_s` (0 to 7 days) from now."""
+
+
+class Retention(Protocol):
+    async def purge_days(self, cluster_id: str, before: date, limit: int) -> int:
+        """Removes at most `limit` history and probe rows of days before that; returns how many."""
+
+    async def purge_cluster(self, cluster_id: str, limit: int) -> int:
+        """Removes at most `limit` rows of every kind that a deleted cluster left; 0 means nothing is left."""
+
+    async def purge_events(self, before: date, limit: int) -> int: ...
+
+
+@dataclass(frozen=True)
+class Store:
+    """All ports together, as the composition root hands them out."""
+
+    clusters: Clusters
+    operations: Operations
+    node_states: NodeStates
+    probes: Probes
+    events: Events
+    tokens: Tokens
+    credentials: Credentials
+    commands: Commands
+    audits: Audits
+    witness: Witness
+    queue: ReconcileQueue
+    retention: Retention
