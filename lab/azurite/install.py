@@ -7,15 +7,15 @@ one is repeated; a file lock keeps two labs from installing at once.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 from lab.paths import cache_root
+from lab.stamp import digest_of, once
 
 SOURCES: Final = Path(__file__).resolve().parent
 MANIFESTS: Final = ("package.json", "package-lock.json", ".npmrc")
@@ -45,24 +45,9 @@ def ensure_azurite() -> Path:
     Raises `AzuriteMissing` with a remedy.
     """
     directory = cache_root() / f"azurite-{azurite_version()}"
-    stamp = directory / "installed"
-    wanted = _digest()
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return directory
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory.parent / "azurite.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (stamp.is_file() and stamp.read_text() == wanted):
-            _install(directory)
-            stamp.write_text(wanted)
+    wanted = digest_of((SOURCES / name).read_bytes() for name in MANIFESTS)
+    once(directory, wanted, lambda: _install(directory))
     return directory
-
-
-def _digest() -> str:
-    digest = hashlib.sha256()
-    for name in MANIFESTS:
-        digest.update((SOURCES / name).read_bytes())
-    return digest.hexdigest()
 
 
 def _install(directory: Path) -> None:
@@ -82,3 +67,10 @@ def _install(directory: Path) -> None:
     if done.returncode != 0:
         tail = "\n".join(done.stderr.strip().splitlines()[-15:])
         raise AzuriteMissing(f"npm ci in {directory} ended with {done.returncode}; is a registry reachable?\n{tail}")
+
+
+if __name__ == "__main__":
+    try:
+        ensure_azurite()
+    except AzuriteMissing as error:
+        sys.exit(str(error))

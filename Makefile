@@ -1,0 +1,41 @@
+# Entry points. `make demo` and `make test` need nothing but a Linux machine with root; see README.md and docs/lab.md.
+#
+#   make demo                 the whole story in the lab: provision, write, kill the primary, count the writes
+#   make demo APP=postgres    the same with PostgreSQL      RUNS=20: repeat      KEEP=1: leave the lab up
+#   make test                 everything that can run here  CI=true: a missing piece is a failure
+#   make check                style, types, layers and the tests that need no lab
+#   make setup                only install what the others need
+
+SHELL := /bin/bash
+APP ?= ledger
+RUNS ?= 1
+KEEP ?=
+PYTHON_BIN := .venv/bin
+SOURCES := agent shared functions lab tests $(wildcard function_app.py)
+
+.PHONY: setup setup-lenient demo test check lint down
+
+setup:
+	@tools/setup.sh --app $(APP)
+
+# Without root, FUSE or namespaces the rest must still run: exit 3 says so, and the tests name what they skip.
+setup-lenient:
+	@tools/setup.sh --lenient || [ $$? -eq 3 ]
+
+demo: setup
+	@APP=$(APP) RUNS=$(RUNS) KEEP=$(KEEP) $(PYTHON_BIN)/python -m lab.demo $(APP)
+
+test: setup-lenient lint
+	@$(PYTHON_BIN)/python -m pytest
+
+check: setup-lenient lint
+	@$(PYTHON_BIN)/python -m pytest -m "not lab"
+
+lint:
+	@$(PYTHON_BIN)/ruff format --check $(SOURCES)
+	@$(PYTHON_BIN)/ruff check $(SOURCES)
+	@$(PYTHON_BIN)/mypy
+	@$(PYTHON_BIN)/lint-imports
+
+down:
+	@$(PYTHON_BIN)/python -m lab down

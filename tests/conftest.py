@@ -1,0 +1,33 @@
+"""What runs where: tests that need the lab or Azurite are skipped by name with the reason, or fail with CI=true."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from lab.azurite.server import Azurite
+from lab.prerequisites import missing_for_azurite, missing_for_lab
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    reasons: list[str] = []
+    if item.get_closest_marker("azurite") is not None:
+        reasons += missing_for_azurite()
+    if item.get_closest_marker("lab") is not None:
+        reasons += missing_for_lab()
+    if not reasons:
+        return
+    sentence = "; ".join(reasons)
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI=true and a piece is missing: {sentence}", pytrace=False)
+    pytest.skip(sentence)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def azurite() -> AsyncIterator[Azurite]:
+    """One Azurite for the whole run. Choose table names of your own: nothing is emptied between tests."""
+    async with Azurite() as storage:
+        yield storage
