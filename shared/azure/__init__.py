@@ -1,0 +1,1 @@
+"""The only place of the control plane that talks to Azure Resource Manager."""

@@ -1,0 +1,37 @@
+"""A node's data disk: an own resource in the node's zone, so that it outlives the VM when that is replaced.
+
+It may grow in place; the file system follows at the next mount (`x-systemd.growfs` in the boot document).
+"""
+
+from __future__ import annotations
+
+from mirror_agent.contract import NodeName
+
+from shared.azure.resources import Body
+from shared.provisioning.plan import ClusterPlan
+from shared.provisioning.specs.spec import Spec
+
+
+def data_disk(plan: ClusterPlan, node: NodeName) -> Spec:
+    wanted: Body = {
+        "location": plan.location,
+        "tags": plan.all_tags,
+        "sku": {"name": "Premium_LRS"},
+        "properties": {
+            "creationData": {"createOption": "Empty"},
+            "diskSizeGB": plan.data_disk_gb,
+            "networkAccessPolicy": "DenyAll",
+            "publicNetworkAccess": "Disabled",
+        },
+    }
+    zone = plan.zone(node)
+    if zone is not None:
+        wanted["zones"] = zone
+    return Spec(
+        ref=plan.data_disk(node),
+        owner=plan.owner,
+        wanted=wanted,
+        needs=frozenset({plan.group_ref}),
+        immutable=(("location",), ("zones",)),
+        create_only=(("properties", "creationData"),),
+    )
