@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-type OperatingSystem = Literal["linux", "windows"]
+OperatingSystem = Literal["linux", "windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Image:
 
 
 _DEBIAN_PACKAGES: Final = ("python3-venv", "ca-certificates", "e2fsprogs")
+_WINDOWS_SERVER: Final = ("MicrosoftWindowsServer", "WindowsServer")  # publisher, offer
 
 IMAGES: Final = MappingProxyType(
     {
@@ -36,12 +37,8 @@ IMAGES: Final = MappingProxyType(
             Image("debian-12", "linux", "Debian", "debian-12", "12-gen2", _DEBIAN_PACKAGES),
             Image("debian-13", "linux", "Debian", "debian-13", "13-gen2", _DEBIAN_PACKAGES),
             Image("ubuntu-24.04", "linux", "Canonical", "ubuntu-24_04-lts", "server", _DEBIAN_PACKAGES),
-            Image(
-                "windows-2022", "windows", "MicrosoftWindowsServer", "WindowsServer", "2022-datacenter-azure-edition"
-            ),
-            Image(
-                "windows-2025", "windows", "MicrosoftWindowsServer", "WindowsServer", "2025-datacenter-azure-edition"
-            ),
+            Image("windows-2022", "windows", *_WINDOWS_SERVER, "2022-datacenter-azure-edition"),
+            Image("windows-2025", "windows", *_WINDOWS_SERVER, "2025-datacenter-azure-edition"),
         )
     }
 )

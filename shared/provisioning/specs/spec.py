@@ -69,7 +69,8 @@ class Spec:
         Raises NotOwned, ImmutableProperty.
         """
         if existing is None:
-            return _without_none(self.wanted)
+            created: Body = _without_none(self.wanted)
+            return created
         require_owned(self.ref, self.owner, existing)
         for path in self.immutable:
             wanted, there = _at(self.wanted, path), _at(existing, path)

@@ -1,7 +1,7 @@
 """A node's virtual machine.
 
-- `scheduledEventsPolicy`: a restart or redeploy we ask ARM for becomes a Scheduled Event that waits up to 15 minutes for
-  an acknowledgement of the (possibly dead) node itself; automatic approval of user-initiated events removes that wait.
+- `scheduledEventsPolicy`: a restart or redeploy we ask ARM for becomes a Scheduled Event that waits up to 15 minutes
+  for an acknowledgement of the (possibly dead) node itself; automatic approval of such events removes that wait.
 - `osProfile` (with custom data) is create-only: ARM neither returns nor accepts a change of it.
 - size, image and zone are immutable here: changing them restarts the VM, and a plain update would restart the serving
   node. A rolling change belongs to remediation (replace the redundant node first).
