@@ -1,0 +1,93 @@
+"""Every rule by name, with the one sentence that logs, console, `mirrorctl why`, tests and the docs share."""
+
+from __future__ import annotations
+
+RULES: dict[str, str] = {
+    # STOP
+    "stopped": "The module is stopped on this node by request.",
+    "start": "The module was asked to run: it starts by consulting the witness.",
+    # WAIT: cleaning up
+    "clean-application": "This node does not serve: the application left from before is being killed.",
+    "clean-front": "This node does not serve: the replicated directory is being taken away.",
+    "stopping": "The module is stopping on this node.",
+    # WAIT: who may start
+    "record-unknown": "The witness record is not known yet: nothing may start.",
+    "follow-serving-peer": "The witness is out of reach; the peer serves in an epoch at least as new: this node follows it.",
+    "first-start": "Nobody has ever been primary and this node holds the first data: it asks to be primary.",
+    "first-start-elsewhere": "Nobody has ever been primary and the peer holds the first data: this node waits for it.",
+    "won-primary": "The conditional write succeeded: this node is the primary of the new epoch.",
+    "resume-as-primary": "The record names this node and its data is complete: it asks for a new epoch to serve again.",
+    "both-lost-power": "Both nodes restarted without an orderly stop; the record names this one: it asks to serve.",
+    "untrusted-defers": "This node restarted without an orderly stop, so the complete copy of the peer goes first.",
+    "recorded-without-data": "The record names this node, but its data is not of that epoch: an operator must decide.",
+    "not-in-sync": "This node is not in the in-sync set: it waits for the primary to bring its data up to date.",
+    "primary-alive": "The peer serves: this node becomes its replica.",
+    "peer-starting": "The peer is the recorded primary and is starting: this node gives it the first chance.",
+    "observing": "This node has just begun to watch: it abstains until it has watched long enough.",
+    "takeover-at-start": "The recorded primary is silent, this node's data is complete: it asks to take over.",
+    "untrusted-refused": "The primary is silent, but this node restarted without an orderly stop: an operator must decide.",
+    "failover-off": "A takeover would be due, but failover is switched off.",
+    "witness-unreachable": "The witness must decide and cannot be reached: nothing changes until it can.",
+    "replica-starts": "This node is becoming a replica.",
+    "forced-by-operator": "An operator forces this node to be primary, accepting what the other copy may hold.",
+    "force-refused": "The forced start was refused.",
+    # SECOND
+    "joining": "Resynchronising from the primary; this node cannot take over yet.",
+    "in-sync": "This node is in the in-sync set and replicates: it can take over.",
+    "joined-in-sync": "The primary published this node as in sync.",
+    "prepare": "The primary is about to publish this node as in sync: that is recorded here first.",
+    "unpublished": "The primary runs without this node now: the data here is no longer complete.",
+    "consult-record": "The peer knows a newer record: this node reads it.",
+    "handed-over": "The primary handed over to this node: it seals the old stream and serves.",
+    "leaving": "This node was asked to stop and waits until the primary has published that it runs without it.",
+    "link-lost": "The mirror stream is lost while the peer is alive: the primary decides what follows.",
+    "suspect-peer": "The primary is silent on both paths: this node waits until its own promise has expired.",
+    "takeover-consult": "The primary is silent and the promise has expired: this node reads the record.",
+    "takeover-seal": "Taking over: the old primary's stream is sealed, everything received is applied and flushed.",
+    "takeover": "Taking over: this node asks the witness to name it primary of the next epoch.",
+    "peer-does-not-serve": "The recorded primary is alive but does not serve: this node takes over.",
+    "replica-lost": "The replica process is not running: this node starts over.",
+    # serving
+    "superseded": "The record names the peer: this node stops serving at once.",
+    "superseded-says-peer": "The peer serves in a newer epoch: this node stops serving at once.",
+    "adopt-record": "The record changed by this node's own write: its role follows.",
+    "mirror-failed": "The replication engine failed on the primary: it stops serving and starts over.",
+    "mount-front": "The replicated directory is being mounted.",
+    "seal-before-mount": "The stream of the old primary is sealed before this node serves.",
+    "raise-epoch": "The stream moves to the published epoch.",
+    "release": "The record says this node runs alone: waiting calls are acknowledged without the peer.",
+    "publish-alone": "The peer is out of reach: this node asks the witness to record that it runs alone.",
+    "parked-no-witness": "The peer is out of reach and so is the witness: writes wait, nothing is acknowledged.",
+    "promise-expired": "The peer's promise expired and the witness did not answer: this node stops serving.",
+    "peer-leaving": "The peer wants to stop: this node asks the witness to record that it runs alone.",
+    "await-promise": "The application starts once the peer has promised not to take over.",
+    "start-application": "The application is being started.",
+    "application-starting": "The application is starting.",
+    "application-stopping": "The application is stopping.",
+    "restart-application": "The application failed: it is restarted here.",
+    "restart-budget-exhausted": "The application failed too often: the module stops on this node.",
+    "serving-protected": "The application serves here and the peer holds every acknowledged write.",
+    "serving-exposed": "The application serves here without a synchronised peer.",
+    "join-require-peer": "The peer has caught up: from now on every acknowledgement waits for it.",
+    "join-prepare": "The peer is asked to record that it is about to be in sync.",
+    "join-publish": "The witness is asked to record both nodes as in sync.",
+    "join-abandoned": "The peer was lost before it was published as in sync: this node goes on alone.",
+    "join-withdrawn": "The peer was lost while its publication was uncertain: the witness is asked to record one node.",
+    "swap-stop-application": "Swap: the application is being stopped here.",
+    "swap-drain": "Swap: everything is flushed on both nodes and the directory is unmounted.",
+    "swap-prepare": "Swap: the peer records that it is about to be primary.",
+    "swap-publish": "Swap: the witness is asked to name the peer.",
+    "swap-refused": "The swap was refused: there is no synchronised peer.",
+    "swap-cancelled": "The swap was cancelled: the peer was lost before the hand-over was published.",
+    "swap-done": "The peer is primary now; this node replicates from it.",
+    "restart-stop": "Restart: the application is being stopped; it starts again here.",
+    "stop-application": "The module was asked to stop: the application is being stopped.",
+    "stop-drain": "The module was asked to stop: everything is flushed and the directory is unmounted.",
+    "stopped-here": "The application is stopped and the data is flushed: the module stops on this node.",
+}
+
+
+def sentence(rule: str, detail: str = "") -> str:
+    """The sentence of a rule, with the particulars of this decision in brackets."""
+    text = RULES[rule]
+    return f"{text} ({detail})" if detail else text

@@ -1,0 +1,171 @@
+"""Rules of STOP and WAIT: who may start, and who waits for whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .actions import AbortMirror, Action, BecomeReplica, FinishOrder, KillApplication, Persist, ReadWitness, StopMirror
+from .decision import Decision, become, propose, reads_due, stay
+from .model import (
+    NO_EPOCH,
+    NOBODY,
+    SERVING,
+    App,
+    Epoch,
+    Instant,
+    Link,
+    Mode,
+    Phase,
+    Record,
+    Role,
+    State,
+    Wish,
+    failed_lately,
+    peer_alive,
+    silent_s,
+)
+
+WAIT_POLL_S = 1.0  # a waiting node has nothing better to do than to look at the record
+
+
+def stopped(state: State, now: Instant) -> Decision:
+    """STOP: nothing runs here until somebody asks for it."""
+    if state.app is not App.STOPPED:
+        return stay(state, "clean-application", Phase.TRANSIENT, KillApplication())
+    if state.mirror.mode is Mode.PRIMARY:
+        return stay(state, "clean-front", Phase.TRANSIENT, AbortMirror())
+    if state.durable.wish is Wish.RUN:
+        return become(Role.WAIT, state.epoch, "start", Phase.TRANSIENT)
+    leave_mirror: tuple[Action, ...] = (StopMirror(),) if state.mirror.mode is not Mode.STOPPED else ()
+    return stay(
+        state, "stopped", Phase.NOT_READY, *leave_mirror, *_refuse_order(state), detail=state.durable.stop_reason
+    )
+
+
+def waiting(state: State, now: Instant) -> Decision:
+    """WAIT: clean up, learn the record, then start, follow or stand by."""
+    if state.app is not App.STOPPED:
+        return stay(state, "clean-application", Phase.TRANSIENT, KillApplication(), *reads_due(state, now, WAIT_POLL_S))
+    if state.mirror.mode is Mode.PRIMARY:
+        return stay(state, "clean-front", Phase.TRANSIENT, AbortMirror(), *reads_due(state, now, WAIT_POLL_S))
+    if state.durable.wish is Wish.STOP:
+        return become(Role.STOP, state.epoch, "stopping", Phase.TRANSIENT)
+    record = state.record
+    if record is None:
+        return _without_record(state, now)
+    won = bool(state.won) and record.nonce == state.won
+    if won and record.primary == state.me:
+        role = Role.PRIM if state.peer_name in record.in_sync else Role.ALONE
+        durable = replace(state.durable, complete=True, complete_epoch=record.epoch, trusted=True)
+        return become(role, record.epoch, "won-primary", Phase.TRANSIENT, Persist(durable), detail=record.rule)
+    if state.order is not None and state.order.action == "force":
+        return _forced(state, record, now)
+    if record.primary == NOBODY:
+        return _first_start(state, record, now)
+    if state.witness.unresolved is not None:
+        return stay(state, "witness-unreachable", Phase.NOT_READY, *_again(state, now), *_refuse_order(state))
+    if record.primary == state.me:
+        return _recorded_primary(state, record, now)
+    return _recorded_peer(state, record, now)
+
+
+def _without_record(state: State, now: Instant) -> Decision:
+    peer = state.peer
+    if peer_alive(state, now) and peer.role in SERVING and peer.epoch >= state.durable.complete_epoch:
+        return _follow(state, "follow-serving-peer", peer.epoch, now)
+    detail = state.witness.failure
+    return stay(state, "record-unknown", Phase.NOT_READY, *reads_due(state, now, 0.0), detail=detail)
+
+
+def _first_start(state: State, record: Record, now: Instant) -> Decision:
+    if state.me in record.in_sync:
+        actions = propose(state, now, state.me, state.in_sync_alone(), "first-start")
+        return stay(state, "first-start", Phase.TRANSIENT, *actions)
+    return _follow(state, "first-start-elsewhere", NO_EPOCH, now)
+
+
+def _data_is_of(state: State, record: Record) -> bool:
+    """This node's data is complete for the record: by its own epoch, by preparation, or by its own write."""
+    durable = state.durable
+    own = durable.nonce != "" and durable.nonce == record.nonce
+    return durable.complete and (durable.complete_epoch == record.epoch or durable.prepared == record.epoch or own)
+
+
+def _recorded_primary(state: State, record: Record, now: Instant) -> Decision:
+    if not _data_is_of(state, record):
+        return stay(state, "recorded-without-data", Phase.NOT_READY, *reads_due(state, now, WAIT_POLL_S))
+    if not state.durable.trusted and state.peer_name in record.in_sync:
+        # The peer's copy holds what this machine may have lost from memory. It takes over when it sees us idle; only
+        # when it has lost its memory too does the recorded primary go first.
+        if peer_alive(state, now) and not state.peer.trusted and state.peer.role is Role.WAIT:
+            actions = propose(state, now, state.me, state.in_sync_alone(), "both-lost-power")
+            return stay(state, "both-lost-power", Phase.TRANSIENT, *actions)
+        return _follow(state, "untrusted-defers", record.epoch, now)
+    actions = propose(state, now, state.me, state.in_sync_alone(), "resume-as-primary")
+    return stay(state, "resume-as-primary", Phase.TRANSIENT, *actions)
+
+
+def _recorded_peer(state: State, record: Record, now: Instant) -> Decision:
+    timing = state.timing
+    listed = state.me in record.in_sync and _data_is_of(state, record)
+    if not listed:
+        return _follow(state, "not-in-sync", record.epoch, now)
+    alive = peer_alive(state, now)
+    if alive and state.peer.role in SERVING:
+        return _follow(state, "primary-alive", record.epoch, now)
+    patience_s = timing.promise_s + timing.margin_s
+    if alive:
+        if now - state.peer.idle_since < patience_s:
+            return _follow(state, "peer-starting", record.epoch, now)
+        if not state.durable.trusted and (state.peer.trusted or state.peer.role is Role.WAIT):
+            return _follow(state, "untrusted-defers", record.epoch, now)
+    elif silent_s(state, now) < patience_s:
+        return _follow(state, "observing", record.epoch, now)
+    elif not state.durable.trusted:
+        return _follow(state, "untrusted-refused", record.epoch, now)
+    if not state.failover:
+        return _follow(state, "failover-off", record.epoch, now)
+    # The front is not mounted and the replica, if any, is sealed before the front is (serving: seal-before-mount).
+    actions = propose(state, now, state.me, state.in_sync_alone(), "takeover-at-start")
+    return stay(state, "takeover-at-start", Phase.TRANSIENT, *actions)
+
+
+def _follow(state: State, rule: str, epoch: Epoch, now: Instant) -> Decision:
+    """Run a replica and become SECOND once the primary is connected; meanwhile keep looking at the record."""
+    reads = (*reads_due(state, now, WAIT_POLL_S), *_refuse_order(state))
+    mirror = state.mirror
+    if mirror.mode is not Mode.REPLICA or mirror.sealed > epoch:
+        if failed_lately(state, "BecomeReplica", now):
+            return stay(state, rule, Phase.NOT_READY, *reads, detail="the replica could not start")
+        return stay(state, rule, Phase.NOT_READY, BecomeReplica(epoch), *reads)
+    if mirror.link in (Link.RESYNC, Link.LIVE) and peer_alive(state, now) and state.peer.role in SERVING:
+        return become(Role.SECOND, state.peer.epoch, "joining", Phase.TRANSIENT)
+    return stay(state, rule, Phase.NOT_READY, *reads)
+
+
+def _again(state: State, now: Instant) -> tuple[Action, ...]:
+    """Resolve a write whose outcome is unknown: read, and when its base is still there, write the same again."""
+    unresolved = state.witness.unresolved
+    assert unresolved is not None
+    proposal = unresolved.proposal
+    return propose(state, now, proposal.primary, proposal.in_sync, proposal.rule)
+
+
+def _forced(state: State, record: Record, now: Instant) -> Decision:
+    order = state.order
+    assert order is not None
+    if peer_alive(state, now) and state.peer.role in SERVING:
+        message = "the peer serves; stop it first (mirrorctl stop on the peer)"
+        return stay(state, "force-refused", Phase.NOT_READY, FinishOrder(order.id, False, message), detail=message)
+    if now - state.witness.known_at > WAIT_POLL_S:
+        return stay(state, "record-unknown", Phase.NOT_READY, ReadWitness())
+    rule = f"forced by {order.who}: {order.why}"
+    actions = propose(state, now, state.me, state.in_sync_alone(), rule)
+    return stay(state, "forced-by-operator", Phase.TRANSIENT, *actions, detail=f"{order.who}: {order.why}")
+
+
+def _refuse_order(state: State) -> tuple[Action, ...]:
+    order = state.order
+    if order is None or order.action == "force":
+        return ()
+    return (FinishOrder(order.id, False, f"{order.action} needs a serving node; this one is {state.role.value}"),)
