@@ -36,20 +36,20 @@ def budget(timing: Timing) -> Budget:
     broken: list[str] = []
     if 3 * timing.heartbeat_s > timing.suspect_s:
         broken.append(
-            f"suspectS={timing.suspect_s} is less than three heartbeats of {timing.heartbeat_s} s: one lost packet would "
-            f"be a suspicion; set suspectS to at least {3 * timing.heartbeat_s:g}"
+            f"suspectS={timing.suspect_s} is less than three heartbeats of {timing.heartbeat_s} s: one lost packet "
+            f"would be a suspicion; set suspectS to at least {3 * timing.heartbeat_s:g}"
         )
     if timing.suspect_s + timing.witness_deadline_s > timing.promise_s:
         needed = timing.suspect_s + timing.witness_deadline_s
         broken.append(
-            f"promiseS={timing.promise_s} ends before a primary that lost its peer (suspectS={timing.suspect_s}) could ask "
-            f"the witness (witnessDeadlineS={timing.witness_deadline_s}): it would stop serving for nothing; set promiseS "
-            f"to at least {needed:g}"
+            f"promiseS={timing.promise_s} ends before a primary that lost its peer (suspectS={timing.suspect_s}) could "
+            f"ask the witness (witnessDeadlineS={timing.witness_deadline_s}): it would stop serving for nothing; set "
+            f"promiseS to at least {needed:g}"
         )
     if timing.margin_s < timing.promise_s * CLOCK_RATE_TOLERANCE:
         broken.append(
-            f"marginS={timing.margin_s} does not cover clocks that differ by {CLOCK_RATE_TOLERANCE:.0%} over a promise of "
-            f"{timing.promise_s} s; set marginS to at least {timing.promise_s * CLOCK_RATE_TOLERANCE:g}"
+            f"marginS={timing.margin_s} does not cover clocks that differ by {CLOCK_RATE_TOLERANCE:.0%} over a promise "
+            f"of {timing.promise_s} s; set marginS to at least {timing.promise_s * CLOCK_RATE_TOLERANCE:g}"
         )
     if broken:
         raise UnsafeTiming("; ".join(broken))

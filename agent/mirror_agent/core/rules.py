@@ -12,7 +12,7 @@ RULES: dict[str, str] = {
     "stopping": "The module is stopping on this node.",
     # WAIT: who may start
     "record-unknown": "The witness record is not known yet: nothing may start.",
-    "follow-serving-peer": "The witness is out of reach; the peer serves in an epoch at least as new: this node follows it.",
+    "follow-serving-peer": "The witness is out of reach; the peer serves in an epoch not older: this node follows it.",
     "first-start": "Nobody has ever been primary and this node holds the first data: it asks to be primary.",
     "first-start-elsewhere": "Nobody has ever been primary and the peer holds the first data: this node waits for it.",
     "won-primary": "The conditional write succeeded: this node is the primary of the new epoch.",
@@ -25,7 +25,7 @@ RULES: dict[str, str] = {
     "peer-starting": "The peer is the recorded primary and is starting: this node gives it the first chance.",
     "observing": "This node has just begun to watch: it abstains until it has watched long enough.",
     "takeover-at-start": "The recorded primary is silent, this node's data is complete: it asks to take over.",
-    "untrusted-refused": "The primary is silent, but this node restarted without an orderly stop: an operator must decide.",
+    "untrusted-refused": "The primary is silent, this node restarted without an orderly stop: an operator must decide.",
     "failover-off": "A takeover would be due, but failover is switched off.",
     "witness-unreachable": "The witness must decide and cannot be reached: nothing changes until it can.",
     "replica-starts": "This node is becoming a replica.",
