@@ -25,7 +25,7 @@ from mirror_agent.contract import (
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.model.document import ApiModel
-from shared.model.images import OperatingSystem, find_image, nearest
+from shared.provisioning.images import supported_image
 
 # `<name>-a` is a host name and a Linux VM name (64), `mirrorplane-<name>` a resource group (90), `<name>-vip` a DNS
 # label of at most 63; 24 leaves room in all of them and stays readable.
@@ -112,21 +112,13 @@ class Rule(ApiModel):
 class Compute(ApiModel):
     """The two VMs."""
 
-    os: OperatingSystem = OperatingSystem.LINUX
+    os: Literal["linux", "windows"] = "linux"
     image: Annotated[str, StringConstraints(max_length=64)] = "debian-12"
     vm_size: Annotated[str, StringConstraints(pattern=r"^(Standard|Basic)_[A-Za-z0-9_-]{1,60}$")] = "Standard_D2s_v5"
     zones: Annotated[tuple[Literal["1", "2", "3"], ...], Field(max_length=2)] = ("1", "2")
     data_disk_gb: Annotated[int, Field(ge=4, le=32767)] = 32
     admin_username: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "azureuser"
     ssh_public_key: Annotated[str, StringConstraints(max_length=4096)]
-
-    @field_validator("os", mode="before")
-    @classmethod
-    def _known_os(cls, value: object) -> object:
-        valid = [entry.value for entry in OperatingSystem]
-        if isinstance(value, str) and value not in valid:
-            raise ValueError(f"{value!r} is no operating system; valid: {', '.join(valid)}.{nearest(value, valid)}")
-        return value
 
     @field_validator("admin_username")
     @classmethod
@@ -145,7 +137,7 @@ class Compute(ApiModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        find_image(self.os, self.image)
+        supported_image(self.image, self.os)
         if len(self.zones) == 1 or len(set(self.zones)) != len(self.zones):
             raise ValueError(
                 f"zones {list(self.zones)}: give two different zones, one per node, or [] in a region without zones"

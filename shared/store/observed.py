@@ -1,0 +1,161 @@
+"""What was observed: node states and their history, own probes, platform events, audits, commands under way.
+
+Latest states are single rows, replaced conditionally. Histories are append-only rows in day partitions, newest first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Final
+
+from mirror_agent.contract import NodeName
+
+from shared.model.audit import AuditRecord
+from shared.model.cluster import NODES
+from shared.model.event import RecordedEvent
+from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeResult
+from shared.store.keys import day_text, digest, node_day, reverse_number, reverse_ticks
+from shared.store.ports import Exists, Page, Versioned
+from shared.store.rows import M, Row, Rows, document, parse
+
+STATES: Final = "nodestate"
+HISTORY: Final = "nodehistory"
+PROBES: Final = "probes"
+EVENTS: Final = "events"
+AUDIT: Final = "audit"
+COMMANDS: Final = "commands"
+MAX_COMMANDS: Final = 100
+_FLEET: Final = "fleet"
+_LATEST: Final = "latest"
+
+
+async def _day_page(rows: Rows, table: str, model: type[M], partition: str, after: str | None, limit: int) -> Page[M]:
+    found = await rows.scan(table, partition, limit + 1, after=after or "")
+    more = found[limit - 1].key if len(found) > limit else None
+    return Page(tuple(parse(model, row) for row in found[:limit]), more)
+
+
+class TableNodeStates:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def get(self, cluster_id: str, node: NodeName) -> Versioned[NodeState] | None:
+        row = await self._rows.get(STATES, cluster_id, node)
+        return None if row is None else Versioned(parse(NodeState, row), row.etag)
+
+    async def of_cluster(self, cluster_id: str) -> Mapping[NodeName, NodeState]:
+        rows = {row.key: row for row in await self._rows.scan(STATES, cluster_id, len(NODES))}
+        return {node: parse(NodeState, rows[node]) for node in NODES if node in rows}
+
+    async def put(self, state: NodeState, etag: str | None) -> None:
+        row = Row(state.cluster_id, state.node, document(state))
+        await (self._rows.insert(STATES, row) if etag is None else self._rows.replace(STATES, row, etag))
+
+    async def append_history(self, entries: Sequence[HistoryEntry]) -> None:
+        by_partition: dict[str, dict[str, Row]] = defaultdict(dict)
+        for entry in entries:
+            partition = node_day(entry.cluster_id, entry.node, entry.received_at.astimezone(UTC).date())
+            beat = entry.heartbeat
+            # Newest agent start first, then the greatest sequence: unlike an arrival time, this is the same again
+            # when a node repeats a post whose answer was lost.
+            key = f"{reverse_ticks(entry.agent_start_seen_at)}-{reverse_number(beat.sequence)}"
+            by_partition[partition][key] = Row(partition, key, document(entry))
+        for rows in by_partition.values():
+            await self._rows.upsert(HISTORY, list(rows.values()))
+
+    async def history(
+        self, cluster_id: str, node: NodeName, day: date, after: str | None, limit: int
+    ) -> Page[HistoryEntry]:
+        return await _day_page(self._rows, HISTORY, HistoryEntry, node_day(cluster_id, node, day), after, limit)
+
+
+class TableProbes:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def append(self, results: Sequence[ProbeResult]) -> None:
+        by_partition: dict[str, dict[str, Row]] = defaultdict(dict)
+        for result in results:
+            partition = node_day(result.cluster_id, result.node, result.at.astimezone(UTC).date())
+            key = reverse_ticks(result.at)
+            by_partition[partition][key] = Row(partition, key, document(result))
+        for rows in by_partition.values():
+            await self._rows.upsert(PROBES, list(rows.values()))
+
+    async def page(
+        self, cluster_id: str, node: NodeName, day: date, after: str | None, limit: int
+    ) -> Page[ProbeResult]:
+        return await _day_page(self._rows, PROBES, ProbeResult, node_day(cluster_id, node, day), after, limit)
+
+
+class TableEvents:
+    """Two rows per event: `seen` (key from source and id) decides that it is recorded once and says under which key;
+    the listing row is written after it, again at a repetition, so that a crash between the two heals itself."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def record(self, event: RecordedEvent) -> bool:
+        identity = digest(event.source, event.id)
+        day = event.received_at.astimezone(UTC).date()
+        key = f"{reverse_ticks(event.received_at)}-{identity}"
+        seen = Row(f"seen-{identity[:2]}", identity, {"day": day_text(day), "key": key})
+        try:
+            await self._rows.insert(EVENTS, seen)
+        except Exists:
+            first = await self._rows.get(EVENTS, seen.partition, seen.key)
+            if first is not None:
+                partition, key = f"day-{first.properties['day']}", str(first.properties["key"])
+                if await self._rows.get(EVENTS, partition, key) is None:
+                    await self._rows.upsert(EVENTS, [Row(partition, key, document(event))])
+            return False
+        await self._rows.upsert(EVENTS, [Row(f"day-{day_text(day)}", key, document(event))])
+        return True
+
+    async def page(self, day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
+        return await _day_page(self._rows, EVENTS, RecordedEvent, f"day-{day_text(day)}", after, limit)
+
+
+class TableAudits:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def get(self, cluster_id: str) -> Versioned[AuditRecord] | None:
+        row = await self._rows.get(AUDIT, cluster_id, _LATEST)
+        return None if row is None else Versioned(parse(AuditRecord, row), row.etag)
+
+    async def put(self, record: AuditRecord, etag: str | None) -> None:
+        row = Row(record.cluster_id, _LATEST, document(record))
+        await (self._rows.insert(AUDIT, row) if etag is None else self._rows.replace(AUDIT, row, etag))
+
+    async def last_run(self) -> datetime | None:
+        row = await self._rows.get(AUDIT, _FLEET, _LATEST)
+        return None if row is None else datetime.fromisoformat(str(row.properties["at"]))
+
+    async def note_run(self, at: datetime) -> None:
+        before = await self.last_run()
+        if before is None or before < at:
+            await self._rows.upsert(AUDIT, [Row(_FLEET, _LATEST, {"at": at.isoformat()})])
+
+
+class TableCommands:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def create(self, command: NodeCommand) -> None:
+        try:
+            await self._rows.insert(COMMANDS, Row(command.cluster_id, command.id, document(command)))
+        except Exists:
+            return  # ids are derived from the operation: the same command, written by a repetition
+
+    async def of_cluster(self, cluster_id: str) -> list[Versioned[NodeCommand]]:
+        rows = await self._rows.scan(COMMANDS, cluster_id, MAX_COMMANDS)
+        return [Versioned(parse(NodeCommand, row), row.etag) for row in rows]
+
+    async def replace(self, command: NodeCommand, etag: str) -> None:
+        await self._rows.replace(COMMANDS, Row(command.cluster_id, command.id, document(command)), etag)
+
+    async def delete(self, cluster_id: str, command_id: str) -> None:
+        await self._rows.delete(COMMANDS, cluster_id, [command_id])

@@ -1,0 +1,59 @@
+"""Removing what is older than its retention, in bounded bites: a run that is cut short goes on at the next one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import date
+from typing import Final
+
+from shared.model.cluster import NODES
+from shared.store.desired import CLUSTERS
+from shared.store.identities import CREDENTIALS
+from shared.store.keys import day_text
+from shared.store.observed import AUDIT, COMMANDS, EVENTS, HISTORY, PROBES, STATES
+from shared.store.rows import Rows
+
+_BY_DAY: Final = (HISTORY, PROBES)
+_BY_CLUSTER: Final = (STATES, AUDIT, COMMANDS, CREDENTIALS)
+assert CLUSTERS not in _BY_CLUSTER
+
+
+class TableRetention:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def purge_days(self, cluster_id: str, before: date, limit: int) -> int:
+        removed = 0
+        for table in _BY_DAY:
+            for node in NODES:
+                start = f"{cluster_id}|{node}|"
+                removed += await self._remove(table, start, start + day_text(before), limit - removed)
+        return removed
+
+    async def purge_cluster(self, cluster_id: str, limit: int) -> int:
+        removed = 0
+        for table in _BY_DAY:
+            removed += await self._remove(table, f"{cluster_id}|", f"{cluster_id}}}", limit - removed)
+        for table in _BY_CLUSTER:
+            removed += await self._remove(table, cluster_id, f"{cluster_id}!", limit - removed)
+        return removed
+
+    async def purge_events(self, before: date, limit: int) -> int:
+        """The listing rows of old days and, with each, its `seen` row."""
+        pairs = await self._rows.scan_keys(EVENTS, "day-", f"day-{day_text(before)}", max(limit, 0))
+        for partition, key in pairs:
+            identity = key.rpartition("-")[2]
+            await self._rows.delete(EVENTS, f"seen-{identity[:2]}", [identity])
+            await self._rows.delete(EVENTS, partition, [key])
+        return len(pairs)
+
+    async def _remove(self, table: str, first: str, beyond: str, limit: int) -> int:
+        if limit <= 0:
+            return 0
+        by_partition: dict[str, list[str]] = defaultdict(list)
+        pairs = await self._rows.scan_keys(table, first, beyond, limit)
+        for partition, key in pairs:
+            by_partition[partition].append(key)
+        for partition, keys in by_partition.items():
+            await self._rows.delete(table, partition, keys)
+        return len(pairs)
