@@ -85,6 +85,9 @@ class Paths:
         return self.root / "opt/mirrorplane/module"
 
 
+NODE_PATHS: Final = Paths()
+
+
 def private_directory(path: Path) -> Path:
     """Make `path` (and its parents) and take away everybody else's access to it."""
     path.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,10 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mirror_agent.clock import BootClock, Clock
+from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.contract import Command, CommandResult, Heartbeat, NodeConfiguration
 from mirror_agent.eventlog import RecordEvent
-from mirror_agent.paths import Paths
+from mirror_agent.paths import NODE_PATHS, Paths
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class ControlPlaneClient:
         on_command: Callable[[Command], None],
         on_configuration: Callable[[NodeConfiguration], None],
         log: RecordEvent,
-        paths: Paths = Paths(),
-        clock: Clock = BootClock(),
+        paths: Paths = NODE_PATHS,
+        clock: Clock = BOOT_CLOCK,
         jitter: Callable[[], float] = random.random,
         tls: ssl.SSLContext | None = None,
     ) -> None:
