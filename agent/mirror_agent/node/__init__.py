@@ -1,0 +1,1 @@
+"""The node's own machinery around the decision core: durable state, lanes, status."""
