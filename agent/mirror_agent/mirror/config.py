@@ -1,0 +1,135 @@
+"""What one mirror engine is told at its start, and the refusal of anything that does not make sense.
+
+The supervisor builds a `MirrorConfig`, writes it as JSON (0600) and starts the engine with it. An unknown or missing
+key refuses to start and names the nearest valid one. Nothing in here changes while the process lives.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+from mirror_agent.mirror import limits
+
+STRICT: Final = "strict"
+ORDERED: Final = "ordered"
+ACK_MODES: Final = (STRICT, ORDERED)
+
+
+class MirrorConfigError(ValueError):
+    """A configuration the engine refuses to start with; the message names key, value and remedy."""
+
+
+@dataclass(frozen=True)
+class MirroredPath:
+    """One replicated directory. `mode` is "strict" or "ordered" (docs/mirror.md says what each may lose)."""
+
+    path: str
+    mode: str = STRICT
+
+    def __post_init__(self) -> None:
+        if self.mode not in ACK_MODES:
+            nearest = difflib.get_close_matches(self.mode, ACK_MODES, n=1, cutoff=0.0)[0]
+            raise MirrorConfigError(f"paths: mode {self.mode!r} of {self.path!r} is unknown; did you mean {nearest!r}?")
+        if not os.path.isabs(self.path) or os.path.normpath(self.path) != self.path or self.path == "/":
+            raise MirrorConfigError(f"paths: {self.path!r} must be a plain absolute directory other than '/'")
+
+
+@dataclass(frozen=True)
+class MirrorLimits:
+    """Bounds a node may change; see `mirror_agent.mirror.limits` for the reasons of the defaults."""
+
+    ring_bytes: int = limits.RING_BYTES
+    front_threads_max: int = limits.FRONT_THREADS_MAX
+    open_inodes_max: int = limits.OPEN_INODES_MAX
+    peer_silence_s: float = limits.PEER_SILENCE_S
+    barrier_timeout_s: float = limits.BARRIER_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        if self.ring_bytes < 4 * limits.MAX_FRAME_BYTES:
+            raise MirrorConfigError(
+                f"limits: ring_bytes {self.ring_bytes} is below {4 * limits.MAX_FRAME_BYTES} (four frames)"
+            )
+        if self.peer_silence_s < 2 * limits.HEARTBEAT_S:
+            raise MirrorConfigError(
+                f"limits: peer_silence_s {self.peer_silence_s} is below two heartbeats of {limits.HEARTBEAT_S} s"
+            )
+        if self.front_threads_max < 2 or self.open_inodes_max < 64:
+            raise MirrorConfigError("limits: front_threads_max must be at least 2 and open_inodes_max at least 64")
+
+
+@dataclass(frozen=True)
+class MirrorConfig:
+    """Identity, addresses, directories and certificates of one engine.
+
+    `peer_addresses` are tried in order; `peer_san` is the DNS name the peer's certificate must carry
+    (`<node>.<clusterId>.mirror`). `state_dir` keeps the generation record and the `inconsistent` marker,
+    `quarantine_dir` what a resync would otherwise overwrite, `runtime_dir` the control socket.
+    """
+
+    cluster_id: str
+    node: str
+    peer: str
+    peer_addresses: tuple[str, ...]
+    listen_address: str
+    paths: tuple[MirroredPath, ...]
+    state_dir: str
+    quarantine_dir: str
+    certificate_file: str
+    key_file: str
+    ca_file: str
+    peer_san: str
+    port: int = 5600
+    runtime_dir: str = "/run/mirrorplane"
+    limits: MirrorLimits = field(default_factory=MirrorLimits)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.paths) <= limits.MAX_ROOTS:
+            raise MirrorConfigError(f"paths: {len(self.paths)} given, 1 to {limits.MAX_ROOTS} are possible")
+        if len({entry.path for entry in self.paths}) != len(self.paths):
+            raise MirrorConfigError("paths: a directory is listed twice")
+        if self.node == self.peer:
+            raise MirrorConfigError(f"peer: {self.peer!r} is the node itself")
+        if not self.peer_addresses:
+            raise MirrorConfigError("peer_addresses: at least one address is needed")
+        if not 1 <= self.port <= 65535:
+            raise MirrorConfigError(f"port: {self.port} is no TCP port")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def _known(kind: type[Any], data: dict[str, Any], where: str) -> None:
+    names = [entry.name for entry in fields(kind)]
+    for key in data:
+        if key not in names:
+            nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+            raise MirrorConfigError(f"{where}: unknown key {key!r}; did you mean {nearest!r}?")
+
+
+def config_from_json(text: str) -> MirrorConfig:
+    """The configuration written by `MirrorConfig.to_json`. Raises `MirrorConfigError`."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise MirrorConfigError(f"the configuration is no JSON document: {error}") from None
+    if not isinstance(data, dict):
+        raise MirrorConfigError("the configuration must be a JSON object")
+    _known(MirrorConfig, data, "configuration")
+    for entry in data.get("paths", ()):
+        _known(MirroredPath, entry, "paths")
+    _known(MirrorLimits, data.get("limits", {}), "limits")
+    try:
+        return MirrorConfig(
+            **{
+                **data,
+                "paths": tuple(MirroredPath(**entry) for entry in data["paths"]),
+                "peer_addresses": tuple(data["peer_addresses"]),
+                "limits": MirrorLimits(**data.get("limits", {})),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise MirrorConfigError(f"the configuration is incomplete or of the wrong type: {error}") from None

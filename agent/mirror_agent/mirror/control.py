@@ -1,0 +1,248 @@
+"""The supervisor's side of one mirror engine: starts the process, drives it over a Unix socket, watches it die.
+
+The engine is a process of its own so that a stalled disk or a busy data path never silences the heartbeats, and a
+crash of either side is seen by the other: the engine aborts its mounts when the supervisor goes (PR_SET_PDEATHSIG and
+end of the control stream), the supervisor gets a `failed` status when the engine goes.
+
+Protocol: JSON lines. Supervisor: {"id", "call", ...arguments}. Engine: {"id", "ok": true} | {"id", "error": text} for
+each call, and {"status": {...}} on every change and every 0.2 s.
+
+Guarantee: `abort` works without the engine: the FUSE connections are aborted and the mounts detached from here, and an
+engine that does not confirm in time is killed. No method waits without a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import mirror_agent
+from mirror_agent.mirror import limits, mounts
+from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, MirroredPath, MirrorLimits
+from mirror_agent.mirror.status import MirrorError, MirrorStatus
+
+__all__ = [
+    "MirrorConfig",
+    "MirrorConfigError",
+    "MirrorError",
+    "MirrorHandle",
+    "MirrorLimits",
+    "MirrorStatus",
+    "MirroredPath",
+]
+
+log: Final = logging.getLogger(__name__)
+
+_START_S: Final = 15.0
+_CALL_S: Final = 10.0
+_LINE_BYTES_MAX: Final = 64 * 1024
+_ENGINE_ABORT_S: Final = 0.5 * limits.ABORT_S
+
+
+class MirrorHandle:
+    """One engine process. Create it with `launch`; every method may raise `MirrorError`."""
+
+    def __init__(self, config: MirrorConfig, on_status: Callable[[MirrorStatus], None]) -> None:
+        self.config = config
+        self.status = MirrorStatus()
+        self._on_status = on_status
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._pending: dict[int, asyncio.Future[None]] = {}
+        self._next_id = 1
+
+    @classmethod
+    async def launch(cls, config: MirrorConfig, *, on_status: Callable[[MirrorStatus], None]) -> MirrorHandle:
+        """Starts the engine and connects to it. Mounts left by a dead engine are detached first."""
+        handle = cls(config, on_status)
+        try:
+            await handle._start()
+        except BaseException:
+            await handle._kill()
+            raise
+        return handle
+
+    async def become_primary(self, *, epoch: int, paired: bool) -> None:
+        """Mounts the front. paired=False: acknowledges solo, resynchronises the peer when it comes. paired=True:
+        hand-over, the peer is known identical: mutating calls are parked until the link is live, without resync."""
+        await self._call("become_primary", epoch=epoch, paired=paired)
+
+    async def become_replica(self, *, epoch: int) -> None:
+        """Listens for a primary of this epoch or a later one; the directories are not served."""
+        await self._call("become_replica", epoch=epoch)
+
+    async def require_peer(self, *, epoch: int) -> None:
+        """From the return on every acknowledged call is on the replica; all before is applied and flushed there."""
+        await self._call("require_peer", epoch=epoch, within_s=self.config.limits.barrier_timeout_s)
+
+    async def release(self, *, epoch: int) -> None:
+        """Goes solo under the new epoch (the witness record says so already) and answers the parked calls."""
+        await self._call("release", epoch=epoch)
+
+    async def set_epoch(self, *, epoch: int) -> None:
+        """Raises the epoch without changing the role."""
+        await self._call("set_epoch", epoch=epoch)
+
+    async def seal(self, *, epoch: int) -> None:
+        """Replica: applies all received, closes the stream, refuses lower epochs, flushes; may then be promoted."""
+        await self._call("seal", epoch=epoch, within_s=self.config.limits.barrier_timeout_s)
+
+    async def drain(self) -> None:
+        """Primary, application stopped: flushes both sides and unmounts; raises and stays primary if it cannot."""
+        await self._call("drain", within_s=2 * self.config.limits.barrier_timeout_s)
+
+    async def abort(self) -> None:
+        """Fails all pending calls of applications and removes the mounts now; the engine is stopped or dead."""
+        loop = asyncio.get_running_loop()
+        # Told first, so that the engine stops answering; done here as well, because it may be unable to.
+        told = loop.create_task(self._call("abort", within_s=_ENGINE_ABORT_S))
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(loop.run_in_executor(None, self._abort_mounts), _ENGINE_ABORT_S)
+        except TimeoutError:
+            log.error("abort: detaching %s took too long; killing the engine", [e.path for e in self.config.paths])
+        try:
+            await told
+        except MirrorError as error:
+            log.warning("abort: the engine did not confirm (%s); killing it", error)
+            await self._kill()
+
+    async def stop(self) -> None:
+        """Ends the process whatever it does; mounts are aborted. Idempotent."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(MirrorError):  # it may be dead already, which is what we want
+                await self._call("exit", within_s=2.0)
+            try:
+                await asyncio.wait_for(self._process.wait(), 3.0)
+            except TimeoutError:
+                log.warning("stop: engine %d does not end; killing it", self._process.pid)
+        await self._kill()
+
+    async def wait_dead(self) -> int:
+        """Waits for the end of the process and returns its exit code (negative: signal)."""
+        if self._process is None:
+            raise MirrorError("wait_dead: the engine was never started")
+        return await self._process.wait()
+
+    # -- process ---------------------------------------------------------------------------------------------------
+
+    def _abort_mounts(self) -> None:
+        for entry in self.config.paths:
+            mounts.abort(entry.path)
+
+    def _prepare(self) -> tuple[Path, Path]:
+        self._abort_mounts()
+        directory = Path(self.config.runtime_dir)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config_file = directory / "mirror.json"
+        socket_file = directory / "mirror.sock"
+        socket_file.unlink(missing_ok=True)
+        config_file.touch(mode=0o600)
+        config_file.write_text(self.config.to_json(), encoding="utf-8")
+        return config_file, socket_file
+
+    async def _start(self) -> None:
+        config_file, socket_file = await asyncio.get_running_loop().run_in_executor(None, self._prepare)
+        package_root = str(Path(mirror_agent.__file__).parents[1])
+        environment = {**os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "mirror_agent.mirror",
+            "--config",
+            str(config_file),
+            "--socket",
+            str(socket_file),
+            "--parent",
+            str(os.getpid()),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=environment,
+            # A terminal's Ctrl-C must reach the supervisor only: it decides how the engine ends.
+            start_new_session=True,
+        )
+        reader, self._writer = await self._connect(str(socket_file))
+        self._reading = asyncio.create_task(self._read(reader), name="mirror-status")
+
+    async def _connect(self, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                return await asyncio.open_unix_connection(path, limit=_LINE_BYTES_MAX)
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self._process.returncode is not None:
+                    raise MirrorError(
+                        f"the mirror engine ended with {self._process.returncode} at its start; its log says why"
+                    ) from None
+                if time.monotonic() > deadline:
+                    raise MirrorError(f"the mirror engine did not open {path} within {_START_S} s") from None
+                await asyncio.sleep(0.02)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        reason = "the control stream ended"
+        try:
+            while line := await reader.readline():
+                message = json.loads(line)
+                if "status" in message:
+                    self._publish(MirrorStatus(**message["status"]))
+                else:
+                    self._settle(message)
+        except (OSError, ValueError, TypeError) as error:
+            reason = f"the control stream broke: {error}"
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(MirrorError(f"the mirror engine is gone: {reason}"))
+        self._pending.clear()
+        self._publish(MirrorStatus(mode="failed", epoch=self.status.epoch, error=reason))
+
+    def _publish(self, status: MirrorStatus) -> None:
+        self.status = status
+        self._on_status(status)
+
+    def _settle(self, message: dict[str, Any]) -> None:
+        future = self._pending.pop(message["id"], None)
+        if future is None or future.done():
+            return  # the caller gave up waiting
+        if "error" in message:
+            future.set_exception(MirrorError(message["error"]))
+        else:
+            future.set_result(None)
+
+    async def _call(self, name: str, *, within_s: float = _CALL_S, **arguments: Any) -> None:
+        if self._writer is None or self._reading is None or self._reading.done():
+            raise MirrorError(f"{name}: the mirror engine is not running")
+        number = self._next_id
+        self._next_id += 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        self._writer.write(json.dumps({"id": number, "call": name, **arguments}).encode() + b"\n")
+        try:
+            await asyncio.wait_for(future, within_s)
+        except TimeoutError:
+            self._pending.pop(number, None)
+            raise MirrorError(f"{name}: the mirror engine did not answer within {within_s} s") from None
+
+    async def _kill(self) -> None:
+        if self._process is not None:
+            if self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+            await self._process.wait()
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(OSError):  # a broken control stream is closed all the same
+                await self._writer.wait_closed()
+        if self._reading is not None:
+            await self._reading
+        # The FUSE descriptors died with the process; what is left is a dead mount point.
+        await asyncio.get_running_loop().run_in_executor(None, self._abort_mounts)

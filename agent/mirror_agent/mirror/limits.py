@@ -1,0 +1,68 @@
+"""Every bound of the replication engine in one place, with the relations between them asserted at import.
+
+Sizes are bytes, times are seconds. A limit that a node's configuration may change is a field of
+`mirror_agent.mirror.config.MirrorLimits`; its default is here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# One FUSE request carries at most this much data (256 pages of 4 KiB, the kernel's ceiling for ordinary mounts).
+MAX_WRITE_BYTES: Final = MIB
+# The kernel asks for room for its headers before the data of a request.
+FUSE_BUFFER_BYTES: Final = MAX_WRITE_BYTES + 4 * KIB
+
+# A frame is a write plus its header; an ENSURE carries the extended attributes of one inode (ext4: at most one block
+# plus 64 KiB values), a directory entry at most 255 bytes of name.
+MAX_FRAME_BYTES: Final = MAX_WRITE_BYTES + 64 * KIB
+MAX_NAME_BYTES: Final = 255
+MAX_SYMLINK_BYTES: Final = 4095
+MAX_XATTR_VALUE_BYTES: Final = 64 * KIB
+MAX_XATTRS_TOTAL_BYTES: Final = 512 * KIB
+MAX_TEXT_BYTES: Final = 2 * KIB
+MAX_ROOTS: Final = 4
+
+# Unacknowledged bytes of the stream; when it is full, mutating calls wait. Memory of the primary is bounded by
+# ring + threads x 1 MiB, of the replica by one receive buffer.
+RING_BYTES: Final = 64 * MIB
+RECEIVE_BUFFER_BYTES: Final = 4 * MIB
+
+# FUSE threads per mounted path. One that waits for the replica is replaced by another, up to this number.
+FRONT_THREADS_MAX: Final = 24
+# Requests held back while calls are parked; beyond it the threads themselves wait.
+PARKED_REQUESTS_MAX: Final = 4096
+# Descriptors kept for inodes; all others are reached through file handles.
+OPEN_INODES_MAX: Final = 2048
+REPLICA_FSYNC_THREADS: Final = 8
+
+HEARTBEAT_S: Final = 0.5
+# Silence on the stream after which the link counts as lost: six heartbeats.
+PEER_SILENCE_S: Final = 3.0
+CONNECT_TIMEOUT_S: Final = 2.0
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+RECONNECT_S: Final = 0.5
+STATUS_S: Final = 0.2
+# A barrier (syncfs on both nodes) may take as long as a disk full of dirty pages takes to write.
+BARRIER_TIMEOUT_S: Final = 120.0
+# Wall time of abort(): the application must not hang longer than this on a node that lost.
+ABORT_S: Final = 1.0
+# File times that only changed as a side effect travel this late (explicit utimens travels at once).
+TIMES_FLUSH_S: Final = 1.0
+
+# Resync: comparison unit, blocks per comparison frame, bytes compared but not yet answered.
+BLOCK_BYTES: Final = 64 * KIB
+BLOCKS_PER_SUM: Final = 256
+RESYNC_WINDOW_BYTES: Final = 64 * MIB
+DIGEST_BYTES: Final = 16
+
+assert MAX_FRAME_BYTES > MAX_WRITE_BYTES
+assert RING_BYTES >= 4 * MAX_FRAME_BYTES, "a ring smaller than a few frames would serialise every large write"
+assert RECEIVE_BUFFER_BYTES >= 2 * MAX_FRAME_BYTES, "a whole frame must fit beside the start of the next one"
+assert PEER_SILENCE_S >= 4 * HEARTBEAT_S, "one late heartbeat must not look like a dead peer"
+assert MAX_WRITE_BYTES % BLOCK_BYTES == 0
+assert BLOCKS_PER_SUM * DIGEST_BYTES < MAX_FRAME_BYTES
+assert MAX_XATTRS_TOTAL_BYTES < MAX_FRAME_BYTES
