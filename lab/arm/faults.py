@@ -126,6 +126,7 @@ def allocation_failure(name: str = "*", *, zonal: bool = True, times: int = 1) -
     """The next `times` creates or starts of the VM end Failed for want of capacity."""
     return Fault(
         FaultKind.FAIL,
+        method="P*",  # PUT (create) and POST (start…), not DELETE
         type="*/virtualMachines",
         name=name,
         times=times,
