@@ -66,24 +66,20 @@ class ResetImpossible:
 ResetOutcome = ConnectionsReset | ResetIncomplete | ResetImpossible
 
 
-class ConnectionReset:
-    """Owns the thread in which the kernel is asked, so that the supervisor's loop never waits."""
-
-    def __init__(self) -> None:
-        self._thread = SideThread("connections")
-
-    async def reset(self, ports: Collection[int], *, deadline_s: float = DEADLINE_S) -> ResetOutcome:
-        wanted = frozenset(ports)
-        if not wanted:
-            return ConnectionsReset(0)
-        try:
-            return await self._thread.call(lambda: reset_connections(wanted, deadline_s), deadline_s=2 * deadline_s)
-        except TimeoutError as error:
-            return ResetIncomplete(0, f"the kernel did not answer in {2 * deadline_s:g} s {error}".rstrip())
+async def reset_connections(ports: Collection[int], *, deadline_s: float = DEADLINE_S) -> ResetOutcome:
+    """Destroy every connection of these local ports, in a thread, so that the supervisor's loop never waits."""
+    wanted = frozenset(ports)
+    if not wanted:
+        return ConnectionsReset(0)
+    thread = SideThread("connections")
+    try:
+        return await thread.call(lambda: destroy_connections(wanted, deadline_s), deadline_s=2 * deadline_s)
+    except TimeoutError as error:
+        return ResetIncomplete(0, f"the kernel did not answer in {2 * deadline_s:g} s {error}".rstrip())
 
 
-def reset_connections(ports: frozenset[int], deadline_s: float = DEADLINE_S) -> ResetOutcome:
-    """Destroy, look again, until none is left. Blocks; see `ConnectionReset`."""
+def destroy_connections(ports: frozenset[int], deadline_s: float = DEADLINE_S) -> ResetOutcome:
+    """Destroy, look again, until none is left. Blocks; see `reset_connections`."""
     until = time.clock_gettime(time.CLOCK_BOOTTIME) + deadline_s
     count = 0
     try:

@@ -1,16 +1,50 @@
-"""The node's line to the control plane: heartbeats out, commands and configuration in."""
+"""The node's line to the control plane: heartbeats out, commands and configuration in.
+
+Problem: the control plane may be away for hours and the pair must not notice; when it comes back, it wants the history,
+and a whole fleet must not fall over it at once.
+Guarantee: a sample every `interval_s` and at every `poke`; samples wait in memory (oldest dropped, counted) and go out
+oldest first, at most MAX_HEARTBEATS_PER_POST at a time; failures back off with jitter up to LONGEST_DELAY_S. A command
+is handed on at most once (see `command_journal`), its result is repeated until confirmed.
+Limits: MAX_BUFFERED samples; a batch the control plane calls invalid (4xx) is dropped but for the newest sample, since
+it would be refused for ever. Nothing of this decides anything on the node: the pair works on without it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
+import aiohttp
+from pydantic import ValidationError
+
+from mirror_agent import __version__
 from mirror_agent.clock import BOOT_CLOCK, Clock
-from mirror_agent.contract import Command, CommandResult, Heartbeat, NodeConfiguration
+from mirror_agent.contract import (
+    MAX_HEARTBEATS_PER_POST,
+    Command,
+    CommandResult,
+    Heartbeat,
+    HeartbeatPost,
+    HeartbeatResponse,
+    NodeConfiguration,
+)
 from mirror_agent.eventlog import RecordEvent
+from mirror_agent.net.backoff import BackOff
+from mirror_agent.net.command_journal import MAX_RESULTS_PER_POST, CommandJournal
+from mirror_agent.net.https import control_plane_trust, read_bounded, require_https
 from mirror_agent.paths import NODE_PATHS, Paths
+from mirror_agent.redaction import redact_text
+
+MAX_BUFFERED: Final = 20 * MAX_HEARTBEATS_PER_POST
+REQUEST_TIMEOUT_S: Final = 10.0
+# Says that this very body is wrong; anything else may be better next time.
+INVALID_BODY: Final = frozenset({400, 413, 422})
+assert MAX_RESULTS_PER_POST <= 32, "HeartbeatPost.command_results"
 
 
 @dataclass(frozen=True)
@@ -22,6 +56,47 @@ class ControlPlaneLink:
     buffered: int
     dropped: int
     last_error: str
+
+
+class HeartbeatBuffer:
+    """Samples that are not delivered yet, oldest first; full means that the oldest goes."""
+
+    def __init__(self, limit: int = MAX_BUFFERED) -> None:
+        self._limit = limit
+        self._entries: deque[tuple[int, Heartbeat]] = deque()
+        self._next = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, heartbeat: Heartbeat) -> None:
+        if len(self._entries) >= self._limit:
+            self._entries.popleft()
+            self.dropped += 1
+        self._entries.append((self._next, heartbeat))
+        self._next += 1
+
+    def first(self) -> tuple[int, tuple[Heartbeat, ...]]:
+        """The oldest batch, and the number to `forget` once it is delivered."""
+        batch = [self._entries[index] for index in range(min(len(self._entries), MAX_HEARTBEATS_PER_POST))]
+        return batch[-1][0], tuple(heartbeat for _, heartbeat in batch)
+
+    def forget(self, number: int) -> None:
+        while self._entries and self._entries[0][0] <= number:
+            self._entries.popleft()
+
+    def keep_newest(self) -> None:
+        self.dropped += len(self._entries) - 1
+        while len(self._entries) > 1:
+            self._entries.popleft()
+
+
+@dataclass(frozen=True)
+class _Failed:
+    reason: str
+    invalid_body: bool = False
+    retry_after: str | None = None
 
 
 class ControlPlaneClient:
@@ -41,20 +116,150 @@ class ControlPlaneClient:
         jitter: Callable[[], float] = random.random,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        raise NotImplementedError
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        raise NotImplementedError
+        """ValueError for an address that is not https. The callbacks run on the loop and must not block."""
+        self._address = f"{require_https(url)}/api/nodes/heartbeat"
+        self._credential = credential
+        self._version = configuration_version
+        self._interval_s = interval_s
+        self._sample = sample
+        self._on_command = on_command
+        self._on_configuration = on_configuration
+        self._log = log
+        self._clock = clock
+        self._tls = tls
+        self._back_off = BackOff(jitter)
+        self._journal = CommandJournal(paths.command_journal, log)
+        self._buffer = HeartbeatBuffer()
+        self._poked = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._connected = False
+        self._succeeded_at: float | None = None
+        self._last_error = ""
 
     def poke(self) -> None:
         """Something changed: take a sample and send it now."""
-        raise NotImplementedError
+        self._poked.set()
 
     def report(self, result: CommandResult) -> None:
         """The result of a command; repeated until the control plane has confirmed it."""
-        raise NotImplementedError
+        self._journal.report(result)
+        self.poke()
 
     @property
     def link(self) -> ControlPlaneLink:
-        raise NotImplementedError
+        ago = None if self._succeeded_at is None else self._clock.now_s() - self._succeeded_at
+        return ControlPlaneLink(self._connected, ago, len(self._buffer), self._buffer.dropped, self._last_error)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+        connector = aiohttp.TCPConnector(ssl=self._tls or control_plane_trust())
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._take_samples(), name="control-plane-samples")
+                group.create_task(self._send(session), name="control-plane-send")
+
+    async def _take_samples(self) -> None:
+        while True:
+            self._poked.clear()
+            try:
+                self._buffer.add(self._sample())
+                self._filled.set()
+            except Exception as error:  # noqa: BLE001 - a sample that fails must not silence all later ones
+                self._log("control-plane.sample-failed", error=f"{type(error).__name__}: {error}")
+            await self._pause()
+
+    async def _pause(self) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep(self._interval_s))
+        poked = asyncio.ensure_future(self._poked.wait())
+        try:
+            await asyncio.wait({sleeping, poked}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            poked.cancel()
+
+    async def _send(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            await self._filled.wait()
+            number, heartbeats = self._buffer.first()
+            results = self._journal.pending()
+            outcome = await self._post(session, heartbeats, results)
+            match outcome:
+                case HeartbeatResponse():
+                    self._buffer.forget(number)
+                    self._journal.confirm(results, outcome.confirmed_results)
+                    self._succeeded()
+                    self._take(outcome)
+                    if not len(self._buffer):
+                        self._filled.clear()
+                case _Failed(reason, invalid_body, retry_after):
+                    self._failed(reason)
+                    if invalid_body:
+                        self._buffer.keep_newest()
+                    await self._clock.sleep(self._back_off.delay_s(retry_after))
+
+    async def _post(
+        self, session: aiohttp.ClientSession, heartbeats: tuple[Heartbeat, ...], results: tuple[CommandResult, ...]
+    ) -> HeartbeatResponse | _Failed:
+        post = HeartbeatPost(
+            agent_version=__version__,
+            configuration_version=self._version,
+            heartbeats=heartbeats,
+            command_results=results,
+        )
+        headers = {"Authorization": f"Bearer {self._credential}", "Content-Type": "application/json"}
+        try:
+            async with session.post(
+                self._address, data=post.model_dump_json(by_alias=True), headers=headers, allow_redirects=False
+            ) as answer:
+                body = await read_bounded(answer)
+                if answer.status != 200:
+                    said = redact_text(body[:300].decode(errors="replace"))
+                    return _Failed(
+                        f"{self._address} answered {answer.status}: {said}",
+                        invalid_body=answer.status in INVALID_BODY,
+                        retry_after=answer.headers.get("Retry-After"),
+                    )
+            return HeartbeatResponse.model_validate_json(body)
+        except TimeoutError:
+            return _Failed(f"{self._address} did not answer in {REQUEST_TIMEOUT_S:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            return _Failed(f"{self._address}: {redact_text(str(error))}")
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            return _Failed(f"{self._address}: {place}: {first['msg']}; agent {__version__} does not understand it")
+
+    def _take(self, response: HeartbeatResponse) -> None:
+        configuration = response.configuration
+        if configuration is not None and configuration.version > self._version:
+            try:
+                self._on_configuration(configuration)
+            except Exception as error:  # noqa: BLE001 - a refused configuration leaves the old one in force, and is seen
+                self._log("control-plane.configuration-refused", version=configuration.version, error=str(error))
+            else:
+                self._version = configuration.version
+                self._interval_s = configuration.timing.control_plane_heartbeat_s
+        for command in response.commands:
+            if self._journal.begin(command.id):
+                self._log("control-plane.command", id=command.id, action=command.action.value, by=command.requested_by)
+                self._hand_on(command)
+
+    def _hand_on(self, command: Command) -> None:
+        try:
+            self._on_command(command)
+        except Exception as error:  # noqa: BLE001 - the control plane must learn of it; the line goes on
+            message = f"the agent could not take the command: {type(error).__name__}: {error}"
+            self.report(CommandResult(id=command.id, status="failed", message=message[:500]))
+
+    def _succeeded(self) -> None:
+        self._back_off.reset()
+        self._succeeded_at = self._clock.now_s()
+        if not self._connected:
+            self._log("control-plane.connected", buffered=len(self._buffer), dropped=self._buffer.dropped)
+        self._connected, self._last_error = True, ""
+
+    def _failed(self, reason: str) -> None:
+        if self._connected or reason != self._last_error:
+            self._log("control-plane.unreachable", reason=reason, buffered=len(self._buffer))
+        self._connected, self._last_error = False, reason
