@@ -62,24 +62,30 @@ def memory_store(rows: MemoryRows, queue: MemoryReconcileQueue) -> Store:
     return assemble(rows, queue, witness)
 
 
-def connect(settings: Mapping[str, str], make_credential: MakeCredential) -> Connection:
+def connect(settings: Mapping[str, str], make_credential: MakeCredential, *, retries: int = 3) -> Connection:
     """The store of the account in `AzureWebJobsStorage` (connection string, or identity-based settings
     `AzureWebJobsStorage__tableServiceUri`, `__queueServiceUri`, `__clientId`) with the witness rows in the account of
-    `MIRRORPLANE_WITNESS_STORAGE`. Opens no connection. Raises SettingMissing."""
+    `MIRRORPLANE_WITNESS_STORAGE`. `retries` is per request, by the SDK. Opens no connection. Raises SettingMissing."""
     text = settings.get(_STORAGE, "")
     if text:
-        tables = TableServiceClient.from_connection_string(text)
-        queue_client = QueueClient.from_connection_string(text, QUEUE_NAME, message_encode_policy=base64_policy())
+        tables = TableServiceClient.from_connection_string(text, retry_total=retries)
+        queue_client = QueueClient.from_connection_string(
+            text, QUEUE_NAME, message_encode_policy=base64_policy(), retry_total=retries
+        )
         credential = None
     else:
         table_uri = _required(settings, f"{_STORAGE}__tableServiceUri", f"or a connection string in {_STORAGE}")
         queue_uri = _required(settings, f"{_STORAGE}__queueServiceUri", f"or a connection string in {_STORAGE}")
         credential = make_credential(settings.get(f"{_STORAGE}__clientId"))
-        tables = TableServiceClient(table_uri, credential=credential)
-        queue_client = QueueClient(queue_uri, QUEUE_NAME, credential=credential, message_encode_policy=base64_policy())
+        tables = TableServiceClient(table_uri, credential=credential, retry_total=retries)
+        queue_client = QueueClient(
+            queue_uri, QUEUE_NAME, credential=credential, message_encode_policy=base64_policy(), retry_total=retries
+        )
     rows = AzureRows(tables)
     queue = AzureReconcileQueue(queue_client)
-    witness_rows, witness = _witness(_required(settings, _WITNESS, "a connection string with the account's key"))
+    witness_rows, witness = _witness(
+        _required(settings, _WITNESS, "a connection string with the account's key"), retries
+    )
 
     async def close() -> None:
         await rows.close()
@@ -91,12 +97,12 @@ def connect(settings: Mapping[str, str], make_credential: MakeCredential) -> Con
     return Connection(assemble(rows, queue, witness), close)
 
 
-def _witness(text: str) -> tuple[AzureRows, TableWitness]:
+def _witness(text: str, retries: int) -> tuple[AzureRows, TableWitness]:
     parts = dict(entry.split("=", 1) for entry in text.split(";") if "=" in entry)
     account, key = parts.get("AccountName", ""), parts.get("AccountKey", "")
     if not account or not key:
         raise SettingMissing(f"{_WITNESS} has no AccountName or AccountKey; the witness signature is made with the key")
-    service = TableServiceClient.from_connection_string(text)
+    service = TableServiceClient.from_connection_string(text, retry_total=retries)
     rows = AzureRows(service)
     return rows, TableWitness(rows, service.url, account, key)
 
