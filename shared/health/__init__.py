@@ -1,0 +1,1 @@
+"""From facts to a verdict, pure: no clock, no I/O. Every branch is a named rule."""
