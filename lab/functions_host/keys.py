@@ -21,6 +21,7 @@ from lab.functions_host.files import write_private
 
 KEY_BYTES = 40  # what the Azure host generates
 MIN_KEY_LENGTH = 16
+REMEDY = "remove it to have new keys generated"
 
 
 def _generate() -> str:
@@ -70,8 +71,12 @@ def load_keys(path: Path, functions: Iterable[str]) -> Keys:
         try:
             stored = json.loads(path.read_text("utf-8"))
             keys = Keys.model_validate(stored)
-        except (json.JSONDecodeError, ValidationError) as error:
-            raise StartRefused(f"{path} is not a keys file: {error}; remove it to have new keys generated") from None
+        except json.JSONDecodeError as error:
+            raise StartRefused(f"{path} is not a keys file: {error}; {REMEDY}") from None
+        except ValidationError as error:
+            problem = error.errors(include_input=False)[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise StartRefused(f"{path} is not a keys file: {where}: {problem['msg']}; {REMEDY}") from None
     else:
         keys = Keys()
     missing = {name: _generate() for name in functions if name not in keys.functions}
