@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.arm import provider as port
+from lab.arm.errors import MissingResource
 from lab.arm.graph import children, referrers
 from lab.arm.ids import parse_resource_id
 from lab.arm.kinds.allocation import subnet_prefix
@@ -23,10 +24,10 @@ def body_of(resource: Resource, state: State) -> dict[str, Any]:
 
 
 def need(state: State, id_text: str) -> Resource:
-    """Raises LookupError; only for ids that were checked when they were written."""
+    """Raises `MissingResource`; only for ids that were checked when they were written."""
     found = state.find(id_text)
     if found is None:
-        raise LookupError(f"{id_text} is not in the lab's state (deleted out of band?)")
+        raise MissingResource(f"{id_text} is not in the lab's state (deleted out of band?)")
     return found
 
 
@@ -93,7 +94,9 @@ def interface(resource: Resource, state: State) -> port.Interface:
     subnet_id = properties["subnet"]["id"]
     subnet_rid = parse_resource_id(subnet_id)
     vnet = need(state, str(subnet_rid.parent))
-    subnet = next(s for s in network(vnet, state).subnets if s.name.lower() == subnet_rid.name.lower())
+    subnet = next((s for s in network(vnet, state).subnets if s.name.lower() == subnet_rid.name.lower()), None)
+    if subnet is None:
+        raise MissingResource(f"{subnet_id} is not in the lab's state (deleted out of band?)")
     own_group = (resource.properties.get("networkSecurityGroup") or {}).get("id")
     return port.Interface(
         nic_id=resource.id,
@@ -213,7 +216,7 @@ def image_urn(resource: Resource) -> str:
 
 
 def machine(resource: Resource, state: State) -> port.VmDefinition:
-    """Needs the VM's disks and interfaces in the state: raises LookupError without them."""
+    """Needs the VM's disks and interfaces in the state: raises `MissingResource` without them."""
     properties, rid = resource.properties, resource.rid
     storage, os_profile = properties["storageProfile"], properties["osProfile"]
     nics = sorted(properties["networkProfile"]["networkInterfaces"], key=lambda nic: not nic["properties"]["primary"])

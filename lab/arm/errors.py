@@ -40,6 +40,10 @@ class ArmError(Exception):
         return error
 
 
+class MissingResource(Exception):
+    """A checked reference leads nowhere any more (deleted out of band): the operation that needs it fails."""
+
+
 def resource_not_found(type_name: str, name: str, group: str) -> ArmError:
     return ArmError(
         404,

@@ -1,9 +1,9 @@
 """Faults on demand: what Azure does on a bad day, chosen by a test.
 
 A fault names the requests it wants (method, resource type, name, action; shell patterns, no case) and strikes `times`
-requests, then it is gone. Faults strike only requests that would otherwise be accepted for processing, before anything
-is changed. Production code never sees this module: it is reached by the Python object or the authenticated
-`/lab/faults` endpoint.
+requests, then it is spent. Refusing faults strike before the request is looked at; the others strike operations of
+requests that were accepted. Production code never sees this module: it is reached by the Python object or the
+authenticated `/lab/faults` endpoint.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Carries the state over to the provider: which calls a change of a resource causes, in which order.
 
-Calls for one physical thing never overlap (a lock per id), and each call is made from the state as it is at that moment,
-so that concurrent operations on an interface and its load balancer end with the newest picture.
+Calls for one physical thing never overlap (a lock per id), and each call is made from the state as it is at that
+moment, so that concurrent operations on an interface and its load balancer end with the newest picture, and a
+thing that was deleted while its turn was awaited stays deleted.
 """
 
 from __future__ import annotations
@@ -137,7 +138,6 @@ class Physical:
 
     def _forget(self, resource: Resource) -> None:
         self._state.resources.pop(resource.id.lower(), None)
-        self._locks.pop(resource.id.lower(), None)
 
     # --- shared steps ----------------------------------------------------------------------------------------------
     async def reapply_all(self) -> None:
@@ -157,16 +157,22 @@ class Physical:
     async def _networks(self, ids: Iterable[str]) -> None:
         for network in self._present(ids):
             async with self._lock(network):
+                if self._state.find(network.id) is not network:
+                    continue
                 await self._provider.apply_network(definitions.network(network, self._state))
 
     async def _interfaces(self, ids: Iterable[str]) -> None:
         for nic in self._present(ids):
             async with self._lock(nic):
+                if self._state.find(nic.id) is not nic:
+                    continue
                 await self._provider.apply_interface(definitions.interface(nic, self._state))
 
     async def _balancers(self, ids: Iterable[str]) -> None:
         for balancer in self._present(ids):
             async with self._lock(balancer):
+                if self._state.find(balancer.id) is not balancer:
+                    continue
                 await self._provider.apply_load_balancer(definitions.load_balancer(balancer, self._state))
 
     async def _balancers_of(self, nic_ids: Iterable[str]) -> None:

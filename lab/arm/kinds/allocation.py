@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from lab.arm.errors import ArmError
+from lab.arm.errors import ArmError, MissingResource
 from lab.arm.graph import children
 from lab.arm.ids import parse_resource_id, same
 from lab.arm.state import Resource, State
@@ -18,14 +18,14 @@ ADDRESS_ARRAYS = ("ipConfigurations", "frontendIPConfigurations")
 
 
 def subnet_prefix(state: State, subnet_id: str) -> ipaddress.IPv4Network:
-    """Raises LookupError for a subnet that is not there (references are checked before)."""
+    """Raises `MissingResource` for a subnet that is not there (references are checked before)."""
     rid = parse_resource_id(subnet_id)
     network = state.find(str(rid.parent))
     if network is not None:
         for subnet in children(network.wish, "subnets"):
             if same(subnet["name"], rid.name):
                 return ipaddress.IPv4Network(subnet["properties"]["addressPrefix"])
-    raise LookupError(f"{subnet_id} is not in the lab's state")
+    raise MissingResource(f"{subnet_id} is not in the lab's state")
 
 
 def taken(state: State, subnet_id: str, *, but_for: str) -> dict[str, str]:
