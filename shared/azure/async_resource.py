@@ -25,12 +25,18 @@ MAX_POLL_S: Final = 30.0
 
 _RUNNING: Final = frozenset({"creating", "updating", "deleting", "accepted", "running", "migrating", "provisioning"})
 _DELETING: Final = "deleting"
+# A create whose answer was lost, repeated while reads do not show the resource yet.
+_EXISTS_AFTER_ALL: Final = frozenset({"PropertyChangeNotAllowed", "ResourceAlreadyExists"})
 _FAILED: Final = frozenset({"failed", "canceled"})
 
 
 class ResourceSpec(Protocol):
     @property
     def ref(self) -> ResourceRef: ...
+
+    @property
+    def creatable(self) -> bool:
+        """False: what only creation needs is not at hand; the resource is expected to be there."""
 
     def parameters(self, existing: Mapping[str, Any] | None, *, force: bool = False) -> Body | None: ...
 
@@ -75,6 +81,8 @@ async def ensure(arm: Arm, spec: ResourceSpec, in_flight: InFlight | None) -> Ou
                 outcome = await _not_there_yet(arm, in_flight)
                 if outcome is not None:
                     return outcome
+            if not spec.creatable:
+                return InProgress(POLL_S, None, f"{spec.ref}: vanished, looking again")
             return await _put(arm, spec, None, force=False)
         state = provisioning_state(existing)
         if state in _RUNNING:
@@ -119,7 +127,12 @@ async def _put(arm: Arm, spec: ResourceSpec, existing: Body | None, *, force: bo
     if body is None:
         return Done(existing)
     etag = existing.get("etag") if existing is not None else None
-    accepted = await arm.put(spec.ref, body, etag)
+    try:
+        accepted = await arm.put(spec.ref, body, etag)
+    except ArmError as error:
+        if existing is None and error.fault.code in _EXISTS_AFTER_ALL:
+            return InProgress(POLL_S, None, f"{spec.ref}: {error.fault.code}, looking again")
+        raise
     if accepted.body is not None and provisioning_state(accepted.body) == "succeeded":
         return Done(accepted.body)
     verb = "creating" if existing is None else "updating"

@@ -46,6 +46,11 @@ class ResourceRef:
     def __str__(self) -> str:
         return f"{self.type.value.rsplit('/', 1)[1]}/{self.name}"
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """For comparing with what ARM returns: it changes the case of names as it likes."""
+        return self.type.value.lower(), self.group.lower(), self.name.lower()
+
     def id(self, subscription_id: str) -> str:
         group = f"/subscriptions/{subscription_id}/resourceGroups/{self.group}"
         return group if self.type is ResourceType.GROUP else f"{group}/providers/{self.type.value}/{self.name}"

@@ -6,11 +6,9 @@ issued together (the data disks are made while the network still grows). Deletio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
-
-from mirror_agent.contract import NodeName
 
 from shared.azure.resources import ResourceRef, ResourceType
 from shared.model.cluster import NODES
@@ -64,8 +62,8 @@ DELETE_RANK: Final[Mapping[ResourceType, int]] = MappingProxyType(
 )
 
 
-def cluster_specs(plan: ClusterPlan, custom_data: Callable[[NodeName], str]) -> tuple[Spec, ...]:
-    """Every resource, dependants after what they need. `custom_data(node)` gives a node's boot document."""
+def cluster_specs(plan: ClusterPlan) -> tuple[Spec, ...]:
+    """Every resource, dependants after what they need. The VMs are without boot documents: see `creating`."""
     specs = [resource_group(plan), security_group(plan), nat_ip(plan), nat_gateway(plan), virtual_network(plan)]
     if plan.frontend == "public":
         specs.append(virtual_ip(plan))
@@ -75,7 +73,7 @@ def cluster_specs(plan: ClusterPlan, custom_data: Callable[[NodeName], str]) -> 
             node_ip(plan, node),
             network_interface(plan, node),
             data_disk(plan, node),
-            virtual_machine(plan, node, custom_data(node)),
+            virtual_machine(plan, node, custom_data=None),
         ]
     return tuple(specs)
 

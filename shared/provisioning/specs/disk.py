@@ -1,6 +1,6 @@
 """A node's data disk: an own resource in the node's zone, so that it outlives the VM when that is replaced.
 
-It may grow in place; the file system follows at the next mount (`x-systemd.growfs` in the boot document).
+Its size is fixed for now: growing it needs a step inside the node (partition and file system) as well.
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ def data_disk(plan: ClusterPlan, node: NodeName) -> Spec:
         owner=plan.owner,
         wanted=wanted,
         needs=frozenset({plan.group_ref}),
-        immutable=(("location",), ("zones",)),
+        immutable=(("location",), ("zones",), ("properties", "diskSizeGB")),
         create_only=(("properties", "creationData"),),
     )

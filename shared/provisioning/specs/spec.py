@@ -62,6 +62,8 @@ class Spec:
     immutable: tuple[Path, ...] = ()
     create_only: tuple[Path, ...] = ()
     """Sent when the resource is created, never compared or sent again."""
+    creatable: bool = True
+    """False: the body lacks what only creation needs (a boot document with a fresh token)."""
 
     def parameters(self, existing: Mapping[str, Any] | None, *, force: bool = False) -> Body | None:
         """The body to PUT, or None. `force`: also when nothing differs (the last PUT has failed in Azure).
@@ -69,6 +71,8 @@ class Spec:
         Raises NotOwned, ImmutableProperty.
         """
         if existing is None:
+            if not self.creatable:
+                raise ValueError(f"{self.ref} is not there and cannot be created without its create-only part")
             created: Body = _without_none(self.wanted)
             return created
         require_owned(self.ref, self.owner, existing)

@@ -21,8 +21,8 @@ from shared.provisioning.specs.spec import Spec
 DATA_DISK_LUN = 0
 
 
-def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str) -> Spec:
-    """`custom_data`: the boot document as text. Its size is the author's matter (`cloudinit.render`)."""
+def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str | None) -> Spec:
+    """`custom_data`: the boot document as text, None when the VM is there already. It is create-only."""
     machine = plan.machine(node)
     properties: Body = {
         "hardwareProfile": {"vmSize": plan.vm_size},
@@ -83,6 +83,7 @@ def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str) -> Spec
         owner=plan.owner,
         wanted=wanted,
         needs=frozenset({plan.nic(node), plan.data_disk(node)}),
+        creatable=custom_data is not None,
         keep_foreign=frozenset({("properties", "storageProfile", "dataDisks")}),
         immutable=(
             ("location",),
@@ -100,11 +101,11 @@ def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str) -> Spec
     )
 
 
-def _os_profile(plan: ClusterPlan, node: NodeName, custom_data: str) -> Body:
+def _os_profile(plan: ClusterPlan, node: NodeName, custom_data: str | None) -> Body:
     profile: Body = {
         "computerName": plan.machine(node).name,
         "adminUsername": plan.admin_username,
-        "customData": base64.b64encode(custom_data.encode()).decode(),
+        "customData": None if custom_data is None else base64.b64encode(custom_data.encode()).decode(),
         "allowExtensionOperations": True,
     }
     if plan.image.os == "windows":

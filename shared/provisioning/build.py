@@ -1,0 +1,211 @@
+"""One tick of creating or updating a cluster: resources along their graph, then the nodes.
+
+Guarantees: a tick issues everything that can be issued now, together, and never waits; done resources are not asked
+again within the operation; before a VM is made, the witness record exists and the VM's boot document carries a fresh
+enrolment token. What a tick did is found again by reading Azure, so being killed anywhere loses nothing.
+A cluster that never came up (its creation failed) is built like a new one; one that did is only brought up to date, and
+then the state of its replication is no business of the update.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from mirror_agent.contract import NodeName
+
+from shared.azure.async_resource import Done, Failed, InFlight, InProgress, Outcome, ensure
+from shared.azure.faults import ArmError
+from shared.azure.resources import Body, ResourceRef
+from shared.model.cluster import NODES, ClusterRecord
+from shared.model.operation import ErrorDetail, OperationStatus
+from shared.provisioning import readiness
+from shared.provisioning.cloudinit import BootParameters, render
+from shared.provisioning.configuration import configuration_version
+from shared.provisioning.context import AgentWheel, AgentWheelMissing, Context
+from shared.provisioning.notebook import Notebook
+from shared.provisioning.plan import ClusterPlan
+from shared.provisioning.progress import (
+    CONFIGURATION,
+    ENROLMENT,
+    REPLICATION,
+    Broken,
+    Complete,
+    Progress,
+    State,
+    StepNews,
+    Working,
+)
+from shared.provisioning.records import lacks_address, observed, plan_of
+from shared.provisioning.resource_work import next_look_s, work
+from shared.provisioning.specs.cluster import RESOURCE_STEPS, STEP_MACHINES, cluster_specs, ready, step_of
+from shared.provisioning.specs.spec import Spec, SpecError
+from shared.provisioning.specs.virtual_machine import virtual_machine
+from shared.security.enrolment import create_enrolment_token
+
+CREATE_STEPS: Final = (*RESOURCE_STEPS, ENROLMENT, REPLICATION)
+UPDATE_STEPS: Final = (*RESOURCE_STEPS, CONFIGURATION)
+
+
+def steps_of(record: ClusterRecord) -> tuple[str, ...]:
+    return UPDATE_STEPS if record.ever_succeeded else CREATE_STEPS
+
+
+async def build(context: Context, record: ClusterRecord, notebook: Notebook, now: datetime) -> Progress:
+    """One tick. Raises ImageError, StoreError."""
+    plan = plan_of(
+        record,
+        subscription_id=context.subscription_id,
+        control_plane_addresses=context.control_plane_addresses,
+    )
+    builder = _Builder(context, record, plan, now)
+    notebook, resources, error = await builder.rounds(notebook)
+    seen = observed(record.resources, plan, resources)
+    steps = _resource_steps(builder.specs, notebook)
+    if error is not None:
+        steps[_step_at_fault(builder.specs, error)] = StepNews(OperationStatus.FAILED, error.message)
+        return Progress(notebook, seen, Broken(error), steps)
+    left = [spec.ref for spec in builder.specs if spec.ref not in notebook.done]
+    if left:
+        possible = [spec.ref for spec in ready(builder.specs, notebook.done)]
+        return Progress(notebook, seen, Working(next_look_s(possible, notebook, now, context.limits)), steps)
+    state, news = await _nodes(context, record, now)
+    return Progress(notebook, seen, state, {**steps, **news})
+
+
+class _Builder:
+    """One tick's view of the resources."""
+
+    def __init__(self, context: Context, record: ClusterRecord, plan: ClusterPlan, now: datetime) -> None:
+        self.context = context
+        self.record = record
+        self.plan = plan
+        self.now = now
+        self.specs = cluster_specs(plan)
+        self._by_ref = {spec.ref: spec for spec in self.specs}
+        self._machines: dict[ResourceRef, NodeName] = {plan.machine(node): node for node in NODES}
+
+    async def rounds(self, notebook: Notebook) -> tuple[Notebook, dict[ResourceRef, Body], ErrorDetail | None]:
+        """Rounds until no resource becomes done: what is done at once (no change) opens the way for its dependants."""
+        resources: dict[ResourceRef, Body] = {}
+        while True:
+            refs = [spec.ref for spec in ready(self.specs, notebook.done)]
+            if any(ref in self._machines for ref in refs) and not notebook.witness_ready:
+                await self._ensure_witness()
+                notebook = replace(notebook, witness_ready=True)
+            done = await work(refs, self._step, notebook, self.now, self.context.limits)
+            notebook = done.notebook
+            resources |= {ref: body for ref, body in done.finished.items() if body is not None}
+            if done.error is not None or not done.finished:
+                return notebook, resources, done.error
+
+    async def _step(self, ref: ResourceRef, in_flight: InFlight | None) -> Outcome:
+        spec = self._by_ref[ref]
+        if ref in self._machines:
+            try:
+                spec = await self._machine_spec(spec, self._machines[ref])
+            except ArmError as error:
+                return Failed(error.fault)
+        outcome = await ensure(self.context.arm, spec, in_flight)
+        if isinstance(outcome, Done) and outcome.resource is not None and lacks_address(ref, outcome.resource):
+            return InProgress(self.context.limits.poll_s, in_flight, f"{ref}: no address yet")
+        return outcome
+
+    async def _machine_spec(self, spec: Spec, node: NodeName) -> Spec:
+        """With a boot document only if the VM is about to be made: each one carries a new single-use token."""
+        if await self.context.arm.get(spec.ref) is not None:
+            return spec
+        wheel_path = self.context.agent_wheel
+        if wheel_path is None:
+            raise SpecError("AgentWheelMissing", "MIRRORPLANE_AGENT_WHEEL", "the app setting is missing; no node boots")
+        wheel = AgentWheel(wheel_path)
+        try:
+            sha256 = wheel.sha256
+        except AgentWheelMissing as error:
+            raise SpecError("AgentWheelMissing", str(wheel_path), str(error)) from error
+        token = await create_enrolment_token(
+            self.context.store.credentials,
+            cluster=self.record.name,
+            cluster_id=self.record.id,
+            node=node,
+            now=self.now,
+        )
+        document = render(
+            BootParameters(
+                cluster=self.record.name,
+                cluster_id=self.record.id,
+                node=node,
+                control_plane_url=self.context.public_url,
+                enrolment_token=token,
+                wheel_name=wheel_path.name,
+                wheel_sha256=sha256,
+                packages=(*self.plan.image.packages, *self.record.spec.application.packages),
+            )
+        )
+        return virtual_machine(self.plan, node, document)
+
+    async def _ensure_witness(self) -> None:
+        # Never for a cluster that has worked: a record that vanished then is a matter for people, not to be invented.
+        if not self.record.ever_succeeded:
+            await self.context.store.witness.ensure(self.record.id, self.record.spec.default_primary or "a")
+
+
+async def _nodes(context: Context, record: ClusterRecord, now: datetime) -> tuple[State, dict[str, StepNews]]:
+    """The steps after the resources."""
+    limits = context.limits
+    states = await context.store.node_states.of_cluster(record.id)
+    if record.ever_succeeded:
+        version = configuration_version(record, now)
+        fetched = readiness.configuration(states, version, now, limits.fresh_s)
+        return _settle([(CONFIGURATION, fetched)], limits.node_poll_s)
+    enrolled = frozenset(
+        [node for node in NODES if await context.store.credentials.credential(record.id, node) is not None]
+    )
+    return _settle(
+        [
+            (ENROLMENT, readiness.enrolment(enrolled)),
+            (REPLICATION, readiness.replication(states, now, limits.fresh_s)),
+        ],
+        limits.node_poll_s,
+    )
+
+
+def _settle(found: list[tuple[str, readiness.Readiness]], poll_s: float) -> tuple[State, dict[str, StepNews]]:
+    news: dict[str, StepNews] = {}
+    for name, step in found:
+        status = OperationStatus.SUCCEEDED if step.ready else OperationStatus.RUNNING
+        news[name] = StepNews(status, step.message)
+        if not step.ready:
+            return Working(poll_s), news
+    return Complete(), news
+
+
+def _resource_steps(specs: tuple[Spec, ...], notebook: Notebook) -> dict[str, StepNews]:
+    total = Counter(step_of(spec.ref) for spec in specs)
+    done = Counter(step_of(spec.ref) for spec in specs if spec.ref in notebook.done)
+    news: dict[str, StepNews] = {}
+    for name in RESOURCE_STEPS:
+        pending = [ref for ref in sorted(notebook.notes) if step_of(ref) == name and ref not in notebook.done]
+        if done[name] == total[name]:
+            news[name] = StepNews(OperationStatus.SUCCEEDED, f"{total[name]} of {total[name]} ready")
+        elif done[name] or pending:
+            words = "; ".join(_pending_words(ref, notebook) for ref in pending)
+            message = f"{done[name]} of {total[name]} ready" + (f"; {words}" if words else "")
+            news[name] = StepNews(OperationStatus.RUNNING, message)
+    return news
+
+
+def _pending_words(ref: ResourceRef, notebook: Notebook) -> str:
+    note = notebook.note(ref)
+    if note.fault is not None and note.in_flight is None:
+        return f"{ref}: {note.fault.code}, trying again"
+    return f"{ref}: under way"
+
+
+def _step_at_fault(specs: tuple[Spec, ...], error: ErrorDetail) -> str:
+    for spec in specs:
+        if str(spec.ref) == error.target:
+            return step_of(spec.ref)
+    return STEP_MACHINES  # what is missing for a boot document
