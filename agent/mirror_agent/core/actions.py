@@ -27,7 +27,7 @@ class ReadWitness:
 
 @dataclass(frozen=True, slots=True)
 class WriteWitness:
-    """Conditional write on the record last read. The runner persists the nonce before it sends (see `Durable`)."""
+    """Conditional write on the record last read. The runner adds a nonce that begins with `Durable.identity`."""
 
     proposal: Proposal
     lane = Lane.WITNESS

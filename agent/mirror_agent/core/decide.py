@@ -11,9 +11,9 @@ and whoever is listed has every acknowledged write (I1). Nothing of this reads a
 
 from __future__ import annotations
 
-from .actions import AbortMirror, BecomePrimary, Release, StartApplication
+from .actions import AbortMirror, BecomePrimary, Release, StartApplication, WriteWitness
 from .decision import Decision
-from .model import SERVING, Instant, Role, State
+from .model import SERVING, Instant, Role, State, engine_busy, writing
 from .second import second
 from .serving import serving
 from .waiting import stopped, waiting
@@ -44,7 +44,11 @@ def _assert_invariants(state: State, decision: Decision) -> None:
                 assert record.in_sync == state.in_sync_alone(), f"I3: release while in sync is {set(record.in_sync)}"
                 assert record.primary == state.me, "I3: release without being primary"
                 assert epoch == record.epoch, "I2: release for another epoch than the record's"
-                assert state.witness.unresolved is None, "I3: release while a write of ours may still land"
+                assert not writing(state), "I3: release while a write of ours may still land"
+            case WriteWitness(proposal):
+                pairs = proposal.primary == state.me and state.peer_name in proposal.in_sync
+                assert not (pairs and engine_busy(state)), "I3: publishing the peer while the engine changes its mode"
+                assert not pairs or state.mirror.required, "I1: publishing a peer that is not required"
             case BecomePrimary(epoch, paired):
                 assert record is not None, "I2: front without a record"
                 assert record.primary == state.me, "I2: front without being primary"

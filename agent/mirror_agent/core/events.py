@@ -93,6 +93,13 @@ class Persisted:
 
 
 @dataclass(frozen=True, slots=True)
+class LanesBusy:
+    """Which lanes have an action in progress from now on; posted before an action starts and after it ended."""
+
+    lanes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ActionFailed:
     kind: str
     message: str
@@ -135,6 +142,7 @@ Event = (
     | MirrorReported
     | AppReported
     | Persisted
+    | LanesBusy
     | ActionFailed
     | OrderGiven
     | OrderFinished

@@ -158,6 +158,8 @@ class Mirror:
     heard_at: Instant = NEVER
     sealed: Epoch = NO_EPOCH
     drained: bool = False
+    # The barrier of `RequirePeer` has passed and the link has been live ever since: everything is on both nodes.
+    required: bool = False
     error: str = ""
 
 
@@ -182,6 +184,8 @@ class Durable:
 
     `complete_epoch`: the newest epoch at which this node's data held every acknowledged write.
     `prepared`: the epoch the primary is about to publish with this node in the in-sync set.
+    `identity`: random name of this state on this disk; the nonce of every conditional write begins with it, so that
+    after any crash this node knows its own hand, whichever of its attempts landed (found by the simulator).
     `trusted`: false after a restart of the machine without an orderly stop: what was acknowledged but not flushed may
     be missing here, so another complete copy is preferred.
     """
@@ -189,7 +193,7 @@ class Durable:
     complete_epoch: Epoch = NO_EPOCH
     complete: bool = False
     prepared: Epoch = NO_EPOCH
-    nonce: str = ""
+    identity: str = ""
     wish: Wish = Wish.RUN
     stop_reason: str = ""
     trusted: bool = True
@@ -236,6 +240,8 @@ class State:
     exposed_since: Instant | None = None
     # Nonce of the newest conditional write of this life that is known to have landed.
     won: str = ""
+    # Lanes with an action in progress: what they will have done is not in the other facts yet.
+    doing: frozenset[str] = frozenset()
     # Last failure per kind of action: (kind, when, message).
     failures: tuple[tuple[str, Instant, str], ...] = ()
 
@@ -268,9 +274,25 @@ def promise_holds(state: State, now: Instant) -> bool:
     return now < state.held_until
 
 
+def writing(state: State) -> bool:
+    """A conditional write of ours is on its way, or may still land."""
+    return "witness" in state.doing or state.witness.unresolved is not None
+
+
+def engine_busy(state: State) -> bool:
+    """The engine is doing something whose result is not in `state.mirror` yet (found by the simulator: a release in
+    progress while the peer was being published as in sync)."""
+    return "mirror" in state.doing or "mirror-abort" in state.doing
+
+
 def silent_s(state: State, now: Instant) -> float:
     """How long this observer has been watching without hearing the peer; a fresh observer has seen nothing yet."""
     return now - max(state.started_at, state.peer.heard_at)
+
+
+def written_by(durable: Durable, record: Record) -> bool:
+    """The record is the work of this node's own hand, in this life or an earlier one."""
+    return durable.identity != "" and record.nonce.startswith(durable.identity + ".")
 
 
 def failed_lately(state: State, kind: str, now: Instant) -> bool:
@@ -278,15 +300,29 @@ def failed_lately(state: State, kind: str, now: Instant) -> bool:
     return any(name == kind and now - at < state.timing.retry_s for name, at, _ in state.failures)
 
 
+def needs_promise(state: State) -> bool:
+    """May the peer take over from this serving node? Then it serves only while the peer has promised not to.
+
+    True when the record lists the peer as in sync, and also while a write of ours that would list it may have landed
+    unseen (found by the simulator: such a node believed itself alone while the peer rightly took over).
+    """
+    if state.role is Role.PRIM:
+        return True
+    unresolved = state.witness.unresolved
+    uncertain = unresolved is not None and state.peer_name in unresolved.proposal.in_sync
+    return state.role is Role.ALONE and uncertain
+
+
 def grant_s(state: State, *, beat_role: Role, beat_epoch: Epoch) -> float:
     """For how long this node may promise not to take over, answering a heartbeat of the peer; 0 = no promise.
 
-    Only a complete SECOND of the same epoch promises, and never once it has begun to take over: sealed, or with a
-    write of its own that may still land.
+    Only a SECOND promises, only to a peer that serves in an epoch not older than its own data, and never once it has
+    begun to take over: sealed, or with a write of its own that may still land.
     """
-    ready = state.role is Role.SECOND and state.durable.complete and state.durable.complete_epoch == state.epoch
+    durable = state.durable
     taking_over = state.mirror.sealed > state.epoch or state.witness.unresolved is not None
-    if ready and not taking_over and beat_role is Role.PRIM and beat_epoch == state.epoch:
+    current = not durable.complete or beat_epoch >= durable.complete_epoch
+    if state.role is Role.SECOND and not taking_over and beat_role in SERVING and current:
         return state.timing.promise_s
     return 0.0
 
@@ -294,7 +330,7 @@ def grant_s(state: State, *, beat_role: Role, beat_epoch: Epoch) -> float:
 def probe_ok(state: State, now: Instant) -> tuple[bool, str]:
     """The answer for the load balancer, computed at answer time: role, record, promise, front and application.
 
-    Returns (ok, reason). A PRIM needs an unexpired promise; an ALONE node needs none, since nobody else is in sync.
+    Returns (ok, reason). A node whose peer may take over needs an unexpired promise; one that is surely alone does not.
     """
     record = state.record
     if state.role not in SERVING:
@@ -309,6 +345,6 @@ def probe_ok(state: State, now: Instant) -> tuple[bool, str]:
         return False, "handing over"
     if state.durable.wish is Wish.STOP:
         return False, "stopping"
-    if state.role is Role.PRIM and not promise_holds(state, now):
+    if needs_promise(state) and not promise_holds(state, now):
         return False, "promise of the peer expired"
     return True, "serving"

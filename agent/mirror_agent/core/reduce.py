@@ -17,6 +17,7 @@ from .events import (
     BeatArrived,
     Event,
     FailoverSet,
+    LanesBusy,
     MirrorReported,
     OrderFinished,
     OrderGiven,
@@ -34,7 +35,6 @@ from .model import (
     NO_EPOCH,
     NOBODY,
     SERVING,
-    Acknowledging,
     App,
     Durable,
     Epoch,
@@ -62,8 +62,7 @@ def apply(state: State, event: Event, now: Instant) -> State:
             return state.with_(peer=_peer(state.peer, beat, now))
         case AnswerArrived(beat, sent_at, promise_s):
             held = Instant(sent_at + promise_s) if promise_s > 0 else NEVER
-            relevant = state.role is Role.PRIM and beat.epoch == state.epoch
-            until = max(state.held_until, held) if relevant else state.held_until
+            until = max(state.held_until, held) if state.role in SERVING else state.held_until
             return state.with_(peer=_peer(state.peer, beat, now), held_until=until)
         case PromiseGiven(promise_s):
             return state.with_(granted_until=max(state.granted_until, Instant(now + promise_s)))
@@ -83,6 +82,8 @@ def apply(state: State, event: Event, now: Instant) -> State:
             return _application(state, app, error, now)
         case Persisted(durable):
             return state.with_(durable=durable)
+        case LanesBusy(lanes):
+            return state.with_(doing=lanes)
         case ActionFailed(kind, message):
             others = tuple(entry for entry in state.failures if entry[0] != kind)
             return state.with_(failures=(*others, (kind, now, message)))
@@ -101,10 +102,17 @@ def apply(state: State, event: Event, now: Instant) -> State:
 
 
 def settle(state: State, decision: Decision, now: Instant) -> State:
-    """The state after a decision has been taken: role and epoch; a new role starts without old promises."""
+    """The state after a decision has been taken: role and epoch. Service begins without old promises.
+
+    A promise is about the peer not taking over, whatever our epoch; it lives from ALONE to PRIM and back.
+    """
     if decision.role is state.role and decision.epoch == state.epoch:
         return state
-    changed = state.with_(role=decision.role, epoch=decision.epoch, role_since=now, held_until=NEVER)
+    kept = state.role in SERVING and decision.role in SERVING
+    held_until = state.held_until if kept else NEVER
+    changed = state.with_(role=decision.role, epoch=decision.epoch, role_since=now, held_until=held_until)
+    if state.role in SERVING and decision.role not in SERVING:
+        changed = changed.with_(won="")  # to serve again this node needs another write of its own
     exposed = decision.role is Role.ALONE
     since = (state.exposed_since if state.exposed_since is not None else now) if exposed else None
     return changed.with_(exposed_since=since)
@@ -132,7 +140,7 @@ def _asks_to_prepare(state: State) -> Epoch:
     record = state.record
     if record is None or record.primary != state.me or state.role not in SERVING:
         return NO_EPOCH
-    joining = state.role is Role.ALONE and state.mirror.acknowledging is Acknowledging.PAIRED
+    joining = state.role is Role.ALONE and state.mirror.required
     handing_over = state.role is Role.PRIM and state.mirror.drained
     return Epoch(record.epoch + 1) if joining or handing_over else NO_EPOCH
 

@@ -98,7 +98,8 @@ def _peer_published(state: State, now: Instant) -> Decision | None:
         changed = replace(durable, complete=True, complete_epoch=peer.epoch, trusted=True)
         return become(Role.SECOND, peer.epoch, "joined-in-sync", Phase.READY, Persist(changed))
     asked = peer.asks_prepare
-    caught_up = state.mirror.link is Link.LIVE
+    # A joining peer must be live in the stream; in a hand-over the stream is drained, and this node was in sync.
+    caught_up = state.mirror.link is Link.LIVE or (peer.role is Role.PRIM and durable.complete_epoch == peer.epoch)
     if asked == peer.epoch + 1 and asked != durable.prepared and caught_up:
         # Asked only after the primary has required this node for every acknowledgement and flushed what was before.
         return stay(

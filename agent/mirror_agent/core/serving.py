@@ -38,9 +38,12 @@ from .model import (
     Role,
     State,
     Wish,
+    engine_busy,
     failed_lately,
+    needs_promise,
     peer_alive,
     promise_holds,
+    writing,
 )
 
 
@@ -116,7 +119,7 @@ def _link_cut(state: State, now: Instant) -> bool:
 
 
 def _peer_lost(state: State, record: Record, now: Instant) -> Decision | None:
-    if state.role is not Role.PRIM:
+    if not needs_promise(state):
         return None
     timing = state.timing
     settled = now - state.role_since >= timing.suspect_s
@@ -133,7 +136,7 @@ def _peer_lost(state: State, record: Record, now: Instant) -> Decision | None:
         )
     if now - state.witness.failed_at < timing.retry_s:
         return stay(state, "parked-no-witness", Phase.TRANSIENT, detail=state.witness.failure)
-    rule = "peer-leaving" if leaving else "publish-alone"
+    rule = "peer-leaving" if leaving else "publish-alone" if state.role is Role.PRIM else "join-withdrawn"
     actions = propose(state, now, state.me, state.in_sync_alone(), rule)
     finish = _finish(state, False, "the peer was lost") if state.order and state.order.action == "swap" else ()
     return stay(state, rule, Phase.TRANSIENT, *actions, *finish)
@@ -160,7 +163,7 @@ def _handing_over(state: State, record: Record, now: Instant) -> Decision | None
     if not ready or (stop and not state.failover):
         finish = _finish(state, False, "the node is stopping")
         return become(Role.STOP, state.epoch, "stopped-here", Phase.TRANSIENT, StopMirror(), *finish)
-    if not state.mirror.drained:
+    if not state.mirror.drained or engine_busy(state):
         return None  # mounted never, or an earlier attempt was cancelled: the front comes first
     if state.peer.prepared != record.epoch + 1:
         return stay(state, "swap-prepare", Phase.TRANSIENT)
@@ -192,6 +195,8 @@ def _front(state: State, record: Record, now: Instant) -> Decision | None:
 
 def _released(state: State, record: Record, now: Instant) -> Decision:
     """Go on alone. If a publication of the peer may still land, only another write of ours makes sure it cannot."""
+    if "witness" in state.doing:
+        return stay(state, "join-withdrawn", Phase.TRANSIENT, detail="a write is on its way")
     if state.witness.unresolved is not None:
         actions = propose(state, now, state.me, state.in_sync_alone(), "join-withdrawn")
         return stay(state, "join-withdrawn", Phase.TRANSIENT, *actions)
@@ -201,7 +206,7 @@ def _released(state: State, record: Record, now: Instant) -> Decision:
 def _application(state: State, now: Instant) -> Decision | None:
     match state.app:
         case App.STOPPED:
-            if state.role is Role.PRIM and not promise_holds(state, now):
+            if needs_promise(state) and not promise_holds(state, now):
                 return stay(state, "await-promise", Phase.TRANSIENT)
             return stay(state, "start-application", Phase.TRANSIENT, StartApplication(state.epoch))
         case App.FAILED:
@@ -247,10 +252,12 @@ def _joining(state: State, record: Record, now: Instant) -> Decision | None:
     )
     phase = Phase.READY if state.app is App.RUNNING else Phase.TRANSIENT
     if not able:
-        if mirror.acknowledging is Acknowledging.PAIRED:
+        if mirror.acknowledging is Acknowledging.PAIRED and not engine_busy(state):
             return _abandoned(state, record, now)
         return None
-    if mirror.acknowledging is Acknowledging.SOLO:
+    if engine_busy(state):
+        return stay(state, "join-require-peer", phase, detail="the engine is at work")
+    if not mirror.required:
         if failed_lately(state, "RequirePeer", now):
             return stay(state, "join-require-peer", phase, detail=_failure(state, "RequirePeer"))
         return stay(state, "join-require-peer", phase, RequirePeer(record.epoch))
@@ -261,7 +268,7 @@ def _joining(state: State, record: Record, now: Instant) -> Decision | None:
 
 
 def _abandoned(state: State, record: Record, now: Instant) -> Decision:
-    if state.witness.unresolved is not None:
+    if writing(state):
         return _released(state, record, now)
     return stay(state, "join-abandoned", Phase.TRANSIENT, Release(record.epoch))
 

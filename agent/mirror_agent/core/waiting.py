@@ -23,6 +23,7 @@ from .model import (
     failed_lately,
     peer_alive,
     silent_s,
+    written_by,
 )
 
 WAIT_POLL_S = 1.0  # a waiting node has nothing better to do than to look at the record
@@ -54,16 +55,13 @@ def waiting(state: State, now: Instant) -> Decision:
     if record is None:
         return _without_record(state, now)
     won = bool(state.won) and record.nonce == state.won
-    if won and record.primary == state.me:
-        role = Role.PRIM if state.peer_name in record.in_sync else Role.ALONE
+    if won and record.primary == state.me and record.in_sync == state.in_sync_alone():
         durable = replace(state.durable, complete=True, complete_epoch=record.epoch, trusted=True)
-        return become(role, record.epoch, "won-primary", Phase.TRANSIENT, Persist(durable), detail=record.rule)
+        return become(Role.ALONE, record.epoch, "won-primary", Phase.TRANSIENT, Persist(durable), detail=record.rule)
     if state.order is not None and state.order.action == "force":
         return _forced(state, record, now)
     if record.primary == NOBODY:
         return _first_start(state, record, now)
-    if state.witness.unresolved is not None:
-        return stay(state, "witness-unreachable", Phase.NOT_READY, *_again(state, now), *_refuse_order(state))
     if record.primary == state.me:
         return _recorded_primary(state, record, now)
     return _recorded_peer(state, record, now)
@@ -87,7 +85,7 @@ def _first_start(state: State, record: Record, now: Instant) -> Decision:
 def _data_is_of(state: State, record: Record) -> bool:
     """This node's data is complete for the record: by its own epoch, by preparation, or by its own write."""
     durable = state.durable
-    own = durable.nonce != "" and durable.nonce == record.nonce
+    own = written_by(durable, record)
     return durable.complete and (durable.complete_epoch == record.epoch or durable.prepared == record.epoch or own)
 
 
@@ -141,14 +139,6 @@ def _follow(state: State, rule: str, epoch: Epoch, now: Instant) -> Decision:
     if mirror.link in (Link.RESYNC, Link.LIVE) and peer_alive(state, now) and state.peer.role in SERVING:
         return become(Role.SECOND, state.peer.epoch, "joining", Phase.TRANSIENT)
     return stay(state, rule, Phase.NOT_READY, *reads)
-
-
-def _again(state: State, now: Instant) -> tuple[Action, ...]:
-    """Resolve a write whose outcome is unknown: read, and when its base is still there, write the same again."""
-    unresolved = state.witness.unresolved
-    assert unresolved is not None
-    proposal = unresolved.proposal
-    return propose(state, now, proposal.primary, proposal.in_sync, proposal.rule)
 
 
 def _forced(state: State, record: Record, now: Instant) -> Decision:

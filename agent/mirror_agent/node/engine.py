@@ -1,0 +1,149 @@
+"""The node's view of its mirror engine: launches it, drives it, and reports it to the core as one value.
+
+The engine's own status knows nothing of the order in which the supervisor asked for things; `sealed` and `drained`
+are therefore kept here, from the calls that succeeded. A dead engine is reported as failed and launched again by the
+next action that needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from mirror_agent.clock import BOOT_CLOCK, Clock
+from mirror_agent.core.model import NEVER, NO_EPOCH, Acknowledging, Epoch, Instant, Link, Mirror, Mode
+from mirror_agent.eventlog import RecordEvent
+from mirror_agent.mirror.control import MirrorConfig, MirrorError, MirrorHandle, MirrorStatus
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What the engine's status does not say."""
+
+    sealed: Epoch = NO_EPOCH
+    drained: bool = False
+    required: bool = False
+
+
+class Engine:
+    """Every method answers "" or the reason why it could not be done."""
+
+    def __init__(
+        self,
+        config: MirrorConfig,
+        *,
+        on_report: Callable[[Mirror], None],
+        log: RecordEvent,
+        clock: Clock = BOOT_CLOCK,
+    ) -> None:
+        self._config = config
+        self._on_report = on_report
+        self._log = log
+        self._clock = clock
+        self._handle: MirrorHandle | None = None
+        self._kept = _Kept()
+        self._status = MirrorStatus()
+
+    @property
+    def status(self) -> MirrorStatus:
+        return self._status
+
+    async def become_primary(self, epoch: Epoch, *, paired: bool) -> str:
+        def mounted() -> None:
+            self._kept = _Kept()
+
+        return await self._call(lambda h: h.become_primary(epoch=epoch, paired=paired), mounted)
+
+    async def become_replica(self, epoch: Epoch) -> str:
+        def listening() -> None:
+            self._kept = _Kept()
+
+        return await self._call(lambda h: h.become_replica(epoch=epoch), listening)
+
+    async def require_peer(self, epoch: Epoch) -> str:
+        def required() -> None:
+            self._kept.required = True
+
+        return await self._call(lambda h: h.require_peer(epoch=epoch), required)
+
+    async def release(self, epoch: Epoch) -> str:
+        return await self._call(lambda h: h.release(epoch=epoch))
+
+    async def raise_epoch(self, epoch: Epoch) -> str:
+        return await self._call(lambda h: h.set_epoch(epoch=epoch))
+
+    async def seal(self, epoch: Epoch) -> str:
+        def sealed() -> None:
+            self._kept.sealed = epoch
+
+        return await self._call(lambda h: h.seal(epoch=epoch), sealed)
+
+    async def drain(self) -> str:
+        def drained() -> None:
+            self._kept.drained = True
+
+        return await self._call(lambda h: h.drain(), drained)
+
+    async def abort(self) -> str:
+        if self._handle is None:
+            self._report(MirrorStatus())
+            return ""
+        handle = self._handle
+        try:
+            await handle.abort()
+        except MirrorError as error:
+            self._log("mirror.abort-failed", reason=str(error))
+        return await self.stop()
+
+    async def stop(self) -> str:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            try:
+                await handle.stop()
+            except MirrorError as error:
+                self._log("mirror.stop-failed", reason=str(error))
+        self._kept = _Kept(drained=self._kept.drained)
+        self._report(MirrorStatus())
+        return ""
+
+    async def _call(
+        self, work: Callable[[MirrorHandle], Awaitable[None]], done: Callable[[], None] = lambda: None
+    ) -> str:
+        try:
+            handle = await self._running()
+            await work(handle)
+        except MirrorError as error:
+            return str(error)
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+        done()
+        self._report(handle.status)
+        return ""
+
+    async def _running(self) -> MirrorHandle:
+        if self._handle is not None and self._handle.status.mode == "failed":
+            self._log("mirror.relaunch", reason=self._handle.status.error)
+            await self.stop()
+        if self._handle is None:
+            self._kept = _Kept()
+            self._handle = await MirrorHandle.launch(self._config, on_status=self._report)
+        return self._handle
+
+    def _report(self, status: MirrorStatus) -> None:
+        self._status = status
+        if status.acknowledging != "paired" or status.link != "live":
+            self._kept.required = False
+        age = status.peer_heard_age_s
+        heard_at = Instant(self._clock.now_s() - age) if age is not None else NEVER
+        mirror = Mirror(
+            mode=Mode(status.mode),
+            epoch=Epoch(status.epoch),
+            link=Link(status.link),
+            acknowledging=Acknowledging(status.acknowledging),
+            heard_at=heard_at,
+            sealed=self._kept.sealed,
+            drained=self._kept.drained and status.mode == "stopped",
+            required=self._kept.required,
+            error=status.error or "",
+        )
+        self._on_report(mirror)

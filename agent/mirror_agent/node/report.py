@@ -1,0 +1,138 @@
+"""What the node tells others about itself: heartbeats for the control plane, the probe's body, `mirrorctl` answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from mirror_agent.app.checkers import CheckerSet
+from mirror_agent.contract import ApplicationState, Heartbeat, MirrorReport, NodeName, Phase, Role
+from mirror_agent.core.model import State, peer_alive, promise_holds
+from mirror_agent.mirror.control import MirrorStatus
+from mirror_agent.node.engine import Engine
+from mirror_agent.node.node import Node
+
+MAX_SENTENCE = 500
+
+
+def mirror_report(status: MirrorStatus) -> MirrorReport:
+    return MirrorReport(
+        mode=status.mode,
+        link=status.link,
+        acknowledging=status.acknowledging,
+        operations=status.operations,
+        replicated_bytes=status.replicated_bytes,
+        in_flight_bytes=status.in_flight_bytes,
+        ack_latency_ms_p50=status.ack_latency_ms_p50,
+        ack_latency_ms_p99=status.ack_latency_ms_p99,
+        resync_done_bytes=status.resync_done_bytes,
+        resync_total_bytes=status.resync_total_bytes,
+        error=status.error,
+    )
+
+
+class Reporter:
+    """Reads the node and its parts; changes nothing but its own heartbeat counter."""
+
+    def __init__(
+        self, node: Node, engine: Engine, checkers: CheckerSet, *, name: NodeName, boot_id: str, start_id: str
+    ) -> None:
+        self._node = node
+        self._engine = engine
+        self._checkers = checkers
+        self._name = name
+        self._boot_id = boot_id
+        self._start_id = start_id
+        self._sequence = 0
+
+    def heartbeat(self) -> Heartbeat:
+        """The state of this moment for the control plane."""
+        state, decision = self._node.state, self._node.decision
+        self._sequence += 1
+        return Heartbeat(
+            node=self._name,
+            boot_id=self._boot_id,
+            agent_start_id=self._start_id,
+            sequence=self._sequence,
+            sent_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            role=Role(state.role.value),
+            phase=Phase(self._node.phase.value),
+            epoch=int(state.epoch),
+            in_sync=self._in_sync(state),
+            exposed_for_s=self._exposed_for_s(state),
+            rule=decision.rule if decision else "record-unknown",
+            sentence=(decision.sentence if decision else "starting")[:MAX_SENTENCE],
+            application=ApplicationState(state.app.value),
+            probe_ok=self._node.probe()[0],
+            mirror=mirror_report(self._engine.status),
+            checkers=self._checkers.reports(),
+            restarts_in_window=self._restarts(state),
+        )
+
+    def status(self) -> dict[str, object]:
+        """For `mirrorctl status` and the node's console."""
+        state, decision, now = self._node.state, self._node.decision, self._node.now
+        ok, reason = self._node.probe()
+        record = state.record
+        return {
+            "node": state.me,
+            "role": state.role.value,
+            "phase": self._node.phase.value,
+            "epoch": int(state.epoch),
+            "rule": decision.rule if decision else "",
+            "sentence": decision.sentence if decision else "",
+            "inSync": list(self._in_sync(state)),
+            "exposedForS": self._exposed_for_s(state),
+            "application": {
+                "state": state.app.value,
+                "error": state.app_error,
+                "restartsInWindow": self._restarts(state),
+            },
+            "probe": {"ok": ok, "reason": reason},
+            "peer": {
+                "name": state.peer_name,
+                "alive": peer_alive(state, now),
+                "role": state.peer.role.value,
+                "phase": state.peer.phase.value,
+                "epoch": int(state.peer.epoch),
+            },
+            "promise": {"held": promise_holds(state, now)},
+            "witness": {
+                "epoch": int(record.epoch) if record else None,
+                "primary": record.primary if record else None,
+                "inSync": sorted(record.in_sync) if record else [],
+                "failure": state.witness.failure,
+            },
+            "mirror": mirror_report(self._engine.status).model_dump(by_alias=True),
+            "checkers": [report.model_dump(by_alias=True) for report in self._checkers.reports()],
+            "failover": state.failover,
+            "trusted": state.durable.trusted,
+        }
+
+    def why(self) -> dict[str, object]:
+        """The last decision: its rule, its sentence and the facts it was taken from."""
+        decision = self._node.decision
+        if decision is None:
+            return {"rule": "", "sentence": "nothing has been decided yet"}
+        return {
+            "rule": decision.rule,
+            "sentence": decision.sentence,
+            "role": decision.role.value,
+            "phase": decision.phase.value,
+            "epoch": int(decision.epoch),
+            "actions": [type(action).__name__ for action in decision.actions],
+            "facts": self.status(),
+            "durable": {name: str(value) for name, value in asdict(self._node.state.durable).items()},
+        }
+
+    def _in_sync(self, state: State) -> tuple[NodeName, ...]:
+        if state.record is None:
+            return ()
+        return tuple(name for name in ("a", "b") if name in state.record.in_sync)
+
+    def _exposed_for_s(self, state: State) -> float | None:
+        return round(self._node.now - state.exposed_since, 1) if state.exposed_since is not None else None
+
+    def _restarts(self, state: State) -> int:
+        now = self._node.now
+        return sum(1 for at in state.restarts if now - at < state.restart_window_s)

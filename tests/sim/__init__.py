@@ -1,0 +1,1 @@
+"""The deterministic simulator: the production core against a simulated world with faults, and an independent oracle."""
