@@ -202,7 +202,7 @@ class Core:
         else:
             place = f"{base}/providers/{operation.namespace}/locations/{operation.location}"
             headers["Azure-AsyncOperation"] = f"{place}/operations/{operation.id}?api-version={api_version}"
-            if status == 202:
+            if status == 202 and operation.verb != "write":
                 headers["Location"] = f"{place}/operationResults/{operation.id}?api-version={api_version}"
         return Response(status, body, headers)
 

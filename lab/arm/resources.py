@@ -182,7 +182,8 @@ class Resources:
             body = _child_of(kind, body, child)
         if operation is None:
             return Response(200, body, _etag_header(body))
-        return self._core.accepted(operation, api_version, status=201 if new else 200, body=body)
+        status = kind.created_status if new else kind.updated_status
+        return self._core.accepted(operation, api_version, status=status, body=body)
 
     # --- deleting --------------------------------------------------------------------------------------------------
     def delete(self, rid: ResourceId, headers: Mapping[str, str], api_version: str) -> Response:

@@ -28,10 +28,14 @@ class Kind:
     reference_types: ClassVar[dict[str, str]] = {}  # property → type it must name
     not_modelled: ClassVar[frozenset[str]] = frozenset()  # properties that would need a physical effect we lack
     etag: ClassVar[bool] = True
+    created_status: ClassVar[int] = 201  # of an accepted PUT of a new resource
+    updated_status: ClassVar[int] = 200
 
     # --- writing ---------------------------------------------------------------------------------------------------
     def check(self, rid: ResourceId, wish: dict[str, Any], old: Resource | None, state: State) -> None:
         """Complete `wish` with Azure's defaults and refuse what Azure refuses. Raises `ArmError`."""
+        if not wish.get("location"):
+            raise ArmError(400, "LocationRequired", "The location property is required for this definition.")
         wish.setdefault("properties", {})
         wish.pop("id", None)
         self._refuse_not_modelled(wish["properties"], "properties")

@@ -20,6 +20,7 @@ class Disk(Kind):
     module = "azure.mgmt.compute"
     model = "Disk"
     etag = False
+    created_status = updated_status = 202  # the SDK knows 200 and 202 only
     not_modelled = frozenset({"encryptionSettingsCollection", "diskAccessId", "purchasePlan", "maxShares"})
 
     def complete(self, rid: ResourceId, wish: dict[str, Any], old: Resource | None, state: State) -> None:

@@ -25,6 +25,7 @@ from lab.arm.state import Resource, State
 
 MAX_CUSTOM_DATA_CHARS = 87380  # 65,535 bytes in base64: Azure's error text names this figure
 _COMPUTER_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$")
+_SIZE = re.compile(r"^(Standard|Basic)_[A-Z]+[0-9]+[A-Za-z0-9_-]*$")
 _SECRETS = ("customData", "adminPassword")
 # Leaves and branches that a PUT may change on an existing VM.
 _CHANGEABLE = re.compile(r"(^tags|\.deleteOption$|\.detachOption$|^identity|diagnosticsProfile|\.caching$)")
@@ -102,6 +103,9 @@ class VirtualMachine(Kind):
                 raise compute_parameter(f"Required parameter '{part}' is missing (null).", part)
         if not (properties["hardwareProfile"] or {}).get("vmSize"):
             raise compute_parameter("Required parameter 'vmSize' is missing (null).", "vmSize")
+        size = properties["hardwareProfile"]["vmSize"]
+        if not _SIZE.match(size):
+            raise compute_parameter(f"The value {size} provided for the VM size is not valid.", "vmSize")
         if len(wish.get("zones") or []) > 1:
             raise ArmError(400, "BadRequest", "A virtual machine can be in one zone only.", target="zones")
         self._check_storage(rid, properties["storageProfile"], state)
