@@ -9,31 +9,16 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from azure.core.credentials_async import AsyncTokenCredential
 
-from shared.api.probe import HttpProber, Prober
-from shared.settings import SettingInvalid, Settings, read_settings
+from shared.api.plane import ControlPlane as ControlPlane
+from shared.api.probe import HttpProber
+from shared.settings import SettingInvalid, read_settings
 from shared.store.connect import SettingMissing, connect
-from shared.store.ports import Store
-
-Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True)
-class ControlPlane:
-    """Everything a handler may use. `new_id` makes identities of clusters, operations and requests."""
-
-    settings: Settings
-    store: Store
-    clock: Clock
-    new_id: Callable[[], str]
-    prober: Prober
-
 
 _current: ControlPlane | None = None
 

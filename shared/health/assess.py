@@ -46,7 +46,7 @@ class Assessment:
 
 
 def silent_after_s(control_plane_heartbeat_s: float) -> float:
-    """Three missed heartbeats, but never less than 15 s: a cold start of the control plane must not look like silence."""
+    """Three missed heartbeats, but at least 15 s: a cold start of the control plane must not look like silence."""
     return max(SHORTEST_SILENCE_S, MISSED_HEARTBEATS * control_plane_heartbeat_s)
 
 

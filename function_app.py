@@ -1,0 +1,14 @@
+"""Registers the functions of the control plane; nothing else happens here (see functions/ and shared/)."""
+
+from __future__ import annotations
+
+import azure.functions as func
+
+from functions import audit, clusters, console, events, nodes, tokens
+from shared.structured_log import quieten_libraries
+
+quieten_libraries()
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # each endpoint checks its own caller
+for module in (clusters, nodes, tokens, events, audit, console):
+    app.register_functions(module.blueprint)

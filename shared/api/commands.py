@@ -1,0 +1,143 @@
+"""Actions on a running cluster: which node gets which command, and when the operation has ended. Pure.
+
+- `swap` and `restart` go to the node that serves; `start` and `stop` to both, unless the caller names a node.
+- `stop` of both stops the replica first and the serving node after it: the other way round the replica would take
+  over in between.
+- An operation ends when every command has ended, or at its time limit, which is what the application's own limits
+  allow plus the way there and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from mirror_agent.contract import CommandAction, NodeName, Role
+
+from shared.api.problem import Problem
+from shared.model.cluster import NODES, ClusterRecord, OperationRef
+from shared.model.node_state import CommandStatus, NodeCommand, NodeState
+from shared.model.operation import ErrorDetail, Operation, OperationStatus, Step, finished, shortened, with_steps
+
+# Two heartbeats to hand over the command and its result, a resync of little data, and the load balancer's probe.
+ALLOWANCE_S: Final = 60.0
+_SERVING: Final = frozenset({Role.PRIM, Role.ALONE})
+
+
+def serving_node(states: Mapping[NodeName, NodeState]) -> NodeName | None:
+    """The node that says it serves; of two (one of them stale) the one with the greater epoch."""
+    serving = [state for state in states.values() if state.heartbeat.role in _SERVING]
+    return max(serving, key=lambda state: (state.heartbeat.epoch, state.received_at)).node if serving else None
+
+
+def targets(action: CommandAction, node: NodeName | None, states: Mapping[NodeName, NodeState]) -> tuple[NodeName, ...]:
+    """The nodes in the order in which they are to act. Raises Problem."""
+    serving = serving_node(states)
+    match action:
+        case CommandAction.SWAP | CommandAction.RESTART:
+            if serving is None:
+                raise Problem("NoServingNode", f"no node serves, so there is nothing to {action.value}; start it first")
+            if node is not None and node != serving:
+                raise Problem("NoServingNode", f"node {node!r} does not serve ({serving!r} does)", "node")
+            return (serving,)
+        case CommandAction.START:
+            return (node,) if node is not None else NODES
+        case CommandAction.STOP:
+            if node is not None:
+                return (node,)
+            return tuple(sorted(NODES, key=lambda name: name == serving))
+
+
+def planned(
+    record: ClusterRecord, ref: OperationRef, states: Mapping[NodeName, NodeState], now: datetime
+) -> tuple[NodeCommand, ...]:
+    """The commands of an accepted action; ids are derived from the operation, so a repetition writes the same ones."""
+    if ref.action is None:
+        raise ValueError(f"operation {ref.id} is no action")
+    commands: list[NodeCommand] = []
+    for node in targets(ref.action, ref.node, states):
+        in_turn = ref.action is CommandAction.STOP and commands and commands[-1].node in states
+        commands.append(
+            NodeCommand(
+                id=f"{ref.id}-{node}",
+                operation_id=ref.id,
+                cluster_id=record.id,
+                node=node,
+                action=ref.action,
+                requested_by=ref.requested_by,
+                reason=ref.reason,
+                after=commands[-1].id if in_turn else None,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+    return tuple(commands)
+
+
+def deliverable(commands: Sequence[NodeCommand], node: NodeName) -> tuple[NodeCommand, ...]:
+    """What a node is to be told now. A command is repeated until the node says that it has it."""
+    ended = {command.id for command in commands if command.is_final}
+    known = {command.id for command in commands}
+    return tuple(
+        command
+        for command in commands
+        if command.node == node
+        and command.status is CommandStatus.PENDING
+        and (command.after is None or command.after in ended or command.after not in known)
+    )
+
+
+def time_limit(record: ClusterRecord) -> timedelta:
+    application = record.spec.application
+    return timedelta(seconds=2 * (application.start_timeout_s + application.stop_timeout_s) + ALLOWANCE_S)
+
+
+def progressed(
+    operation: Operation, commands: Sequence[NodeCommand], limit: timedelta, now: datetime
+) -> Operation | None:
+    """The operation as its commands say, None if nothing changed."""
+    if operation.is_final:
+        return None
+    steps = tuple(_step(command) for command in commands)
+    if commands and all(command.is_final for command in commands):
+        failed = [command for command in commands if command.status is CommandStatus.FAILED]
+        status = OperationStatus.FAILED if failed else OperationStatus.SUCCEEDED
+        error = None
+        if failed:
+            sentences = "; ".join(f"node {command.node}: {command.message or 'failed'}" for command in failed)
+            error = ErrorDetail(code="CommandFailed", message=shortened(sentences))
+        return finished(_with(operation, steps, now), status, now, error)
+    if now - operation.created_at > limit:
+        waiting = ", ".join(
+            f"node {command.node} ({command.status.value})" for command in commands if not command.is_final
+        )
+        error = ErrorDetail(
+            code="CommandTimedOut",
+            message=f"no result within {limit.total_seconds():.0f} s from {waiting or 'any node'}; "
+            "the node may still carry it out, look at its state",
+        )
+        return finished(_with(operation, steps, now), OperationStatus.FAILED, now, error)
+    if steps != operation.steps:
+        return _with(operation, steps, now)
+    return None
+
+
+def _with(operation: Operation, steps: tuple[Step, ...], now: datetime) -> Operation:
+    return with_steps(operation.model_copy(update={"steps": ()}), steps, now)
+
+
+def _step(command: NodeCommand) -> Step:
+    status = {
+        CommandStatus.PENDING: OperationStatus.NOT_STARTED,
+        CommandStatus.ACCEPTED: OperationStatus.RUNNING,
+        CommandStatus.SUCCEEDED: OperationStatus.SUCCEEDED,
+        CommandStatus.FAILED: OperationStatus.FAILED,
+    }[command.status]
+    return Step(
+        name=f"node-{command.node}",
+        title=f"{command.action.value} on node {command.node}",
+        status=status,
+        message=command.message,
+        updated_at=command.updated_at,
+    )

@@ -1,0 +1,191 @@
+"""What an endpoint is, and the way of every request through it: who, which version, may it, do it, answer.
+
+Guarantees: nothing is read or written for a caller that is not allowed; every answer carries `x-ms-request-id`; every
+refusal has the documented shape and the header `x-ms-error-code`; whatever fails unforeseen is logged with its
+request id and answered 500 without detail. One line is logged per request, without body, query or credentials.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from shared.api.call import API_VERSION, MAX_BODY_BYTES, Answer, Call, model_json
+from shared.api.plane import ControlPlane
+from shared.api.problem import Problem
+from shared.api.views import ErrorView
+from shared.model.principal import AccessRole, NodePrincipal, Principal
+from shared.security.access import AccessRules, authenticate
+from shared.security.enrolment import authenticate_node, find_enrolment
+from shared.security.secret import bearer
+from shared.settings import SettingInvalid
+from shared.store.ports import Unavailable
+from shared.structured_log import Log
+
+log = Log("mirrorplane.api")
+_CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+RETRY_WHEN_UNAVAILABLE_S: Final = 5
+
+
+class Guard(Enum):
+    """Who may call."""
+
+    ANYBODY = "anybody"
+    MONITOR = "Monitor"
+    CONTROL = "Control"
+    ADMIN = "Admin"
+    NODE = "node"
+    ENROLMENT = "enrolment"
+    NODE_OR_ENROLMENT = "node or enrolment"
+
+
+ROLE_OF: Final = {
+    Guard.MONITOR: AccessRole.MONITOR,
+    Guard.CONTROL: AccessRole.CONTROL,
+    Guard.ADMIN: AccessRole.ADMIN,
+}
+
+# The caller is a Principal, a NodePrincipal, a Versioned[Enrolment] or None, as the guard says.
+Handler = Callable[[ControlPlane, Any, Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """`name` is the function's name, `route` its route below /api. The rest describes it in the OpenAPI document."""
+
+    name: str
+    method: str
+    route: str
+    guard: Guard
+    handler: Handler
+    summary: str
+    answers: Mapping[int, type[BaseModel] | None]
+    body: type[BaseModel] | None = None
+    body_required: bool = True
+    query: tuple[str, ...] = ()
+    request_headers: tuple[str, ...] = ()
+    documented_route: str | None = None
+    codes: tuple[str, ...] = field(default=())
+
+    @property
+    def versioned(self) -> bool:
+        return self.guard in ROLE_OF
+
+
+async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Call) -> Answer:
+    """Never raises."""
+    start = time.monotonic()
+    caller: object = None
+    try:
+        try:
+            parts = plane()
+        except SettingInvalid as error:
+            log.failure("not_configured", error, request=call.request_id)
+            raise Problem("NotConfigured", "the control plane is not configured; see its log") from None
+        if len(call.body) > MAX_BODY_BYTES:
+            raise Problem("RequestBodyTooLarge", f"the body has {len(call.body)} bytes; {MAX_BODY_BYTES} is the limit")
+        caller = await _admit(parts, endpoint, call)
+        answer = await endpoint.handler(parts, caller, call)
+    except Problem as problem:
+        answer = refusal(problem)
+    except Unavailable as error:
+        log.failure("storage_unavailable", error, request=call.request_id, function=endpoint.name)
+        answer = refusal(Problem("StorageUnavailable", "storage does not answer; repeat the request, it is idempotent"))
+        answer = Answer(answer.status, answer.body, {**answer.headers, "Retry-After": str(RETRY_WHEN_UNAVAILABLE_S)})
+    except Exception as error:  # noqa: BLE001 - the last guard of a request: logged, and answered without detail
+        log.failure("request_failed", error, request=call.request_id, function=endpoint.name)
+        answer = refusal(Problem("InternalError", f"an unforeseen error; it is logged under request {call.request_id}"))
+    headers = {**answer.headers, "x-ms-request-id": call.request_id}
+    client_id = call.headers.get("x-ms-client-request-id", "")
+    if _CLIENT_ID.fullmatch(client_id):
+        headers["x-ms-client-request-id"] = client_id
+    log.info(
+        "request",
+        function=endpoint.name,
+        method=call.method,
+        path=call.path,
+        status=answer.status,
+        code=headers.get("x-ms-error-code"),
+        ms=round((time.monotonic() - start) * 1000, 1),
+        caller=_shown(caller),
+        request=call.request_id,
+        clientRequest=headers.get("x-ms-client-request-id"),
+    )
+    return Answer(answer.status, answer.body, headers, answer.content_type)
+
+
+def refusal(problem: Problem) -> Answer:
+    headers = {"x-ms-error-code": problem.code}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="mirrorplane"'
+    return Answer(problem.status, model_json(ErrorView(error=problem.error), without_none=True), headers)
+
+
+async def _admit(plane: ControlPlane, endpoint: Endpoint, call: Call) -> object:
+    """The caller, if the endpoint's guard lets it in. Raises Problem."""
+    presented = bearer(call.headers.get("authorization")) or ""
+    match endpoint.guard:
+        case Guard.ANYBODY:
+            return None
+        case Guard.NODE:
+            node = await authenticate_node(plane.store.credentials, presented)
+            if node is None:
+                raise Problem("Unauthenticated", "give the node's credential as Authorization: Bearer …")
+            return node
+        case Guard.ENROLMENT:
+            enrolment = await find_enrolment(plane.store.credentials, presented, plane.clock())
+            if enrolment is None:
+                raise Problem("EnrolmentTokenInvalid", "the enrolment token is unknown or expired")
+            return enrolment
+        case Guard.NODE_OR_ENROLMENT:
+            found = await authenticate_node(plane.store.credentials, presented) or await find_enrolment(
+                plane.store.credentials, presented, plane.clock()
+            )
+            if found is None:
+                raise Problem("Unauthenticated", "give an enrolment token or a node's credential")
+            return found
+        case Guard.MONITOR | Guard.CONTROL | Guard.ADMIN:
+            return await _admit_principal(plane, endpoint, call)
+
+
+async def _admit_principal(plane: ControlPlane, endpoint: Endpoint, call: Call) -> Principal:
+    rules = AccessRules(plane.settings.bootstrap_token_sha256, plane.settings.easy_auth)
+    principal = await authenticate(call.headers, plane.store.tokens, rules, plane.clock())
+    if principal is None:
+        raise Problem("Unauthenticated", "give a valid API token as Authorization: Bearer …")
+    needed = ROLE_OF[endpoint.guard]
+    if not principal.may(needed):
+        raise Problem("Forbidden", f"this needs the role {needed.value}")
+    check_api_version(call.query.get("api-version"))
+    return principal
+
+
+def check_api_version(version: str | None) -> None:
+    if version is None:
+        raise Problem(
+            "MissingApiVersionParameter", f"the query parameter api-version is required; add api-version={API_VERSION}"
+        )
+    if version != API_VERSION:
+        raise Problem(
+            "UnsupportedApiVersionValue",
+            f"api-version {version!r} is not known; supported: {API_VERSION}",
+            "api-version",
+        )
+
+
+def _shown(caller: object) -> str:
+    match caller:
+        case Principal():
+            return f"{caller.kind}:{caller.id}"
+        case NodePrincipal():
+            return f"node:{caller.cluster}/{caller.node}"
+        case None:
+            return "nobody"
+        case _:
+            return "enrolment"

@@ -1,0 +1,208 @@
+"""All endpoints of the API, as data: the functions serve them, the OpenAPI document lists them, tests walk them."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from mirror_agent.contract import EnrolRequest, EnrolResponse, HeartbeatPost, HeartbeatResponse
+
+from shared.api import clusters, nodes, observations, tokens
+from shared.api.call import Answer, Call
+from shared.api.clusters import ActionRequest
+from shared.api.endpoint import Endpoint, Guard
+from shared.api.plane import ControlPlane
+from shared.api.tokens import TokenRequest
+from shared.api.views import (
+    ClusterList,
+    ClusterView,
+    EventList,
+    HealthView,
+    HeartbeatList,
+    NewTokenView,
+    OperationView,
+    ProbeList,
+    TokenList,
+)
+from shared.model.cluster_spec import ClusterSpec
+
+_PAGING: Final = ("top", "continue")
+_CONDITIONS: Final = ("If-Match", "If-None-Match", "Operation-Id")
+
+
+async def answer_health(plane: ControlPlane, caller: None, call: Call) -> Answer:
+    """Says that the app runs and is configured, and nothing else: it is open to anybody."""
+    return Answer(200, {"status": "ok"}, {"Cache-Control": "no-store"})
+
+
+async def answer_openapi(plane: ControlPlane, caller: object, call: Call) -> Answer:
+    from shared.api.openapi import document  # the document lists these endpoints, so it imports this module
+
+    return Answer(200, document(plane.settings.public_url))
+
+
+_ALL: Final = (
+    Endpoint(
+        "cluster_put",
+        "PUT",
+        "clusters/{name}",
+        Guard.ADMIN,
+        clusters.put_cluster,
+        "Create a cluster or change it. Goes on in an operation (header Operation-Location).",
+        {201: ClusterView, 200: ClusterView},
+        body=ClusterSpec,
+        request_headers=_CONDITIONS,
+    ),
+    Endpoint(
+        "cluster_get",
+        "GET",
+        "clusters/{name}",
+        Guard.MONITOR,
+        clusters.get_cluster,
+        "Read a cluster and the state of its nodes.",
+        {200: ClusterView},
+    ),
+    Endpoint(
+        "cluster_list",
+        "GET",
+        "clusters",
+        Guard.MONITOR,
+        clusters.list_clusters,
+        "List clusters by name.",
+        {200: ClusterList},
+        query=_PAGING,
+    ),
+    Endpoint(
+        "cluster_delete",
+        "DELETE",
+        "clusters/{name}",
+        Guard.ADMIN,
+        clusters.delete_cluster,
+        "Delete a cluster and every resource it owns. 204 if there is none.",
+        {202: OperationView, 204: None},
+        request_headers=("If-Match", "Operation-Id"),
+    ),
+    Endpoint(
+        "cluster_action",
+        "POST",
+        "clusters/{nameAndAction}",
+        Guard.CONTROL,
+        clusters.act_on_cluster,
+        "Act on a cluster: swap, start, stop or restart.",
+        {202: OperationView},
+        body=ActionRequest,
+        body_required=False,
+        request_headers=("Operation-Id",),
+        documented_route="clusters/{name}:{action}",
+    ),
+    Endpoint(
+        "operation_get",
+        "GET",
+        "operations/{id}",
+        Guard.MONITOR,
+        clusters.get_operation,
+        "Read an operation: status, steps, per cent, error.",
+        {200: OperationView},
+    ),
+    Endpoint(
+        "cluster_heartbeats",
+        "GET",
+        "clusters/{name}/heartbeats",
+        Guard.MONITOR,
+        observations.list_heartbeats,
+        "List the recorded heartbeats of a node, newest first.",
+        {200: HeartbeatList},
+        query=("node", *_PAGING),
+    ),
+    Endpoint(
+        "cluster_probes",
+        "GET",
+        "clusters/{name}/probes",
+        Guard.MONITOR,
+        observations.list_probes,
+        "List the control plane's own probes of a node, newest first.",
+        {200: ProbeList},
+        query=("node", *_PAGING),
+    ),
+    Endpoint(
+        "event_list",
+        "GET",
+        "events",
+        Guard.MONITOR,
+        observations.list_events,
+        "List recorded platform events, newest arrival first.",
+        {200: EventList},
+        query=_PAGING,
+    ),
+    Endpoint(
+        "token_create",
+        "POST",
+        "tokens",
+        Guard.ADMIN,
+        tokens.post_token,
+        "Make an API token. Its text is in this answer only.",
+        {201: NewTokenView},
+        body=TokenRequest,
+    ),
+    Endpoint(
+        "token_list",
+        "GET",
+        "tokens",
+        Guard.ADMIN,
+        tokens.list_tokens,
+        "List API tokens, without their secrets.",
+        {200: TokenList},
+        query=_PAGING,
+    ),
+    Endpoint(
+        "token_delete",
+        "DELETE",
+        "tokens/{id}",
+        Guard.ADMIN,
+        tokens.delete_token,
+        "Remove an API token; it ends at once.",
+        {204: None},
+    ),
+    Endpoint(
+        "node_enrol",
+        "POST",
+        "nodes/enrol",
+        Guard.ENROLMENT,
+        nodes.enrol_node,
+        "Exchange an enrolment token and a certificate request for the node's identity.",
+        {200: EnrolResponse},
+        body=EnrolRequest,
+    ),
+    Endpoint(
+        "node_heartbeat",
+        "POST",
+        "nodes/heartbeat",
+        Guard.NODE,
+        nodes.record_heartbeats,
+        "Report a node's state; the answer carries commands and a newer configuration.",
+        {200: HeartbeatResponse},
+        body=HeartbeatPost,
+    ),
+    Endpoint(
+        "node_agent_wheel",
+        "GET",
+        "nodes/agent-wheel",
+        Guard.NODE_OR_ENROLMENT,
+        nodes.fetch_wheel,
+        "Fetch the agent's package.",
+        {200: None},
+    ),
+    Endpoint(
+        "openapi_document",
+        "GET",
+        "openapi.json",
+        Guard.MONITOR,
+        answer_openapi,
+        "This document.",
+        {200: None},
+    ),
+    Endpoint("health", "GET", "health", Guard.ANYBODY, answer_health, "Does the app run?", {200: HealthView}),
+)
+
+ENDPOINTS: Final = MappingProxyType({endpoint.name: endpoint for endpoint in _ALL})
+assert len(ENDPOINTS) == len(_ALL), "two endpoints have one name"

@@ -1,0 +1,212 @@
+"""What nodes send: enrolment, heartbeats, and the fetch of their own software.
+
+A heartbeat is judged fresh by its arrival here. A post may come twice (its answer was lost) or late (an older post
+overtaken by a newer one): the current state only moves forward within one agent start, and the history keeps one row
+per heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from mirror_agent.contract import (
+    Command,
+    CommandResult,
+    EnrolRequest,
+    EnrolResponse,
+    Heartbeat,
+    HeartbeatPost,
+    HeartbeatResponse,
+    NodeConfiguration,
+    NodeName,
+)
+
+from shared.api.call import Answer, Call, body_of, model_json
+from shared.api.commands import deliverable
+from shared.api.dispatch import advance_action
+from shared.api.plane import ControlPlane
+from shared.api.problem import Problem
+from shared.model.cluster import ClusterRecord, ProvisioningState
+from shared.model.cluster_spec import node_private_address
+from shared.model.node_state import CommandStatus, HistoryEntry, NodeCommand, NodeState
+from shared.model.principal import Enrolment, NodePrincipal
+from shared.provisioning.configuration import configuration_version, node_configuration
+from shared.security.authority import RequestRefused
+from shared.security.enrolment import EnrolmentRefused, enrol
+from shared.store.ports import Changed, Exists, Versioned
+from shared.structured_log import Log
+
+MAX_ATTEMPTS: Final = 5
+MAX_WHEEL_BYTES: Final = 64 * 1024 * 1024
+_STATUS: Final = {
+    "accepted": CommandStatus.ACCEPTED,
+    "succeeded": CommandStatus.SUCCEEDED,
+    "failed": CommandStatus.FAILED,
+}
+log = Log("mirrorplane.nodes")
+
+
+async def enrol_node(plane: ControlPlane, caller: Versioned[Enrolment], call: Call) -> Answer:
+    request = body_of(call, EnrolRequest, strict=False)
+    token, now = caller.value, plane.clock()
+    record = await _record(plane, token.cluster, token.cluster_id)
+    seen = record.resources.nodes.get(token.node)
+    public = () if seen is None or seen.public_address is None else (seen.public_address,)
+    virtual = () if record.resources.virtual_ip_address is None else (record.resources.virtual_ip_address,)
+    try:
+        identity = await enrol(
+            plane.store.credentials,
+            plane.settings.wrapping_key,
+            enrolment=caller,
+            csr_pem=request.csr_pem,
+            addresses=(node_private_address(record.spec, token.node), *public, *virtual),
+            now=now,
+        )
+    except RequestRefused as error:
+        raise Problem("CertificateRequestRefused", str(error), "csrPem") from None
+    except EnrolmentRefused as error:
+        log.warning("enrolment_refused", cluster=token.cluster, node=token.node, rule=error.code)
+        raise Problem(error.code, str(error)) from None
+    log.info("node_enrolled", cluster=token.cluster, node=token.node, enrolment=token.id, boot=request.boot_id)
+    answer = EnrolResponse(
+        certificate_pem=identity.certificate_pem,
+        ca_pem=identity.ca_pem,
+        node_credential=identity.node_credential,
+        configuration=_configuration(plane, record, token.node, now),
+    )
+    return Answer(200, model_json(answer))
+
+
+async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Call) -> Answer:
+    post = body_of(call, HeartbeatPost, strict=False)
+    for index, beat in enumerate(post.heartbeats):
+        if beat.node != caller.node:
+            raise Problem(
+                "NodeMismatch",
+                f"the credential is of node {caller.node!r}, the heartbeat of node {beat.node!r}",
+                f"heartbeats[{index}].node",
+            )
+    now = plane.clock()
+    record, commands = await asyncio.gather(
+        _record(plane, caller.cluster, caller.cluster_id), plane.store.commands.of_cluster(caller.cluster_id)
+    )
+    await _keep(plane, caller, post, now)
+    confirmed, commands = await _results(plane, caller, post.command_results, commands, now)
+    if confirmed or commands:
+        await advance_action(plane.store, record, commands, now)
+    version = configuration_version(record, now)
+    newer = version > post.configuration_version and record.state is not ProvisioningState.DELETING
+    answer = HeartbeatResponse(
+        configuration=_configuration(plane, record, caller.node, now) if newer else None,
+        commands=tuple(
+            Command(id=command.id, action=command.action, requested_by=command.requested_by, reason=command.reason)
+            for command in deliverable([entry.value for entry in commands], caller.node)
+        ),
+        confirmed_results=tuple(confirmed),
+    )
+    return Answer(200, model_json(answer))
+
+
+async def fetch_wheel(plane: ControlPlane, caller: object, call: Call) -> Answer:
+    path = plane.settings.agent_wheel
+    if path is None or not path.is_file():
+        raise Problem("WheelNotFound", "no agent wheel is installed here; set MIRRORPLANE_AGENT_WHEEL to its path")
+    content = await asyncio.to_thread(path.read_bytes)
+    return Answer(
+        200,
+        content,
+        {"Content-Disposition": f'attachment; filename="{path.name}"', "Cache-Control": "private, no-store"},
+        content_type="application/octet-stream",
+    )
+
+
+async def _record(plane: ControlPlane, cluster: str, cluster_id: str) -> ClusterRecord:
+    found = await plane.store.clusters.get(cluster)
+    if found is None or found.value.id != cluster_id:
+        raise Problem("ClusterGone", f"cluster {cluster!r} ({cluster_id}) was deleted; this node belongs to nothing")
+    return found.value
+
+
+def _configuration(plane: ControlPlane, record: ClusterRecord, node: NodeName, now: datetime) -> NodeConfiguration:
+    return node_configuration(record, node, witness=plane.store.witness.access(record.id, now), now=now)
+
+
+async def _keep(plane: ControlPlane, caller: NodePrincipal, post: HeartbeatPost, now: datetime) -> None:
+    """State first, then history: the state fixes when this agent start was first seen, which keys the history."""
+    last = post.heartbeats[-1]
+    for _ in range(MAX_ATTEMPTS):
+        current = await plane.store.node_states.get(caller.cluster_id, caller.node)
+        before = None if current is None else current.value
+        same_start = before is not None and before.heartbeat.agent_start_id == last.agent_start_id
+        if before is not None and same_start and before.heartbeat.sequence >= last.sequence:
+            await plane.store.node_states.append_history(_entries(caller, post.heartbeats, before, before, now))
+            return
+        state = NodeState(
+            cluster_id=caller.cluster_id,
+            node=caller.node,
+            heartbeat=last,
+            agent_version=post.agent_version,
+            configuration_version=post.configuration_version,
+            received_at=now,
+            agent_start_seen_at=before.agent_start_seen_at if before is not None and same_start else now,
+        )
+        try:
+            await plane.store.node_states.put(state, None if current is None else current.etag)
+        except (Exists, Changed):
+            continue
+        await plane.store.node_states.append_history(_entries(caller, post.heartbeats, state, before, now))
+        return
+    log.warning("state_contended", cluster=caller.cluster, node=caller.node)
+
+
+def _entries(
+    caller: NodePrincipal, beats: Sequence[Heartbeat], state: NodeState, before: NodeState | None, now: datetime
+) -> list[HistoryEntry]:
+    """A post may begin with heartbeats that an earlier agent start left in its buffer."""
+    seen_at = {state.heartbeat.agent_start_id: state.agent_start_seen_at}
+    if before is not None:
+        seen_at.setdefault(before.heartbeat.agent_start_id, before.agent_start_seen_at)
+    return [
+        HistoryEntry(
+            cluster_id=caller.cluster_id,
+            node=caller.node,
+            heartbeat=beat,
+            received_at=now,
+            agent_start_seen_at=seen_at.get(beat.agent_start_id, now),
+        )
+        for beat in beats
+    ]
+
+
+async def _results(
+    plane: ControlPlane,
+    caller: NodePrincipal,
+    results: Sequence[CommandResult],
+    commands: list[Versioned[NodeCommand]],
+    now: datetime,
+) -> tuple[list[str], list[Versioned[NodeCommand]]]:
+    """Records results; returns the ids to confirm and the commands as they are now. A result of a command that is
+    not here any more (its operation timed out) is confirmed too, so that the node stops repeating it."""
+    confirmed: list[str] = []
+    by_id = {entry.value.id: entry for entry in commands}
+    for result in results:
+        entry = by_id.get(result.id)
+        final = result.status != "accepted"
+        if entry is None or entry.value.node != caller.node:
+            if final:
+                confirmed.append(result.id)
+            continue
+        status = _STATUS[result.status]
+        if not entry.value.is_final and (entry.value.status, entry.value.message) != (status, result.message):
+            moved = entry.value.model_copy(update={"status": status, "message": result.message, "updated_at": now})
+            try:
+                await plane.store.commands.replace(moved, entry.etag)
+            except Changed:
+                continue  # not confirmed, so the node repeats it and the next post meets the newer row
+            log.info("command_result", cluster=caller.cluster, node=caller.node, command=result.id, status=status.value)
+        if final:
+            confirmed.append(result.id)
+    return confirmed, await plane.store.commands.of_cluster(caller.cluster_id) if results else commands
