@@ -36,12 +36,13 @@ from lab.functions_host.storage import Queues
 from lab.functions_host.timers import StatusFiles, SystemClock
 from lab.functions_host.triggers import Triggers, listeners
 from lab.functions_host.web import Web
-from lab.functions_host.worker import Worker, enter
+from lab.functions_host.worker import Running, Worker, enter
 
 log = logging.getLogger("lab.functions_host")
 
 MAX_BODY_BYTES: Final = 210 * 1024 * 1024  # Azure's limit of a request
 GRACE_S: Final = 10.0
+ANSWER_S: Final = 2.0  # for answers of finished functions to reach their callers, at stop
 STALL_S: Final = 1.0  # a loop that was not scheduled for so long was blocked by an async function
 LOOK_S: Final = 0.5
 
@@ -216,7 +217,7 @@ async def serve(options: Options, out: TextIO) -> int:
             )
             web = Web(functions, execution, triggers, keys, host.route_prefix)
             remark(functions, web, host)
-            runner = front.AppRunner(server(web), access_log=None, shutdown_timeout=options.grace_s)
+            runner = front.AppRunner(server(web), access_log=None, shutdown_timeout=ANSWER_S)
             await runner.setup()
             site = front.SockSite(runner, listening, ssl_context=context)
             await site.start()
@@ -230,10 +231,11 @@ async def serve(options: Options, out: TextIO) -> int:
                 await site.stop()
                 triggers.stop_taking()
                 drained = await execution.drain(options.grace_s)
+                abandoned = () if drained else worker.running()
                 await triggers.end()
                 await runner.cleanup()
-                if not drained and worker.running():
-                    _abandon(worker)
+                if abandoned:
+                    _abandon(abandoned)
         finally:
             await queues.close()
 
@@ -260,9 +262,9 @@ async def _until_stopped(triggers: Triggers) -> int:
         await asyncio.gather(stopped, failed, watch, return_exceptions=True)
 
 
-def _abandon(worker: Worker) -> None:
+def _abandon(runs: Sequence[Running]) -> None:
     """A sync function cannot be interrupted, and Python would wait for its thread for ever."""
-    names = ", ".join(sorted(running.function for running in worker.running()))
+    names = ", ".join(sorted(run.function for run in runs))
     log.error("stopped with functions still running: %s; their messages are released", names)
     logging.shutdown()
     os._exit(1)
