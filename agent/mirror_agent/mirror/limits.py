@@ -42,6 +42,8 @@ REPLICA_FSYNC_THREADS: Final = 8
 HEARTBEAT_S: Final = 0.5
 # Silence on the stream after which the link counts as lost: six heartbeats.
 PEER_SILENCE_S: Final = 3.0
+# A replica that is heard but applies nothing for so long (a dead disk) is taken out as well.
+APPLY_STALL_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 2.0
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 RECONNECT_S: Final = 0.5

@@ -1,0 +1,253 @@
+"""The mounted directory: reads requests from /dev/fuse, has them carried out, and answers when the outlet allows.
+
+Problem: an ordinary application must see an ordinary file system, and no change it was told about may be missing on
+the replica. Guarantee: one request is answered at most once; a change is answered only through `Outlet.settle`; reads
+go on while changes are parked (a parked call occupies no thread); a bug in one operation becomes EIO for one call and
+a log entry, never the end of the mount.
+
+The kernel is this directory's only user, so names and attributes are cached for ever and pages are kept over open.
+OPEN, FLUSH, ACCESS and CREATE are answered ENOSYS once: the kernel then does without them. Locks (flock, fcntl) stay in
+the kernel, which is right for one active node. copy_file_range and ioctls are refused; the kernel falls back to copies.
+
+Threads are added while none is left to read, up to `threads_max` per mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from mirror_agent.mirror import fuse_abi as abi
+from mirror_agent.mirror import limits, mounts
+from mirror_agent.mirror.front_attrs import AttributeOps
+from mirror_agent.mirror.front_data import DataOps
+from mirror_agent.mirror.front_names import NameOps
+from mirror_agent.mirror.fuse_abi import Op
+from mirror_agent.mirror.inodes import Call, Descriptors, InodeTable, Root
+from mirror_agent.mirror.outlet import Outlet, Ticket
+
+log: Final = logging.getLogger(__name__)
+
+Handler = Callable[[Call, int, memoryview], bytes | None]
+
+MUTATING: Final = frozenset(
+    {
+        Op.SETATTR, Op.SYMLINK, Op.MKNOD, Op.MKDIR, Op.UNLINK, Op.RMDIR, Op.RENAME, Op.RENAME2, Op.LINK, Op.WRITE,
+        Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS, Op.SETXATTR, Op.REMOVEXATTR, Op.FALLOCATE,
+    }
+)  # fmt: skip
+_UNANSWERED: Final = frozenset({Op.FORGET, Op.BATCH_FORGET, Op.INTERRUPT})
+_FLUSHES: Final = frozenset({Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS})
+_REFUSED: Final[dict[int, int]] = {
+    Op.COPY_FILE_RANGE: errno.EOPNOTSUPP,
+    Op.IOCTL: errno.ENOTTY,
+    Op.TMPFILE: errno.EOPNOTSUPP,
+}
+_WANTED: Final = (
+    abi.ASYNC_READ
+    | abi.BIG_WRITES
+    | abi.DONT_MASK
+    | abi.ASYNC_DIO
+    | abi.PARALLEL_DIROPS
+    | abi.POSIX_ACL
+    | abi.MAX_PAGES
+    | abi.CACHE_SYMLINKS
+    | abi.HANDLE_KILLPRIV_V2
+)
+_INIT_S: Final = 5.0
+
+
+class Front:
+    """One mounted root."""
+
+    def __init__(self, root: Root, descriptors: Descriptors, outlet: Outlet, *, threads_max: int) -> None:
+        self.root = root
+        self.table = InodeTable(root, descriptors)
+        self.outlet = outlet
+        self.names = NameOps(self.table, outlet)
+        self._descriptors = descriptors
+        self._threads_max = threads_max
+        self._fd = -1
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+        self._initialised = threading.Event()
+        self._handlers = self._table_of_handlers()
+
+    def mount(self) -> None:
+        """Mounts and serves. Raises OSError; nothing is left mounted then."""
+        self._fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            mounts.mount_front(self._fd, self.root.path)
+        except OSError:
+            os.close(self._fd)
+            raise
+        with self._lock:
+            self._add_thread()
+        if not self._initialised.wait(_INIT_S):
+            mounts.abort(self.root.path)
+            raise OSError(errno.EIO, f"the kernel did not start the FUSE connection of {self.root.path}")
+
+    def join(self, timeout_s: float) -> bool:
+        """After the mount is gone: waits for the threads and closes the connection; False if one still runs."""
+        for thread in list(self._threads):
+            thread.join(timeout_s)
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        return True
+
+    def _table_of_handlers(self) -> dict[int, Handler]:
+        names, data = self.names, DataOps(self.table, self.outlet)
+        attributes = AttributeOps(self.table, self.outlet, data)
+        return {
+            Op.INIT: self._init,
+            Op.DESTROY: lambda _call, _nodeid, _request: b"",
+            Op.INTERRUPT: lambda _call, _nodeid, _request: None,
+            Op.LOOKUP: names.lookup,
+            Op.FORGET: names.forget,
+            Op.BATCH_FORGET: names.batch_forget,
+            Op.MKNOD: names.mknod,
+            Op.MKDIR: names.mkdir,
+            Op.SYMLINK: names.symlink,
+            Op.LINK: names.link,
+            Op.UNLINK: names.unlink,
+            Op.RMDIR: names.rmdir,
+            Op.RENAME: names.rename,
+            Op.RENAME2: names.rename2,
+            Op.READDIR: names.readdir,
+            Op.READ: data.read,
+            Op.WRITE: data.write,
+            Op.FALLOCATE: data.fallocate,
+            Op.LSEEK: data.lseek,
+            Op.FSYNC: data.fsync,
+            Op.FSYNCDIR: data.fsync,
+            Op.SYNCFS: data.syncfs,
+            Op.GETATTR: attributes.getattr,
+            Op.SETATTR: attributes.setattr,
+            Op.READLINK: attributes.readlink,
+            Op.SETXATTR: attributes.setxattr,
+            Op.GETXATTR: attributes.getxattr,
+            Op.LISTXATTR: attributes.listxattr,
+            Op.REMOVEXATTR: attributes.removexattr,
+            Op.STATFS: attributes.statfs,
+        }
+
+    def _init(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        major, _, readahead, offered = abi.INIT_IN.unpack_from(request, abi.HEADER_BYTES)
+        if major != abi.MAJOR:
+            raise OSError(errno.EPROTO, f"the kernel speaks FUSE {major}, {abi.MAJOR} is needed")
+        self._initialised.set()
+        return abi.INIT_OUT.pack(
+            abi.MAJOR,
+            abi.MINOR,
+            readahead,
+            offered & _WANTED,
+            64,
+            48,
+            limits.MAX_WRITE_BYTES,
+            1,
+            limits.MAX_WRITE_BYTES // 4096,
+            0,
+            0,
+        )
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _add_thread(self) -> None:
+        """The lock is held."""
+        thread = threading.Thread(target=self._serve, name=f"front-{self.root.index}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        self._idle += 1
+        thread.start()
+
+    def _serve(self) -> None:
+        buffer = memoryview(bytearray(limits.FUSE_BUFFER_BYTES))
+        call = self._descriptors.new_call()
+        try:
+            while (count := self._next(buffer)) is not None:
+                self._handle(call, buffer[:count])
+                call.holding.clear()
+                with self._lock:
+                    self._idle += 1
+        finally:
+            self._descriptors.end_call(call)
+
+    def _next(self, buffer: memoryview) -> int | None:
+        """Reads one request; None when the mount is gone."""
+        while True:
+            try:
+                count = os.readv(self._fd, [buffer])
+            except OSError as error:
+                if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
+                    continue
+                if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
+                    log.error("reading the FUSE connection of %s failed: %s", self.root.path, error)
+                return None
+            with self._lock:
+                self._idle -= 1
+                if self._idle == 0 and len(self._threads) < self._threads_max:
+                    self._add_thread()
+            return count
+
+    def _handle(self, call: Call, request: memoryview) -> None:
+        _, op, unique, nodeid, uid, gid, *_ = abi.IN_HEADER.unpack_from(request, 0)
+        if self.outlet.parked and op in MUTATING:
+            kept = bytes(request)
+            if self.outlet.hold_back(lambda: self._begin_late(kept)):
+                return
+        call.unique, call.uid, call.gid, call.ticket = unique, uid, gid, None
+        self._carry_out(call, op, nodeid, request)
+
+    def _begin_late(self, request: bytes) -> None:
+        """A request that was parked before it was begun."""
+        call = self._descriptors.new_call()
+        try:
+            _, op, call.unique, nodeid, call.uid, call.gid, *_ = abi.IN_HEADER.unpack_from(request, 0)
+            self._carry_out(call, op, nodeid, memoryview(request))
+        finally:
+            self._descriptors.end_call(call)
+
+    def _carry_out(self, call: Call, op: int, nodeid: int, request: memoryview) -> None:
+        unique = call.unique
+        handler = self._handlers.get(op)
+        error = 0
+        out: bytes | None = b""
+        if handler is None:
+            error = _REFUSED.get(op, errno.ENOSYS)
+        else:
+            try:
+                out = handler(call, nodeid, request)
+            except OSError as failure:
+                error = failure.errno or errno.EIO
+                if error == errno.EIO and op in MUTATING and op not in _FLUSHES:
+                    self.outlet.distrust(f"an I/O error interrupted operation {op}: {failure}")
+            except Exception as failure:  # one broken operation must not take the mount away from all others
+                log.exception("operation %d on node %d of %s failed", op, nodeid, self.root.path)
+                self.outlet.distrust(f"operation {op} failed: {failure!r}")
+                error = errno.EIO
+        if op in _UNANSWERED:
+            return
+        ticket: Ticket | None = call.ticket
+        if ticket is None:
+            self._answer(unique, error, out or b"")
+        else:
+            call.holding.clear()
+            self.outlet.settle(ticket, lambda: self._answer(unique, error, out or b""))
+
+    def _answer(self, unique: int, error: int, out: bytes) -> None:
+        try:
+            if error:
+                os.write(self._fd, abi.OUT_HEADER.pack(abi.OUT_HEADER.size, -error, unique))
+            else:
+                os.writev(self._fd, (abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(out), 0, unique), out))
+        except OSError as failure:
+            # ENOENT: the caller was killed and the kernel gave up on the request. ENODEV: the mount was aborted.
+            if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.ECONNABORTED, errno.EBADF):
+                log.error("answering request %d of %s failed: %s", unique, self.root.path, failure)

@@ -1,0 +1,289 @@
+"""Names: look up, create, link, rename and remove directory entries, and list directories.
+
+Each operation works on (directory descriptor, single name); no path is ever built. New inodes get their owner after
+they exist (the engine runs as root), the mode last, because changing the owner clears set-id bits. What is replicated
+is what the file system made of it (set-group-id directories, default ACLs), not what was asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from typing import Final
+
+from mirror_agent.mirror import fuse_abi as abi
+from mirror_agent.mirror import limits, syscalls
+from mirror_agent.mirror.inodes import Call, Inode, InodeTable
+from mirror_agent.mirror.outlet import Outlet
+from mirror_agent.mirror.wire import Entry
+
+_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_HEAD: Final = abi.HEADER_BYTES
+_DEFAULT_ACL: Final = "system.posix_acl_default"
+_ACCESS_ACL: Final = "system.posix_acl_access"
+_DIRENT_BYTES_MAX: Final = 64 * limits.KIB
+
+
+def _strings(request: memoryview, start: int) -> list[bytes]:
+    """The NUL-terminated strings at the end of a request."""
+    return bytes(request[start:]).split(b"\0")
+
+
+class NameOps:
+    """The namespace operations of one mounted root."""
+
+    def __init__(self, table: InodeTable, outlet: Outlet) -> None:
+        self.table = table
+        self.outlet = outlet
+        self.root = table.root
+        self.descriptors = table.descriptors
+
+    def _inode(self, nodeid: int) -> Inode:
+        inode = self.table.by_nodeid.get(nodeid)
+        if inode is None:
+            raise OSError(errno.ESTALE, f"node {nodeid} is not known")
+        return inode
+
+    def lookup(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        parent = self._inode(nodeid)
+        name = bytes(request[_HEAD:-1])
+        directory = self.descriptors.path_fd(parent, call)
+        try:
+            fd = os.open(name, _PATH_FLAGS, dir_fd=directory)
+        except FileNotFoundError:
+            return abi.NEGATIVE_ENTRY
+        st = os.fstat(fd)
+        if st.st_dev != self.root.device:
+            os.close(fd)
+            raise OSError(errno.EXDEV, f"{name!r} is another file system, which is not replicated")
+        inode = self.table.remember(fd, st)
+        call.holding.append(inode)
+        self.outlet.looked_up(parent, name, inode)
+        return abi.entry_out(inode.fid, st)
+
+    def _masked(self, call: Call, parent: Inode, directory: int, mode: int, umask: int) -> int:
+        """The umask counts only in a directory without a default ACL (acl(5), OBJECT CREATION)."""
+        if parent.default_acl is None:
+            try:
+                os.getxattr(f"/proc/self/fd/{directory}", _DEFAULT_ACL)
+                parent.default_acl = True
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
+                parent.default_acl = False
+        return mode if parent.default_acl else mode & ~umask
+
+    def _finish(
+        self, call: Call, parent: Inode, directory: int, name: bytes, mode: int, target: bytes = b""
+    ) -> tuple[bytes, os.stat_result]:
+        """Owner and mode of a new entry, its place in the table, its frame; undone if it cannot be completed."""
+        fd = -1
+        try:
+            fd = os.open(name, _PATH_FLAGS, dir_fd=directory)
+            st = os.fstat(fd)
+            inherits = os.fstat(directory).st_mode & stat.S_ISGID
+            gid = -1 if inherits else call.gid
+            if st.st_uid != call.uid or (gid != -1 and st.st_gid != gid):
+                os.chown(name, call.uid, gid, dir_fd=directory, follow_symlinks=False)
+                if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(st.st_mode):
+                    os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(st.st_mode))
+                st = os.fstat(fd)
+            xattrs: tuple[tuple[bytes, bytes], ...] = ()
+            if parent.default_acl:
+                xattrs = inherited_acls(fd)
+        except OSError:
+            if fd >= 0:
+                os.close(fd)
+            if stat.S_ISDIR(mode):
+                os.rmdir(name, dir_fd=directory)
+            else:
+                os.unlink(name, dir_fd=directory)
+            raise
+        inode = self.table.remember(fd, st)
+        call.holding.append(inode)
+        entry = Entry(
+            st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size, st.st_mtime_ns, st.st_nlink, name, target, xattrs
+        )
+        self.outlet.made(call, parent, inode, entry)
+        return abi.entry_out(inode.fid, st), st
+
+    def mknod(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        mode, rdev, umask, _ = abi.MKNOD_IN.unpack_from(request, _HEAD)
+        name = _strings(request, _HEAD + abi.MKNOD_IN.size)[0]
+        parent = self._inode(nodeid)
+        directory = self.descriptors.path_fd(parent, call)
+        mode = self._masked(call, parent, directory, mode, umask)
+        with self.outlet.directory_lock(parent):
+            os.mknod(name, mode, abi.decode_device(rdev), dir_fd=directory)
+            return self._finish(call, parent, directory, name, mode)[0]
+
+    def mkdir(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        mode, umask = abi.MKDIR_IN.unpack_from(request, _HEAD)
+        name = _strings(request, _HEAD + abi.MKDIR_IN.size)[0]
+        parent = self._inode(nodeid)
+        directory = self.descriptors.path_fd(parent, call)
+        mode = self._masked(call, parent, directory, mode, umask)
+        with self.outlet.directory_lock(parent):
+            os.mkdir(name, stat.S_IMODE(mode), dir_fd=directory)
+            return self._finish(call, parent, directory, name, mode | stat.S_IFDIR)[0]
+
+    def symlink(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        name, target = _strings(request, _HEAD)[:2]
+        parent = self._inode(nodeid)
+        directory = self.descriptors.path_fd(parent, call)
+        with self.outlet.directory_lock(parent):
+            os.symlink(target, name, dir_fd=directory)
+            return self._finish(call, parent, directory, name, stat.S_IFLNK, target)[0]
+
+    def link(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        (old,) = abi.LINK_IN.unpack_from(request, _HEAD)
+        name = bytes(request[_HEAD + abi.LINK_IN.size : -1])
+        parent = self._inode(nodeid)
+        inode = self._inode(old)
+        directory = self.descriptors.path_fd(parent, call)
+        fd = self.descriptors.path_fd(inode, call)
+        with self.outlet.directory_lock(parent):
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+            self.table.hold(inode)
+            self.outlet.linked(call, parent, name, inode)
+        return abi.entry_out(inode.fid, os.fstat(fd))
+
+    def _victim(self, call: Call, directory: int, name: bytes) -> tuple[Inode | None, int]:
+        """The inode a name stands for now, with a descriptor that outlives the name; (None, -1) if unknown."""
+        try:
+            ino = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            return None, -1
+        inode = self.table.by_ino.get(ino)
+        return (None, -1) if inode is None else (inode, self.descriptors.path_fd(inode, call))
+
+    def _gone(self, victim: Inode | None, fd: int) -> bool:
+        """True if the last link went; the inode is pinned then."""
+        if victim is None:
+            return False
+        if os.fstat(fd).st_nlink:
+            return False
+        self.table.orphaned(victim, fd)
+        return True
+
+    def unlink(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        return self._remove(call, nodeid, bytes(request[_HEAD:-1]), is_dir=False)
+
+    def rmdir(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        return self._remove(call, nodeid, bytes(request[_HEAD:-1]), is_dir=True)
+
+    def _remove(self, call: Call, nodeid: int, name: bytes, *, is_dir: bool) -> bytes:
+        parent = self._inode(nodeid)
+        directory = self.descriptors.path_fd(parent, call)
+        with self.outlet.directory_lock(parent):
+            victim, fd = self._victim(call, directory, name)
+            if is_dir:
+                os.rmdir(name, dir_fd=directory)
+            else:
+                os.unlink(name, dir_fd=directory)
+            last = self._gone(victim, fd)
+            self.outlet.removed(call, parent, name, victim, directory=is_dir, last=last)
+        return b""
+
+    def rename(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        (target,) = abi.RENAME_IN.unpack_from(request, _HEAD)
+        return self._rename(call, nodeid, target, 0, _strings(request, _HEAD + abi.RENAME_IN.size))
+
+    def rename2(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        target, flags, _ = abi.RENAME2_IN.unpack_from(request, _HEAD)
+        return self._rename(call, nodeid, target, flags, _strings(request, _HEAD + abi.RENAME2_IN.size))
+
+    def _rename(self, call: Call, nodeid: int, target: int, flags: int, names: list[bytes]) -> bytes:
+        if flags & ~(syscalls.RENAME_NOREPLACE | syscalls.RENAME_EXCHANGE):
+            raise OSError(errno.EINVAL, f"rename flags {flags} are not supported")
+        old_name, new_name = names[0], names[1]
+        old, new = self._inode(nodeid), self._inode(target)
+        old_fd = self.descriptors.path_fd(old, call)
+        new_fd = self.descriptors.path_fd(new, call)
+        with self.outlet.directory_locks(old, new):
+            moved, _ = self._victim(call, old_fd, old_name)
+            victim, fd = self._victim(call, new_fd, new_name)
+            if flags:
+                syscalls.renameat2(old_fd, old_name, new_fd, new_name, flags)
+            else:
+                os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+            if moved is None or moved is victim:
+                return b""  # two links of one inode: rename(2) changes nothing
+            exchanged = bool(flags & syscalls.RENAME_EXCHANGE)
+            last = not exchanged and self._gone(victim, fd)
+            self.outlet.renamed(
+                call, (old, new), (old_name, new_name), flags, moved, victim, exchanged=exchanged, last=last
+            )
+        return b""
+
+    def forget(self, call: Call, nodeid: int, request: memoryview) -> None:
+        (count,) = abi.FORGET_IN.unpack_from(request, _HEAD)
+        self._forget(call, nodeid, count)
+
+    def batch_forget(self, call: Call, nodeid: int, request: memoryview) -> None:
+        count, _ = abi.BATCH_FORGET_IN.unpack_from(request, _HEAD)
+        at = _HEAD + abi.BATCH_FORGET_IN.size
+        for index in range(count):
+            one, lookups = abi.FORGET_ONE.unpack_from(request, at + index * abi.FORGET_ONE.size)
+            self._forget(call, one, lookups)
+
+    def _forget(self, call: Call, nodeid: int, count: int) -> None:
+        inode = self.table.by_nodeid.get(nodeid)
+        if inode is not None:
+            self.let_go(call, inode, count)
+
+    def let_go(self, call: Call, inode: Inode, count: int) -> None:
+        """Takes references back; the last one tells the replica and closes the descriptors."""
+        if not self.table.forget(inode, count):
+            return
+        if self.outlet.times.pop(inode.fid, None) is not None and not inode.orphan:
+            self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
+        self.outlet.forgotten(inode)
+        self.descriptors.close(inode)
+
+    def readdir(self, call: Call, nodeid: int, request: memoryview) -> bytes:
+        """Stateless: the offset is the file system's own cookie, so every request may use its own descriptor."""
+        _, offset, size, *_ = abi.READ_IN.unpack_from(request, _HEAD)
+        directory = self.descriptors.path_fd(self._inode(nodeid), call)
+        fd = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if offset:
+                os.lseek(fd, offset, os.SEEK_SET)
+            # A FUSE record is at most 5 bytes longer than the kernel's after alignment: 24 against 19 of header.
+            buffer = ctypes.create_string_buffer(min(size, _DIRENT_BYTES_MAX))
+            count = syscalls.getdents64(fd, buffer, len(buffer))
+        finally:
+            os.close(fd)
+        return repack_entries(buffer.raw[:count], size)
+
+
+def inherited_acls(fd: int) -> tuple[tuple[bytes, bytes], ...]:
+    """ACLs a new entry got from its directory."""
+    found = []
+    for key in (_ACCESS_ACL, _DEFAULT_ACL):
+        try:
+            found.append((key.encode(), os.getxattr(f"/proc/self/fd/{fd}", key)))
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                raise
+    return tuple(found)
+
+
+def repack_entries(raw: bytes, size: int) -> bytes:
+    """linux_dirent64 records as fuse_dirent records, as many as fit into `size`."""
+    parts = []
+    position = room = 0
+    while position < len(raw):
+        ino, cookie, length, kind = abi.LINUX_DIRENT.unpack_from(raw, position)
+        name = raw[position + abi.LINUX_DIRENT.size : position + length].split(b"\0", 1)[0]
+        record = abi.DIRENT.size + len(name)
+        padded = (record + 7) & ~7
+        if room + padded > size:
+            break
+        parts.append(abi.DIRENT.pack(ino, cookie, len(name), kind))
+        parts.append(name.ljust(padded - abi.DIRENT.size, b"\0"))
+        room += padded
+        position += length
+    return b"".join(parts)
