@@ -68,9 +68,10 @@ class Node:
         """Give the node its hands; `act` runs an action on its lane."""
         self._act = act
 
-    def watch(self, on_change: Callable[[], None]) -> None:
-        """Called after a decision that changed what the node tells others (role, epoch, phase, rule)."""
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """`on_change` is called after a decision that changed what the node tells others; the answer ends that."""
         self._on_change.append(on_change)
+        return lambda: self._on_change.remove(on_change)
 
     @property
     def lanes(self) -> Lanes:
@@ -134,6 +135,10 @@ class Node:
     def wish(self, wish: Wish, *, who: str, reason: str) -> None:
         self._log.record_decision("wish.given", wish=wish.value, who=who, why=reason)
         self.post(WishGiven(wish, f"{who}: {reason}" if reason else who))
+
+    def restore_wish(self, wish: Wish) -> None:
+        """What the operator wants at the next start, set when nothing is decided any more."""
+        self.state = self.state.with_(durable=replace(self.state.durable, wish=wish, stop_reason=""))
 
     # -- deciding and doing ---------------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class Node:
         self._changed()
 
     def _changed(self) -> None:
-        for callback in self._on_change:
+        for callback in tuple(self._on_change):
             callback()
 
     async def tick(self, every_s: float) -> None:

@@ -1,0 +1,351 @@
+"""The agent's main process: wires the decision core to witness, peer, engine, application, probe and control plane.
+
+`python -m mirror_agent.supervisor`, run by systemd. Reads /etc/mirrorplane/agent.json (written by enrolment), checks
+the time budget, and runs until SIGTERM. On SIGTERM the node leaves in order: a primary hands over to a synchronised
+peer, a replica is published out, then everything is flushed; the operator's wish stays what it was, so that the node
+comes back by itself at the next boot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+from typing import Final
+
+from mirror_agent import contract
+from mirror_agent.app.checkers import CheckerSet
+from mirror_agent.app.checks import Surroundings
+from mirror_agent.app.outcomes import Prepared
+from mirror_agent.app.runner import ApplicationRunner
+from mirror_agent.clock import BOOT_CLOCK
+from mirror_agent.contract import CheckerAction, NodeConfiguration
+from mirror_agent.core.budget import UnsafeTiming, budget
+from mirror_agent.core.events import ActionFailed, AnswerArrived, AppReported, FailoverSet, MirrorReported
+from mirror_agent.core.model import (
+    Acknowledging,
+    App,
+    Durable,
+    Instant,
+    Mirror,
+    Role,
+    State,
+    Timing,
+    Wish,
+)
+from mirror_agent.core.model import (
+    Node as NodeName,
+)
+from mirror_agent.eventlog import EventLog
+from mirror_agent.mirror.control import MirrorConfig, MirroredPath
+from mirror_agent.net.control_plane import ControlPlaneClient
+from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential, store_configuration
+from mirror_agent.net.peer import PeerClient, PeerServer, server_name, tls_context
+from mirror_agent.net.witness import TableWitness
+from mirror_agent.node.commands import Commands
+from mirror_agent.node.durable import DurableError, DurableStore, boot_id, sync_all
+from mirror_agent.node.engine import Engine
+from mirror_agent.node.hands import Hands
+from mirror_agent.node.node import Node
+from mirror_agent.node.report import Reporter
+from mirror_agent.paths import NODE_PATHS, Paths
+from mirror_agent.web.client_roles import server_context
+from mirror_agent.web.console_api import ConsoleApi
+from mirror_agent.web.local_api import LocalApi
+from mirror_agent.web.probe import ProbeAnswer, ProbeServer
+
+TICK_S: Final = 0.1
+# An orderly leave: the application's stop script, the flush and the hand-over; systemd waits longer (TimeoutStopSec).
+LEAVE_DEADLINE_S: Final = 60.0
+
+
+def core_timing(configuration: NodeConfiguration) -> Timing:
+    """The configured durations as the core takes them; `UnsafeTiming` when they contradict each other."""
+    given = configuration.timing
+    timing = Timing(
+        heartbeat_s=given.heartbeat_s,
+        suspect_s=given.suspect_s,
+        promise_s=given.promise_s,
+        margin_s=given.margin_s,
+        witness_deadline_s=given.witness_deadline_s,
+        probe_interval_s=given.probe_interval_s,
+        probe_threshold=given.probe_threshold,
+    )
+    budget(timing)
+    return timing
+
+
+def mirror_config(configuration: NodeConfiguration, paths: Paths) -> MirrorConfig:
+    peer = configuration.peer.name
+    return MirrorConfig(
+        cluster_id=configuration.cluster_id,
+        node=configuration.node,
+        peer=peer,
+        peer_addresses=configuration.peer.addresses,
+        listen_address=configuration.address,
+        port=contract.MIRROR_PORT,
+        paths=tuple(MirroredPath(entry.path, entry.mode.value) for entry in configuration.application.replicated_paths),
+        state_dir=str(paths.state_dir / "mirror"),
+        quarantine_dir=str(paths.quarantine_dir),
+        certificate_file=str(paths.node_certificate),
+        key_file=str(paths.node_key),
+        ca_file=str(paths.ca_certificate),
+        peer_san=server_name(peer, configuration.cluster_id),
+        runtime_dir=str(paths.run_dir),
+    )
+
+
+class Supervisor:
+    """Owns every part of the agent; `run` returns when the node has left."""
+
+    def __init__(self, agent: AgentFile, *, paths: Paths, log: EventLog) -> None:
+        configuration = agent.configuration
+        self._agent = agent
+        self._configuration = configuration
+        self._paths = paths
+        self._log = log
+        self._leaving = asyncio.Event()
+        start_id = secrets.token_hex(4)
+        kernel_boot_id = boot_id()
+        store = DurableStore(paths.state_dir, boot_id=kernel_boot_id)
+        durable = store.load() or Durable(identity=secrets.token_hex(8))
+        state = State(
+            me=NodeName(configuration.node),
+            peer_name=NodeName(configuration.peer.name),
+            timing=core_timing(configuration),
+            started_at=Instant(BOOT_CLOCK.now_s()),
+            durable=durable,
+            failover=configuration.failover,
+        )
+        self.node = Node(state, store=store, log=log)
+        self._witness = TableWitness(configuration.witness)
+        self._engine = Engine(mirror_config(configuration, paths), on_report=self._mirror_reported, log=log.record)
+        application = configuration.application
+        self._runner = ApplicationRunner(application, paths.module_dir, configuration.node, log.record, paths=paths)
+        surroundings = Surroundings(
+            module_dir=paths.module_dir,
+            environment=lambda: self._runner.environment,
+            application_processes=self._runner.processes,
+        )
+        self._checkers = CheckerSet(application, surroundings, on_trip=self._tripped, log=log.record)
+        self._hands = Hands(
+            self.node,
+            witness=self._witness,
+            engine=self._engine,
+            runner=self._runner,
+            checkers=self._checkers,
+            service_ports=application.service_ports,
+            start_id=start_id,
+            log=log,
+        )
+        self.node.connect(self._hands.act)
+        self._reporter = Reporter(
+            self.node,
+            self._engine,
+            self._checkers,
+            name=configuration.node,
+            boot_id=kernel_boot_id,
+            start_id=start_id,
+        )
+        self._commands = Commands(self.node, self._reporter, log=log)
+        self._peer_client = self._make_peer_client()
+        self._control_plane = ControlPlaneClient(
+            url=agent.control_plane_url,
+            credential=load_credential(paths),
+            configuration_version=configuration.version,
+            interval_s=configuration.timing.control_plane_heartbeat_s,
+            sample=self._reporter.heartbeat,
+            on_command=lambda command: self._commands.from_control_plane(command, self._control_plane.report),
+            on_configuration=self._new_configuration,
+            log=log.record,
+            paths=paths,
+        )
+        self.node.watch(self._peer_client.poke)
+        self.node.watch(self._control_plane.poke)
+
+    # -- facts that come in -------------------------------------------------------------------------------------
+
+    def _mirror_reported(self, mirror: Mirror) -> None:
+        if mirror.acknowledging is Acknowledging.PARKED:
+            self._checkers.suspend("the mirror holds the application's calls")
+        else:
+            self._checkers.resume()
+        self.node.post(MirrorReported(mirror))
+
+    def _tripped(self, checker: contract.Checker, sentence: str) -> None:
+        node = self.node
+        match checker.action:
+            case CheckerAction.RESTART:
+                node.post(AppReported(App.FAILED, sentence))
+            case CheckerAction.FAILOVER if node.state.role is Role.PRIM:
+                self._commands.start_order("swap", who=f"checker {checker.name}", why=sentence)
+            case CheckerAction.FAILOVER:
+                node.post(AppReported(App.FAILED, sentence))
+            case CheckerAction.STOP:
+                node.wish(Wish.STOP, who=f"checker {checker.name}", reason=sentence)
+            case CheckerAction.NONE:
+                pass  # the event log and the heartbeat carry it
+
+    def _new_configuration(self, configuration: NodeConfiguration) -> None:
+        """Kept for the next start of the agent; what can change while it runs changes now."""
+        try:
+            core_timing(configuration)
+        except UnsafeTiming as error:
+            self._log.record_decision("configuration.refused", version=configuration.version, reason=str(error))
+            return
+        store_configuration(self._paths, configuration)
+        self._log.record_decision("configuration.stored", version=configuration.version)
+        self.node.post(FailoverSet(configuration.failover))
+
+    def _make_peer_client(self) -> PeerClient:
+        configuration, paths = self._configuration, self._paths
+        timing = self.node.state.timing
+        files = {"certificate": paths.node_certificate, "key": paths.node_key, "ca": paths.ca_certificate}
+        return PeerClient(
+            cluster_id=configuration.cluster_id,
+            peer=configuration.peer.name,
+            addresses=configuration.peer.addresses,
+            port=contract.HEARTBEAT_PORT,
+            context=tls_context(server=False, **files),
+            heartbeat_s=timing.heartbeat_s,
+            deadline_s=timing.suspect_s / 2,
+            beat=self.node.beat,
+            on_answer=lambda beat, sent_at, promise_s: self.node.post(AnswerArrived(beat, sent_at, promise_s)),
+            log=self._log.record,
+        )
+
+    def _make_peer_server(self) -> PeerServer:
+        configuration, paths = self._configuration, self._paths
+        files = {"certificate": paths.node_certificate, "key": paths.node_key, "ca": paths.ca_certificate}
+        return PeerServer(
+            cluster_id=configuration.cluster_id,
+            peer=configuration.peer.name,
+            context=tls_context(server=True, **files),
+            host=configuration.address,
+            port=contract.HEARTBEAT_PORT,
+            idle_s=4 * self.node.state.timing.suspect_s,
+            answer=self.node.answer,
+            log=self._log.record,
+        )
+
+    # -- answers that go out ------------------------------------------------------------------------------------
+
+    def _probe_answer(self) -> ProbeAnswer:
+        ok, reason = self.node.probe()
+        state = self.node.state
+        return ProbeAnswer(
+            ok=ok,
+            role=contract.Role(state.role.value),
+            phase=contract.Phase(self.node.phase.value),
+            epoch=int(state.epoch),
+            reason=reason,
+            health={"application": state.app.value, "link": state.mirror.link.value},
+        )
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; then leave in order."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leaving.set)
+        timing = self.node.state.timing
+        self._log.record_decision(
+            "agent.start",
+            node=self._configuration.node,
+            cluster=self._configuration.cluster_name,
+            budget=budget(timing).explanation,
+            trusted=self.node.state.durable.trusted,
+        )
+        paths, log = self._paths, self._log
+        probe = ProbeServer(self._probe_answer, application_name=self._configuration.application.name, log=log.record)
+        local = LocalApi(self._commands, socket_path=paths.agent_socket, log=log.record)
+        console = ConsoleApi(
+            self._commands,
+            answer=self._probe_answer,
+            events_after=log.after,
+            cluster=self._configuration.cluster_name,
+            node=self._configuration.node,
+            tls=server_context(paths.node_certificate, paths.node_key, paths.ca_certificate),
+            log=log.record,
+        )
+        peer_server = self._make_peer_server()
+        await probe.start()
+        await local.start()
+        await console.start()
+        await peer_server.start()
+        tasks = [
+            asyncio.create_task(self._control_plane.run(), name="control-plane"),
+            asyncio.create_task(self._peer_client.run(), name="peer"),
+        ]
+        try:
+            await self._prepare_application()
+            tasks.append(asyncio.create_task(self.node.tick(TICK_S), name="tick"))
+            await self._until_leaving(tasks)
+            await self._leave()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._runner.close()
+            await self._engine.stop()
+            await loop.run_in_executor(None, sync_all)
+            await self.node.close()
+            await peer_server.stop()
+            await console.stop()
+            await local.stop()
+            await probe.stop()
+            await self._witness.close()
+
+    async def _prepare_application(self) -> None:
+        """Module files and the `prepare` script, on both nodes; a node that cannot prepare does not start."""
+        while not self._leaving.is_set():
+            outcome = await self._runner.prepare()
+            if isinstance(outcome, Prepared):
+                return
+            self._log.record("application.prepare-failed", reason=outcome.reason)
+            self.node.post(ActionFailed("Prepare", outcome.reason))
+            await BOOT_CLOCK.sleep(5.0)
+
+    async def _until_leaving(self, tasks: list[asyncio.Task[None]]) -> None:
+        """A part of the agent that ends by itself ends the agent: systemd starts it again."""
+        leaving = asyncio.create_task(self._leaving.wait(), name="leaving")
+        done, _ = await asyncio.wait({leaving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        for task in done:
+            if task is not leaving and not task.cancelled() and (error := task.exception()) is not None:
+                self._log.record_decision(
+                    "agent.part-died", part=task.get_name(), error=f"{type(error).__name__}: {error}"
+                )
+
+    async def _leave(self) -> None:
+        """Stop as an operator's stop would, without changing what the operator wants."""
+        wanted = self.node.state.durable.wish
+        if wanted is Wish.RUN:
+            self.node.wish(Wish.STOP, who="service", reason="the agent is being stopped")
+            try:
+                async with asyncio.timeout(LEAVE_DEADLINE_S):
+                    await self._commands.until(lambda state: state.role is Role.STOP and state.app is App.STOPPED)
+            except TimeoutError:
+                self._log.record_decision("agent.leave-incomplete", role=self.node.state.role.value)
+        self.node.restore_wish(wanted)
+        self._log.record_decision("agent.stop", role=self.node.state.role.value)
+
+
+def main() -> int:
+    paths = NODE_PATHS
+    log = EventLog(paths.events)
+    try:
+        agent = load_agent_file(paths)
+        asyncio.run(Supervisor(agent, paths=paths, log=log).run())
+    except (NotEnrolled, DurableError, UnsafeTiming) as error:
+        log.record_decision("agent.refused", reason=str(error))
+        return 78  # EX_CONFIG: systemd does not start it again for nothing (RestartPreventExitStatus)
+    finally:
+        log.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
