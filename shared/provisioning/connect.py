@@ -6,10 +6,10 @@ import os
 import weakref
 from typing import Final
 
+from shared.api.plane import ControlPlane
 from shared.azure.arm import AzureArm
 from shared.azure.session import AzureSession
 from shared.azure.settings import AzureSettings
-from shared.composition import ControlPlane
 from shared.provisioning.context import Context
 from shared.store.ports import Store
 

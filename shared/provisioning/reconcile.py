@@ -12,7 +12,6 @@ Limits: a tick makes short calls only and never waits; the pause between ticks i
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -33,12 +32,13 @@ from shared.provisioning.build import build, steps_of
 from shared.provisioning.context import Context
 from shared.provisioning.images import ImageError
 from shared.provisioning.notebook import Notebook
-from shared.provisioning.progress import Broken, Complete, Progress, StepNews, Working, plan_steps
+from shared.provisioning.progress import Broken, Complete, Progress, Working, plan_steps
 from shared.provisioning.resource_work import gave_up
 from shared.provisioning.teardown import DELETE_STEPS, teardown
 from shared.store.ports import Changed, Exists, ReconcileMessage, Versioned
+from shared.structured_log import Log
 
-_log = logging.getLogger(__name__)
+_log = Log("mirrorplane.provisioning")
 
 _CONTENDED_S: Final = 1.0
 _EARLY_S: Final = 0.5
@@ -90,7 +90,7 @@ async def abandon(context: Context, message: ReconcileMessage) -> None:
         return
     cluster = await context.store.clusters.get(message.cluster)
     now = context.clock()
-    _log.error("operation %s of cluster %s abandoned by the queue", message.operation_id, message.cluster)
+    _log.warning("operation_abandoned", operation=message.operation_id, cluster=message.cluster)
     if cluster is not None and cluster.value.operation.id == message.operation_id:
         await _settle(context, cluster, ProvisioningState.FAILED, now, error)
     await context.store.operations.replace(finished(stored.value, OperationStatus.FAILED, now, error), stored.etag)
@@ -102,7 +102,7 @@ async def _tick(context: Context, message: ReconcileMessage) -> Tick:
     operation = await context.store.operations.get(message.operation_id)
     if operation is None:
         if cluster is None or cluster.value.operation.id != message.operation_id:
-            _log.warning("operation %s of cluster %s is not known; dropped", message.operation_id, message.cluster)
+            _log.warning("operation_unknown", operation=message.operation_id, cluster=message.cluster)
             return Tick(TickOutcome.NOT_MINE)
         operation = await _recreate(context, cluster.value)
     if operation.value.kind is OperationKind.ACTION:
@@ -137,10 +137,14 @@ async def _work(
     match progress.state:
         case Working(delay_s):
             due = now + timedelta(seconds=delay_s)
+            _log.info(
+                "tick", operation=current.id, cluster=record.name, percent=current.percent_complete, delay_s=delay_s
+            )
             await _save(context, cluster, progress, replace(progress.notebook, due=due), now)
             await context.store.operations.replace(current, operation.etag)
             return Tick(TickOutcome.AGAIN, delay_s)
         case Complete():
+            _log.info("operation_succeeded", operation=current.id, cluster=record.name)
             await _end_well(context, cluster, progress, now, deleting=deleting)
             await context.store.operations.replace(finished(current, OperationStatus.SUCCEEDED, now), operation.etag)
         case Broken(error):
@@ -151,7 +155,9 @@ async def _work(
             await context.store.operations.replace(
                 finished(current, OperationStatus.FAILED, now, error), operation.etag
             )
-            _log.error("operation %s of cluster %s failed: %s", current.id, record.name, error.code)
+            _log.warning(
+                "operation_failed", operation=current.id, cluster=record.name, code=error.code, error=error.message
+            )
     return _FINISHED
 
 
@@ -305,6 +311,3 @@ def _waiting(operation: Operation) -> str:
         if step.status is not OperationStatus.SUCCEEDED:
             return f"step {step.name}" + (f" ({step.message})" if step.message else "")
     return "the end"
-
-
-__all__ = ["StepNews", "Tick", "TickOutcome", "abandon", "handle", "tick"]

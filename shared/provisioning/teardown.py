@@ -124,7 +124,8 @@ async def _group_and_rows(
 ) -> Progress:
     group = await _group(context, plan, notebook, now)
     notebook = group.notebook
-    steps[STEP_GROUP] = group.news
+    if group.news is not None:
+        steps[STEP_GROUP] = group.news
     if group.state is not None:
         return Progress(notebook, record.resources, group.state, steps)
     removed = await context.store.retention.purge_cluster(record.id, context.limits.purge_rows)
@@ -139,7 +140,7 @@ async def _group_and_rows(
 @dataclass(frozen=True, slots=True)
 class _Group:
     notebook: Notebook
-    news: StepNews
+    news: StepNews | None
     state: State | None
     """None: the group is settled, gone or left."""
 
@@ -147,14 +148,10 @@ class _Group:
 async def _group(context: Context, plan: ClusterPlan, notebook: Notebook, now: datetime) -> _Group:
     ref = plan.group_ref
     if ref in notebook.done:
-        return _Group(notebook, StepNews(OperationStatus.SUCCEEDED, "removed, or left as it is not empty"), None)
+        return _Group(notebook, None, None)  # said in an earlier tick
     existing = await context.arm.get(ref)
     left = [] if existing is None else await context.arm.list_group(plan.group)
-    # The list of a group may lag behind a deletion that a read has confirmed.
-    gone = {done.key for done in notebook.done}
-    foreign = [
-        row for row in left if row.ref is None or row.ref.key not in gone or not owned(plan.owner, {"tags": row.tags})
-    ]
+    foreign = [row for row in left if await _is_there(context, row)]
     if existing is None:
         return _Group(notebook.finish(ref), StepNews(OperationStatus.SUCCEEDED, "removed"), None)
     if not owned(plan.owner, existing):
@@ -176,6 +173,11 @@ async def _group(context: Context, plan: ClusterPlan, notebook: Notebook, now: d
         return _Group(done.notebook, StepNews(OperationStatus.SUCCEEDED, "removed"), None)
     delay_s = next_look_s([ref], done.notebook, now, context.limits)
     return _Group(done.notebook, StepNews(OperationStatus.RUNNING, "deleting"), Working(delay_s))
+
+
+async def _is_there(context: Context, row: ListedResource) -> bool:
+    """The list of a group lags behind deletions (an OS disk goes with its VM); a read does not."""
+    return row.ref is None or await context.arm.get(row.ref) is not None
 
 
 def _steps(candidates: Sequence[ResourceRef], notebook: Notebook) -> dict[str, StepNews]:
