@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--root", type=Path, default=Path("/"), help="the agent's files are below this directory (default /)"
     )
     output = _Parser(add_help=False)
+    output.add_argument("--root", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     output.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print the result")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, sentence in _COMMANDS.items():

@@ -53,6 +53,7 @@ KEPT_LOGS: Final = 20
 _SWEEP_DEADLINE_S: Final = 3.0
 _POLL_S: Final = 0.01
 _SAID_CHARS: Final = 300
+_ON_REQUEST: Final = "killed on request"
 _BASE_ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -88,6 +89,7 @@ class ApplicationRunner:
         self._watch: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()
         self._abort = asyncio.Event()
+        self._abort_reason = ""
         self._epoch = 0
         self._role = ""
         self._sweeper = SideThread("leftovers")
@@ -115,7 +117,7 @@ class ApplicationRunner:
     async def prepare(self) -> PrepareOutcome:
         """Write the module files and run `prepare` once per content; call it on both nodes before the first start."""
         async with self._busy:
-            self._abort = asyncio.Event()
+            self._begin()
             return await self._prepare()
 
     async def start(self, *, epoch: int, role: str) -> StartOutcome:
@@ -124,7 +126,7 @@ class ApplicationRunner:
             if self._state not in (ApplicationState.STOPPED, ApplicationState.FAILED):
                 return StartFailed(f"the application is {self._state.value}; stop it first")
             began = self._clock.now_s()
-            self._abort = asyncio.Event()
+            self._begin()
             self._epoch, self._role = epoch, role
             self._state = ApplicationState.STARTING
             self._log("application.starting", epoch=epoch, role=role)
@@ -135,7 +137,8 @@ class ApplicationRunner:
                 self._log("application.started", epoch=epoch, role=role, duration_s=round(duration, 3))
                 return Started(duration)
             survivors = self._survivors(await self._kill())
-            self._state = ApplicationState.FAILED
+            on_request = self._abort_reason == _ON_REQUEST and not survivors
+            self._state = ApplicationState.STOPPED if on_request else ApplicationState.FAILED
             self._log("application.start-failed", epoch=epoch, role=role, reason=reason, survivors=list(survivors))
             return StartFailed(reason, survivors)
 
@@ -152,7 +155,7 @@ class ApplicationRunner:
         async with self._busy:
             if self._child is None or self._state is not ApplicationState.RUNNING:
                 return await self._killed("was not running")
-            self._abort = asyncio.Event()
+            self._begin()
             self._state = ApplicationState.STOPPING
             self._log("application.stopping", epoch=self._epoch)
             deadline = self._clock.now_s() + self._application.stop_timeout_s
@@ -166,7 +169,7 @@ class ApplicationRunner:
 
     async def kill_now(self, *, deadline_s: float = KILL_DEADLINE_S) -> KillOutcome:
         """SIGKILL to every process of the application, whatever is under way; see `Survived`."""
-        self._abort.set()
+        self._break_off(_ON_REQUEST)
         outcome = await self._kill(deadline_s)
         if self._state is not ApplicationState.STARTING:  # a start under way settles the state itself
             self._state = ApplicationState.STOPPED if isinstance(outcome, Killed) else ApplicationState.FAILED
@@ -175,6 +178,15 @@ class ApplicationRunner:
     async def close(self) -> None:
         """Kill whatever is left and end the runner child."""
         await self.kill_now()
+
+    def _begin(self) -> None:
+        self._abort = asyncio.Event()
+        self._abort_reason = ""
+
+    def _break_off(self, reason: str) -> None:
+        """Whatever is under way ends without waiting for its script."""
+        self._abort_reason = reason
+        self._abort.set()
 
     async def _prepare(self) -> PrepareOutcome:
         try:
@@ -208,7 +220,7 @@ class ApplicationRunner:
             return reason
         said = await self._run(START_PRIM, self._application.start_timeout_s)
         if isinstance(said, ScriptExit) and said.code == 0:
-            return "killed while it started" if self._abort.is_set() else None
+            return self._abort_reason or None
         return self._failure(START_PRIM, said)
 
     async def _launch(self) -> str | None:
@@ -218,13 +230,13 @@ class ApplicationRunner:
         try:
             await self._sweep()
             if self._abort.is_set():
-                return "killed while it started"
+                return self._abort_reason
             child = await RunnerChild.launch()
         except (OSError, TimeoutError) as error:
             return f"no runner child: {error}"
         if self._abort.is_set():
             await child.destroy()
-            return "killed while it started"
+            return self._abort_reason
         self._child = child
         self._watch = asyncio.create_task(self._notice_loss(child), name="runner-child-watch")
         return None
@@ -245,7 +257,7 @@ class ApplicationRunner:
         finally:
             aborted.cancel()
         if self._abort.is_set() and not done.done():
-            return ScriptLost("killed from outside")
+            return ScriptLost(self._abort_reason)
         return done.result() if done.done() else None
 
     def _failure(self, name: str, said: ScriptOutcome | None) -> str:
@@ -335,7 +347,7 @@ class ApplicationRunner:
             await self._sweep()
         except (OSError, TimeoutError) as error:
             reason += f" (not verified: {error})"
-        self._abort.set()
+        self._break_off(reason)
         if self._state is not ApplicationState.STARTING:
             self._state = ApplicationState.FAILED
         self._log("application.runner-lost", reason=reason)
