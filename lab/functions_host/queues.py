@@ -17,16 +17,15 @@ import json
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.queue import QueueMessage
 
 from lab.functions_host import protos
 from lab.functions_host.bindings import Function, QueueTrigger
-from lab.functions_host.execution import Execution
+from lab.functions_host.execution import Execution, Pause
 from lab.functions_host.settings import QueueSettings
-from lab.functions_host.storage import Queues
 from lab.functions_host.worker import Outcome, Succeeded
 
 log = logging.getLogger(__name__)
@@ -88,21 +87,42 @@ def trigger_metadata(message: QueueMessage, body: bytes) -> dict[str, protos.Typ
     return metadata
 
 
+class QueuePort(Protocol):
+    """One queue; storage.Queue says what each call does. Every call may raise the SDK's AzureError."""
+
+    name: str
+
+    async def receive(self, count: int, lease_s: int) -> list[QueueMessage]: ...
+
+    async def extend(self, message_id: str, receipt: str, lease_s: int) -> str: ...
+
+    async def delete(self, message_id: str, receipt: str) -> None: ...
+
+    async def put(self, text: str) -> None: ...
+
+
 class QueueListener:
     """`lease_s` is shorter than Azure's 10 minutes where a killed host's messages must reappear soon."""
 
     def __init__(
-        self, function: Function, queues: Queues, execution: Execution, settings: QueueSettings, lease_s: int = LEASE_S
+        self,
+        function: Function,
+        queue: QueuePort,
+        poison: QueuePort,
+        execution: Execution,
+        settings: QueueSettings,
+        lease_s: int = LEASE_S,
+        pause: Pause = asyncio.sleep,
     ) -> None:
         assert isinstance(function.trigger, QueueTrigger)
-        place = f"function {function.name!r}"
         self.function = function
         self.trigger = function.trigger
-        self._queue = queues.queue(self.trigger.connection, self.trigger.queue, place)
-        self._poison = queues.queue(self.trigger.connection, self.trigger.queue + POISON_SUFFIX, place)
+        self._queue = queue
+        self._poison = poison
         self._execution = execution
         self._settings = settings
         self._lease_s = lease_s
+        self._pause = pause  # between renewals; injectable for tests
         self._tasks: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()  # set: look now (own output, or a slot became free)
         self._stopping = False
@@ -150,6 +170,11 @@ class QueueListener:
 
     async def _fetch(self) -> int:
         messages = await self._queue.receive(self._settings.batch_size, self._lease_s)
+        if self._stopping:  # the stop came while the request was under way
+            for message in messages:
+                given_back = self._queue.extend(message.id, message.pop_receipt or "", 0)
+                await self._storage(given_back, "give back")
+            return 0
         for message in messages:
             task = asyncio.create_task(self._handle(_Lease(message, message.pop_receipt or "")))
             self._tasks.add(task)
@@ -214,7 +239,7 @@ class QueueListener:
         )
         await self._queue.delete(lease.message.id, lease.receipt)
 
-    async def _storage(self, step: Awaitable[None], what: str) -> None:
+    async def _storage(self, step: Awaitable[object], what: str) -> None:
         """A step after the function. Its failure leaves the message leased: it reappears when the lease ends."""
         try:
             await step
@@ -231,7 +256,7 @@ class QueueListener:
         """Renews the lease at half time until cancelled."""
         pause_s = self._lease_s / 2
         while True:
-            await asyncio.sleep(pause_s)
+            await self._pause(pause_s)
             try:
                 async with lease.lock:
                     lease.receipt = await self._queue.extend(lease.message.id, lease.receipt, self._lease_s)

@@ -125,6 +125,7 @@ class TimerListener:
         self._clock = clock
         self._files = files
         self._alone = asyncio.Lock()
+        self._stopping = False
         now = clock.now()
         stored = files.read(function.name) if self.trigger.use_monitor else None
         start = at_start(stored, self.trigger.schedule, now)
@@ -132,14 +133,18 @@ class TimerListener:
         self._store()
 
     async def run(self) -> None:
-        """For ever: the run that was missed or is wanted at start, then every occurrence."""
+        """Until `stop_firing`: the run that was missed or is wanted at start, then every occurrence."""
         if self._past_due:
             await self._due(scheduled=False, past_due=True)
         elif self.trigger.run_on_startup:
             await self._due(scheduled=False, past_due=False)
-        while True:
+        while not self._stopping:
             await self._clock.sleep_until(self.status.next)
-            await self._due(scheduled=True, past_due=False)
+            if not self._stopping:
+                await self._due(scheduled=True, past_due=False)
+
+    def stop_firing(self) -> None:
+        self._stopping = True
 
     async def _due(self, *, scheduled: bool, past_due: bool) -> None:
         invoked_at = self._clock.now()

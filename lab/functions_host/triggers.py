@@ -8,16 +8,19 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final
 
 from lab.functions_host.bindings import Function, QueueTrigger, TimerTrigger
 from lab.functions_host.execution import Execution
-from lab.functions_host.queues import QueueListener
+from lab.functions_host.queues import POISON_SUFFIX, QueueListener
 from lab.functions_host.settings import QueueSettings
 from lab.functions_host.storage import Queues
 from lab.functions_host.timers import Clock, StatusFiles, TimerListener
 from lab.functions_host.worker import Outcome
 
 log = logging.getLogger(__name__)
+
+FETCH_END_S: Final = 5.0
 
 
 class Triggers:
@@ -48,11 +51,19 @@ class Triggers:
         return task.exception() or RuntimeError(f"the listener of {task.get_name()} ended")
 
     def stop_taking(self) -> None:
+        """No timer fires and no message is taken from now on; what runs goes on."""
+        for timer in self._timers.values():
+            timer.stop_firing()
         for queue in self._queues.values():
             queue.stop_fetching()
 
     async def end(self) -> None:
-        """Ends all listeners; runs that are still under way are cancelled and their messages released."""
+        """Ends all listeners; runs that are still under way are cancelled and their messages released.
+
+        A request for messages that is under way is waited for (`FETCH_END_S`): storage may have leased them already.
+        """
+        if self._queue_tasks:
+            await asyncio.wait(self._queue_tasks, timeout=FETCH_END_S)
         for queue in self._queues.values():
             await queue.release_all()
         for task in (*self._timer_tasks, *self._queue_tasks):
@@ -96,7 +107,11 @@ def listeners(
             case TimerTrigger():
                 timers.append(TimerListener(function, execution, clock, status))
             case QueueTrigger():
-                queue_listeners.append(QueueListener(function, queues, execution, queue_settings, queue_lease_s))
+                place = f"function {function.name!r}"
+                connection, name = function.trigger.connection, function.trigger.queue
+                queue = queues.queue(connection, name, place)
+                poison = queues.queue(connection, name + POISON_SUFFIX, place)
+                queue_listeners.append(QueueListener(function, queue, poison, execution, queue_settings, queue_lease_s))
             case _:
                 pass  # HTTP and Event Grid come from outside
     return Triggers(timers, queue_listeners)

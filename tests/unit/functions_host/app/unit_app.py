@@ -82,6 +82,16 @@ def every_five(timer: func.TimerRequest, context: func.Context) -> None:
         raise RuntimeError("timer failed")
 
 
+@app.queue_trigger(arg_name="msg", queue_name="work", connection="AzureWebJobsStorage")
+async def on_message(msg: func.QueueMessage) -> None:
+    body = msg.get_body().decode()
+    SEEN.append(f"{body} {msg.dequeue_count}")
+    if body.startswith("bad"):
+        raise RuntimeError("a bad message")
+    if body.startswith("endless"):
+        await asyncio.Event().wait()
+
+
 @app.event_grid_trigger(arg_name="event")
 async def on_event(event: func.EventGridEvent) -> None:
     SEEN.append(f"{event.id} {event.event_type} {event.subject}")
