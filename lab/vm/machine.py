@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from lab.children import start_child
 from lab.fabric.cgroups import Group
@@ -29,7 +29,7 @@ from lab.vm.cloudinit import Plan
 from lab.vm.rootfs import Identity, prepare
 
 BOOT_TIMEOUT_S: Final = 30.0
-SHUTDOWN_TIMEOUT_S: Final = 100.0  # a little over the guest's own 90 s for stopping its services
+SHUTDOWN_TIMEOUT_S: Final = 180.0  # a little over the guest's own 150 s for stopping its services
 GONE_TIMEOUT_S: Final = 3.0
 ABORT_FUSE_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.01
@@ -54,7 +54,24 @@ class MachineSpec:
     os_disk: Path
     data_disks: Mapping[str, Path]
     identity: Identity
+    instance_id: str
     wheelhouse: Path
+
+
+class Cabling(Protocol):
+    """The VM's network for one boot: the fabric implements it."""
+
+    async def plug(self) -> None:
+        """Make the namespace anew and join it to its networks."""
+        ...
+
+    async def unplug(self) -> None:
+        """Pull all cables at once: from now on nobody hears the VM."""
+        ...
+
+    async def remove(self) -> None:
+        """Drop the namespace."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +82,9 @@ class Finished:
 
 
 class Machine:
-    def __init__(self, spec: MachineSpec, group: Group) -> None:
+    def __init__(self, spec: MachineSpec, group: Group, cabling: Cabling) -> None:
         self.spec = spec
+        self._cabling = cabling
         self.group = group
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -100,25 +118,32 @@ class Machine:
         async with self._lock:
             if self.running:
                 return
-            fresh = not (self.spec.os_disk / "prepared").exists()
             await asyncio.to_thread(prepare, self.spec.os_disk, self.spec.identity)
-            if fresh and plan is not None:
+            if plan is not None:
                 self._seed(plan)
             await self._boot()
 
     def _seed(self, plan: Plan) -> None:
-        seed = self.spec.os_disk / "upper/var/lib/cloud/seed"
+        """Once per instance, as cloud-init: a disk that has booted this VM keeps what was done to it."""
+        instance = self.spec.os_disk / "instance"
+        if instance.exists() and instance.read_text() == self.spec.instance_id:
+            return
+        cloud = self.spec.os_disk / "upper/var/lib/cloud"
+        shutil.rmtree(cloud / "instance", ignore_errors=True)
+        seed = cloud / "seed"
         seed.mkdir(parents=True, exist_ok=True)
         path = seed / "plan.json"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(plan.as_json(), file)
+        instance.write_text(self.spec.instance_id)
 
     async def _boot(self) -> None:
         self._ordered_off = False
         shutil.rmtree(self.channel, ignore_errors=True)
         self.channel.mkdir(parents=True)
         self.group.create()
+        await self._cabling.plug()
         spec_path = self.spec.directory / "boot.json"
         BootSpec(
             hostname=self.spec.identity.hostname,
@@ -150,12 +175,16 @@ class Machine:
         if self._ordered_off:
             return
         logger.info("vm %s ended by itself with %s", self.spec.name, code)
-        self.group.kill()
-        if code == EXIT_REBOOT:
-            async with self._lock:
-                await asyncio.to_thread(self.group.wait_empty, GONE_TIMEOUT_S)
-                if not self._ordered_off:
-                    await self._boot()
+        async with self._lock:
+            if self._ordered_off or self._process is not process:
+                return
+            self.group.kill()
+            await self._cabling.unplug()
+            await asyncio.to_thread(self.group.wait_empty, GONE_TIMEOUT_S)
+            if code == EXIT_REBOOT:
+                await self._boot()
+            else:
+                await self._cabling.remove()
 
     async def power_off(self, *, skip_shutdown: bool) -> None:
         """Hard: every process dies at once. Else the guest is asked, and killed when it takes too long."""
@@ -177,6 +206,8 @@ class Machine:
     async def _kill(self) -> None:
         self._ordered_off = True
         connections = await asyncio.to_thread(self._fuse_connections)
+        # The cable first: a machine without power does not tell its peers that its sockets closed.
+        await self._cabling.unplug()
         with contextlib.suppress(NotRunning, ProcessLookupError):
             os.kill(self.pid_one(), signal.SIGKILL)
         if self.group.path.exists():
@@ -184,6 +215,7 @@ class Machine:
         if self._process is not None:
             await self._process.wait()
         await asyncio.to_thread(self._wait_gone, connections)
+        await self._cabling.remove()
         (self.channel / "pid1").unlink(missing_ok=True)
 
     def _wait_gone(self, connections: Sequence[int]) -> None:

@@ -64,6 +64,19 @@ def mount_all() -> list[str]:
     return said
 
 
+def unmounted_for(path: str) -> str | None:
+    """The mount point of fstab that `path` lies on and that is not mounted; None when all is there."""
+    if not FSTAB.exists():
+        return None
+    for line in FSTAB.read_text().splitlines():
+        fields = line.split()
+        if len(fields) >= 4 and not line.startswith("#"):
+            point = fields[1]
+            if (path == point or path.startswith(point.rstrip("/") + "/")) and not os.path.ismount(point):
+                return point
+    return None
+
+
 def bind(source: Path, target: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(os.fsencode(source), os.fsencode(target), b"none", MS_BIND, None) != 0:

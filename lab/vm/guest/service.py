@@ -5,17 +5,18 @@ control-group or mixed) before a restart; Restart= decides by exit status; more 
 StartLimitIntervalSec end in `failed` with result `start-limit-hit`. Not done: dependencies, ordering, sandboxing.
 """
 
-# ruff: noqa: ASYNC240 - small files on local disks; nothing else waits meanwhile
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lab.vm.guest import fstab
 from lab.vm.guest.processes import ControlGroup, Launch, Reaper, send_signal
 from lab.vm.guest.unitfile import Command, Unit, UnitError, expand_variables
 
@@ -132,11 +133,12 @@ class Service:
         """From the first command to the last process gone; True if it failed."""
         self._group.create()
         environment = self._environment()
-        for directory in (
-            *(f"/run/{d}" for d in self.unit.runtime_directories),
-            *(f"/var/lib/{d}" for d in self.unit.state_directories),
-        ):
-            Path(directory).mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path in self.unit.requires_mounts:
+            absent = fstab.unmounted_for(path)
+            if absent is not None:
+                self.result = f"dependency ({absent} is not mounted)"
+                return True
+        self._make_directories()
         for command in self.unit.start_before:
             if not await self._helper(command, self.unit.timeout_start_s) and not command.ignore_failure:
                 self.result = "exit-code"
@@ -158,7 +160,21 @@ class Service:
                 await self._group.wait_empty(FINAL_KILL_TIMEOUT_S)
         for command in self.unit.stop_after:
             await self._helper(command, self.unit.timeout_stop_s)
+        for name in self.unit.runtime_directories:
+            shutil.rmtree(f"/run/{name}", ignore_errors=True)
         return failed and not self._stopping
+
+    def _make_directories(self) -> None:
+        owner, group = self.unit.user, self.unit.group or None
+        for name in self.unit.runtime_directories:
+            path = Path("/run") / name
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(self.unit.runtime_directory_mode)
+            shutil.chown(path, owner, group)
+        for name in self.unit.state_directories:
+            path = Path("/var/lib") / name
+            path.mkdir(parents=True, exist_ok=True)
+            shutil.chown(path, owner, group)
 
     async def _main_process(self, command: Command, environment: Mapping[str, str]) -> bool:
         self.main_pid, exited = self._reaper.launch(self._launch(command, environment))

@@ -27,7 +27,6 @@ WITHOUT_EFFECT = {
             "Before",
             "Wants",
             "Requires",
-            "RequiresMountsFor",
             "DefaultDependencies",
             "ConditionPathExists",
             "BindsTo",
@@ -60,6 +59,7 @@ WITHOUT_EFFECT = {
             "ReadWritePaths",
             "ReadOnlyPaths",
             "TasksMax",
+            "KeyringMode",
             "MemoryMax",
             "MemoryHigh",
             "CPUWeight",
@@ -123,6 +123,8 @@ class Unit:
     nice: int | None = None
     runtime_directories: tuple[str, ...] = ()
     state_directories: tuple[str, ...] = ()
+    runtime_directory_mode: int = 0o755
+    requires_mounts: tuple[str, ...] = ()
     wanted_by: tuple[str, ...] = ()
 
 
@@ -208,6 +210,8 @@ IN_UNIT_SECTION = frozenset({"Description", "StartLimitIntervalSec", "StartLimit
 def _directive(values: dict[str, object], environment: dict[str, str], section: str, key: str, value: str) -> None:
     if section == "Install" and key == "WantedBy":
         values["wanted_by"] = (*_tuple(values, "wanted_by"), *value.split())
+    elif section == "Unit" and key == "RequiresMountsFor":
+        values["requires_mounts"] = (*_tuple(values, "requires_mounts"), *value.split())
     elif section == "Service" and _service_directive(values, environment, key, value):
         pass
     elif section == "Unit" and key in IN_UNIT_SECTION:
@@ -249,6 +253,8 @@ def _service_directive(values: dict[str, object], environment: dict[str, str], k
         values["working_directory"] = "/root" if value == "~" else value
     elif key == "UMask":
         values["umask"] = int(value, 8)
+    elif key == "RuntimeDirectoryMode":
+        values["runtime_directory_mode"] = int(value, 8)
     elif key == "RemainAfterExit":
         values["remain_after_exit"] = value.lower() in {"yes", "true", "on", "1"}
     elif key.startswith("Limit"):
