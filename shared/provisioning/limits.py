@@ -17,6 +17,8 @@ class Limits:
     longest_retry_s: float = 60.0
     poll_s: float = 1.0
     longest_poll_s: float = 5.0
+    longest_pause_s: float = 20.0
+    """Between two ticks, whatever Azure asks for: an operation that is not touched for 30 s counts as lost."""
     node_poll_s: float = 2.0
     """While waiting for the nodes: enrolment, replication, configuration."""
     fresh_s: float = 30.0

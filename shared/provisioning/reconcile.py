@@ -48,6 +48,7 @@ class TickOutcome(StrEnum):
     AGAIN = "again"
     FINISHED = "finished"
     NOT_MINE = "not-mine"
+    DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,9 @@ async def _work(
     notebook = Notebook.read(record.resources.facts, operation.value.id)
     early_s = 0.0 if notebook.due is None else (notebook.due - now).total_seconds()
     if early_s > _EARLY_S:
-        return Tick(TickOutcome.AGAIN, early_s)  # a second delivery: do not do the work twice
+        # A second delivery: the message of the tick that is due is on its way, and were it lost, the repair of
+        # untouched operations would send a new one. Going on here would make two chains of messages for ever.
+        return Tick(TickOutcome.DUPLICATE)
     deleting = operation.value.kind is OperationKind.DELETE
     names = DELETE_STEPS if deleting else steps_of(record)
     current = with_steps(operation.value, plan_steps(names), now)

@@ -57,7 +57,8 @@ async def work(
 
 def next_look_s(refs: Sequence[ResourceRef], notebook: Notebook, now: datetime, limits: Limits) -> float:
     """When the first of these resources may be asked again."""
-    return max(min((notebook.resting(ref, now) for ref in refs), default=limits.poll_s), limits.poll_s)
+    first = min((notebook.resting(ref, now) for ref in refs), default=limits.poll_s)
+    return min(max(first, limits.poll_s), limits.longest_pause_s)
 
 
 def gave_up(notebook: Notebook, limits: Limits, waiting_for: str) -> ErrorDetail:

@@ -60,7 +60,9 @@ async def teardown(context: Context, record: ClusterRecord, notebook: Notebook, 
         if not fault.retryable:
             detail = ErrorDetail(code=fault.code, message=fault.message, target=str(plan.group_ref))
             return Progress(notebook, record.resources, Broken(detail))
-        return Progress(notebook, record.resources, Working(max(delay_s, context.limits.poll_s)))
+        return Progress(
+            notebook, record.resources, Working(next_look_s([plan.group_ref], notebook, now, context.limits))
+        )
 
 
 async def _teardown(

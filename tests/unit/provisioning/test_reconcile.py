@@ -10,7 +10,7 @@ from shared.azure.resources import ListedResource, ResourceRef, ResourceType
 from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.model.operation import OperationKind, OperationStatus
 from shared.provisioning.limits import Limits
-from shared.provisioning.reconcile import abandon, handle
+from shared.provisioning.reconcile import TickOutcome, abandon, handle
 from shared.store.ports import ReconcileMessage
 from tests.control_plane_samples import spec
 from tests.unit.provisioning.memory_arm import SUBSCRIPTION
@@ -100,8 +100,10 @@ class TestCreate:
         (message,) = world.queue.take()
         await handle(world.context, message)
         calls = world.arm.calls
-        await handle(world.context, message)
+        again = await handle(world.context, message)
+        assert again.outcome is TickOutcome.DUPLICATE
         assert world.arm.calls == calls
+        assert len(world.queue) == 1
 
     async def test_private_frontend_has_no_public_virtual_ip(self, wheel: Path) -> None:
         world = await created(World(wheel, network__frontend="private"))
