@@ -64,7 +64,11 @@ class ArmServer:
             self._issuer.check(token.strip(), self._audiences)
         except TokenRefused as refused:
             return _unauthorised(refused.code, refused.message)
-        body = await request.read()
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            error = ArmError(413, "RequestContentTooLarge", f"The request body exceeds {MAX_BODY_BYTES} bytes.")
+            return web.json_response({"error": error.error_object()}, status=413)
         answer = await self._service.handle(request.method, request.path, request.query, request.headers, body)
         log.debug("%s %s -> %s", request.method, request.path, answer.status)
         return _convert(answer)
