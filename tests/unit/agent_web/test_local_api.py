@@ -1,0 +1,152 @@
+"""The Unix socket and mirrorctl: what they answer, to whom, and how they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from mirror_agent import cli
+from mirror_agent.paths import Paths
+from mirror_agent.web.local_api import LocalApi, RequestOutcome
+from mirror_agent.web.local_client import AgentRefused, ask
+
+from tests.agent_samples import Recorded
+from tests.unit.agent_web.control import SampleControl
+
+
+@dataclass
+class Agent:
+    root: Path
+    control: SampleControl
+    log: Recorded
+
+    @property
+    def socket(self) -> Path:
+        return Paths(self.root).agent_socket
+
+    async def mirrorctl(self, *words: str) -> int:
+        return await asyncio.to_thread(cli.main, ["--root", str(self.root), *words])
+
+
+@pytest_asyncio.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    made = Agent(tmp_path, SampleControl(), Recorded())
+    api = LocalApi(made.control, socket_path=made.socket, log=made.log)
+    await api.start()
+    yield made
+    await api.stop()
+    assert not made.socket.exists()
+
+
+async def raw(agent: Agent, line: bytes) -> dict[str, object]:
+    reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+    writer.write(line)
+    await writer.drain()
+    answer = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    decoded: dict[str, object] = json.loads(answer)
+    return decoded
+
+
+async def test_only_root_reaches_the_socket(agent: Agent) -> None:
+    assert stat.S_IMODE(agent.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(agent.socket.parent.stat().st_mode) == 0o700
+
+
+async def test_status_comes_without_secrets(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await agent.mirrorctl("status", "-o", "json") == cli.OK
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["role"] == "ALONE"
+    assert shown["witness"] == {"sas": "[redacted]", "reachable": True}
+
+
+async def test_tables_for_people(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await agent.mirrorctl("status") == cli.OK
+    assert "witness.reachable  yes" in capsys.readouterr().out
+    assert await agent.mirrorctl("why") == cli.OK
+    out = capsys.readouterr().out
+    assert "peer-lost" in out
+    assert "inputs[0].peer" in out
+    assert await agent.mirrorctl("history", "-n", "3") == cli.OK
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("action", ["swap", "stop", "start", "restart"])
+async def test_actions_carry_who_and_why(agent: Agent, action: str) -> None:
+    assert await agent.mirrorctl(action, "--reason", "patch day") == cli.OK
+    ((name, who, reason),) = agent.control.requests
+    assert (name, reason) == (action, "patch day")
+    assert who.startswith("mirrorctl (uid ")
+
+
+async def test_a_refused_action_is_a_failure(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    agent.control.outcome = RequestOutcome("refused", "no peer in sync")
+    assert await agent.mirrorctl("swap") == cli.FAILED
+    assert "no peer in sync" in capsys.readouterr().out
+
+
+async def test_requests_that_make_no_sense_are_answered(agent: Agent) -> None:
+    assert "did you mean 'status'" in str(await raw(agent, b'{"op": "statsu"}\n'))
+    assert "bad-request" in str(await raw(agent, b"not json\n"))
+    assert "extra" in str(await raw(agent, b'{"op": "status", "extra": 1}\n'))
+    assert "too-long" in str(await raw(agent, b"x" * 200_000 + b"\n"))
+    assert (await raw(agent, b'{"op": "status"}\n'))["ok"] is True
+
+
+async def test_an_inner_failure_is_recorded_and_the_server_goes_on(agent: Agent) -> None:
+    agent.control.broken = True
+    with pytest.raises(AgentRefused, match="RuntimeError"):
+        await asyncio.to_thread(ask, agent.socket, "status")
+    assert agent.log.kinds() == ["local-api.failed"]
+    agent.control.broken = False
+    assert (await asyncio.to_thread(ask, agent.socket, "status"))["node"] == "a"
+
+
+async def test_a_second_agent_does_not_take_the_socket_of_a_living_one(agent: Agent) -> None:
+    second = LocalApi(agent.control, socket_path=agent.socket, log=agent.log)
+    with pytest.raises(RuntimeError, match="another agent answers"):
+        await second.start()
+    assert await agent.mirrorctl("status") == cli.OK
+
+
+async def test_a_socket_of_a_dead_agent_is_replaced(tmp_path: Path) -> None:
+    path = Paths(tmp_path).agent_socket
+    path.parent.mkdir(parents=True)
+    dead = await asyncio.start_unix_server(lambda _reader, writer: writer.close(), path=str(path))
+    dead.close()
+    await dead.wait_closed()
+    path.unlink(missing_ok=True)
+    path.touch()
+    api = LocalApi(SampleControl(), socket_path=path, log=Recorded())
+    await api.start()
+    assert (await asyncio.to_thread(ask, path, "status"))["node"] == "a"
+    await api.stop()
+
+
+def test_without_an_agent_the_code_and_the_sentence_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--root", str(tmp_path), "status"]) == cli.AGENT_AWAY
+    assert "systemctl status mirrorplane-agent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["statsu"], "did you mean 'status'"),
+        (["enroll"], "did you mean 'enrol'"),
+        (["xyz"], "use one of status"),
+        (["history", "--limti", "3"], "did you mean '--limit'"),
+        ([], "COMMAND"),
+    ],
+)
+def test_misspelt_words_name_the_nearest(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == cli.USAGE
+    assert hint in capsys.readouterr().err
