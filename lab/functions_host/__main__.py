@@ -214,6 +214,7 @@ async def serve(options: Options, out: TextIO) -> int:
                 queue_lease_s=options.queue_lease_s,
                 clock=SystemClock(),
                 status=StatusFiles(options.state / "timers"),
+                sent=sent,
             )
             web = Web(functions, execution, triggers, keys, host.route_prefix)
             remark(functions, web, host)

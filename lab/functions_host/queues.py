@@ -6,7 +6,8 @@ or that took the host down so often that nothing could be counted, goes to `<que
 deleted.
 Behaviour of the storage extension: lease 10 min, renewed at half time; next batch when at most `newBatchThreshold`
 run; failure makes the message visible again after `visibilityTimeout`; idle polling backs off from 0.1 s to
-`maxPollingInterval` and an own output to the queue ends the pause.
+`maxPollingInterval` and an own output to the queue ends the pause. A poison queue has no poison queue: a failed
+message of it stays leased, and after `maxDequeueCount` deliveries it is not run any more.
 Limits: order is not kept; a function that outlives a lost lease runs twice.
 """
 
@@ -15,7 +16,7 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -34,6 +35,7 @@ LEASE_S: Final = 600
 MIN_POLL_S: Final = 0.1
 RENEWAL_RETRY_S: Final = 5.0
 POISON_SUFFIX: Final = "-poison"
+MAX_NAME_LENGTH: Final = 63  # of a queue
 LEASE_LOST: Final = frozenset({"MessageNotFound", "PopReceiptMismatch", "QueueNotFound"})
 
 
@@ -87,6 +89,12 @@ def trigger_metadata(message: QueueMessage, body: bytes) -> dict[str, protos.Typ
     return metadata
 
 
+def poison_name(queue: str) -> str | None:
+    """The poison queue of `queue`. None for a poison queue itself and where the name would be too long, as in Azure."""
+    name = queue + POISON_SUFFIX
+    return None if queue.endswith(POISON_SUFFIX) or len(name) > MAX_NAME_LENGTH else name
+
+
 class QueuePort(Protocol):
     """One queue; storage.Queue says what each call does. Every call may raise the SDK's AzureError."""
 
@@ -108,11 +116,12 @@ class QueueListener:
         self,
         function: Function,
         queue: QueuePort,
-        poison: QueuePort,
+        poison: QueuePort | None,
         execution: Execution,
         settings: QueueSettings,
         lease_s: int = LEASE_S,
         pause: Pause = asyncio.sleep,
+        on_poison: Callable[[], None] = lambda: None,
     ) -> None:
         assert isinstance(function.trigger, QueueTrigger)
         self.function = function
@@ -123,6 +132,7 @@ class QueueListener:
         self._settings = settings
         self._lease_s = lease_s
         self._pause = pause  # between renewals; injectable for tests
+        self._on_poison = on_poison  # a message was put into the poison queue
         self._tasks: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()  # set: look now (own output, or a slot became free)
         self._stopping = False
@@ -220,6 +230,10 @@ class QueueListener:
     async def _settle(self, lease: _Lease, outcome: Outcome) -> None:
         if isinstance(outcome, Succeeded):
             await self._storage(self._queue.delete(lease.message.id, lease.receipt), "delete")
+        elif self._poison is None:
+            # Not released: a queue without a poison queue would fail in a fast endless loop. It comes back with the
+            # end of its lease.
+            log.error("message %s of queue %s failed and stays leased", lease.message.id, self._queue.name)
         elif (lease.message.dequeue_count or 0) >= self._settings.max_dequeue_count:
             await self._storage(self._move_to_poison(lease), "move to the poison queue")
         else:
@@ -229,7 +243,17 @@ class QueueListener:
         await self._queue.extend(lease.message.id, lease.receipt, after_s)
 
     async def _move_to_poison(self, lease: _Lease) -> None:
+        if self._poison is None:
+            log.error(
+                "message %s of queue %s is not run after %s deliveries, and a poison queue has none itself; "
+                "it stays until it expires: remove it",
+                lease.message.id,
+                self._queue.name,
+                lease.message.dequeue_count,
+            )
+            return
         await self._poison.put(str(lease.message.content))
+        self._on_poison()
         log.error(
             "message %s moved to %s after %s deliveries",
             lease.message.id,

@@ -8,11 +8,13 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from lab.functions_host.bindings import Function, QueueTrigger, TimerTrigger
 from lab.functions_host.execution import Execution
-from lab.functions_host.queues import POISON_SUFFIX, QueueListener
+from lab.functions_host.outputs import Sent
+from lab.functions_host.queues import QueueListener, poison_name
 from lab.functions_host.settings import QueueSettings
 from lab.functions_host.storage import Queues
 from lab.functions_host.timers import Clock, StatusFiles, TimerListener
@@ -95,8 +97,12 @@ def listeners(
     queue_lease_s: int,
     clock: Clock,
     status: StatusFiles,
+    sent: Sent,
 ) -> Triggers:
-    """The listeners of all enabled functions. Raises StartRefused for a missing connection or an unreadable status."""
+    """The listeners of all enabled functions; `sent` is told of poison messages.
+
+    Raises StartRefused for a missing connection or an unreadable status.
+    """
     timers: list[TimerListener] = []
     queue_listeners: list[QueueListener] = []
     for function in functions:
@@ -110,8 +116,18 @@ def listeners(
                 place = f"function {function.name!r}"
                 connection, name = function.trigger.connection, function.trigger.queue
                 queue = queues.queue(connection, name, place)
-                poison = queues.queue(connection, name + POISON_SUFFIX, place)
-                queue_listeners.append(QueueListener(function, queue, poison, execution, queue_settings, queue_lease_s))
+                poison = poison_name(name)
+                queue_listeners.append(
+                    QueueListener(
+                        function,
+                        queue,
+                        None if poison is None else queues.queue(connection, poison, place),
+                        execution,
+                        queue_settings,
+                        queue_lease_s,
+                        on_poison=partial(sent, connection, poison or ""),
+                    )
+                )
             case _:
                 pass  # HTTP and Event Grid come from outside
     return Triggers(timers, queue_listeners)

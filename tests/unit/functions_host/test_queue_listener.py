@@ -11,7 +11,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, Serv
 from azure.storage.queue import QueueMessage
 
 from lab.functions_host.execution import Execution
-from lab.functions_host.queues import QueueListener
+from lab.functions_host.queues import QueueListener, poison_name
 from lab.functions_host.settings import QueueSettings
 
 from .conftest import Loaded
@@ -153,6 +153,29 @@ async def test_a_message_that_killed_its_hosts_is_poisoned_without_another_run(b
     assert await bench.listener.poll_once() == 1
     assert seen == []
     assert (len(bench.queue.messages), len(bench.poison.messages)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("queue", "expected"),
+    [("work", "work-poison"), ("work-poison", None), ("q" * 56, f"{'q' * 56}-poison"), ("q" * 57, None)],
+)
+def test_poison_names(queue: str, expected: str | None) -> None:
+    assert poison_name(queue) == expected
+
+
+async def test_a_poison_queue_keeps_what_fails_and_gives_up_after_the_last_delivery(
+    loaded: Loaded, execution: Execution, seen: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = MemoryQueue("work-poison")
+    listener = QueueListener(loaded.functions["on_message"], queue, None, execution, QueueSettings(max_dequeue_count=2))
+    await queue.put(encoded("bad"))
+    for _ in range(3):
+        await listener.poll_once()
+        (stored,) = queue.messages.values()
+        assert stored.leased_s == 600, "not released"
+        stored.leased_s = 0
+    assert seen == ["bad 1", "bad 2"]
+    assert "is not run after 3 deliveries" in caplog.text
 
 
 @pytest.mark.parametrize("call", ["delete", "put"])

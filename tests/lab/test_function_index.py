@@ -1,0 +1,101 @@
+"""The function app of this repository, indexed by Microsoft's worker library in the lab's Functions host.
+
+A function that appears, disappears, or changes its trigger must be changed here too: the set of entry points is part of
+the product's surface, and each one needs its tests of refusal.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+from lab.children import child_preparation
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+STOP_S: Final = 60.0
+
+EXPECTED: Final[dict[str, str]] = {
+    "cluster_action": "http POST clusters/{nameAndAction} (anonymous)",
+    "cluster_delete": "http DELETE clusters/{name} (anonymous)",
+    "cluster_get": "http GET clusters/{name} (anonymous)",
+    "cluster_heartbeats": "http GET clusters/{name}/heartbeats (anonymous)",
+    "cluster_list": "http GET clusters (anonymous)",
+    "cluster_probes": "http GET clusters/{name}/probes (anonymous)",
+    "cluster_put": "http PUT clusters/{name} (anonymous)",
+    "event_list": "http GET events (anonymous)",
+    "health": "http GET health (anonymous)",
+    "health_audit": "timer */30 * * * * *",
+    "node_agent_wheel": "http GET nodes/agent-wheel (anonymous)",
+    "node_enrol": "http POST nodes/enrol (anonymous)",
+    "node_heartbeat": "http POST nodes/heartbeat (anonymous)",
+    "openapi_document": "http GET openapi.json (anonymous)",
+    "operation_get": "http GET operations/{id} (anonymous)",
+    "operation_repair": "timer 10,25,40,55 * * * * *",
+    "platform_event": "eventGrid",
+    "retention": "timer 0 17 * * * *",
+    "token_create": "http POST tokens (anonymous)",
+    "token_delete": "http DELETE tokens/{id} (anonymous)",
+    "token_list": "http GET tokens (anonymous)",
+}
+
+# Nothing listens on port 1; `--no-triggers` asks for nothing there.
+SETTINGS: Final[dict[str, str]] = {
+    "AzureWebJobsStorage": (
+        "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=a2V5;"
+        "QueueEndpoint=http://127.0.0.1:1/devstoreaccount1;TableEndpoint=http://127.0.0.1:1/devstoreaccount1;"
+    ),
+    "MIRRORPLANE_SUBSCRIPTION_ID": "00000000-0000-0000-0000-000000000000",
+    "MIRRORPLANE_WRAPPING_KEY": base64.b64encode(bytes(32)).decode(),
+}
+
+
+def summary(function: dict[str, Any]) -> str:
+    """One line on how a function is called."""
+    (trigger,) = (b for b in function["config"]["bindings"] if b["type"].endswith("Trigger"))
+    match trigger["type"]:
+        case "httpTrigger":
+            methods = ",".join(trigger.get("methods", ["any"]))
+            return f"http {methods} {trigger.get('route', function['name'])} ({trigger['authLevel'].lower()})"
+        case "timerTrigger":
+            return f"timer {trigger['schedule']}"
+        case "queueTrigger":
+            return f"queue {trigger['queueName']}"
+        case other:
+            return str(other.removesuffix("Trigger"))
+
+
+def test_the_apps_functions_are_exactly_these(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lab.functions_host", "--app", str(REPOSITORY), "--state", str(tmp_path)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'agent'}", **SETTINGS}
+    log_file = tmp_path / "host.log"
+    with log_file.open("wb") as log:
+        host = subprocess.Popen(
+            [*command, "--no-triggers"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            preexec_fn=child_preparation(),
+        )
+    with host:
+        try:
+            assert host.stdout is not None
+            line = host.stdout.readline()
+            assert line, f"the app was refused:\n{log_file.read_text()}"
+            ready = json.loads(line)
+            master = json.loads(Path(ready["keys"]).read_text())["master"]
+            request = urllib.request.Request(f"{ready['url']}/admin/functions", headers={"x-functions-key": master})
+            with urllib.request.urlopen(request, timeout=STOP_S) as answer:
+                found = {function["name"]: summary(function) for function in json.load(answer)}
+            host.terminate()
+            assert host.wait(STOP_S) == 0, log_file.read_text()
+        finally:
+            host.kill()
+    assert found == EXPECTED
+    warnings = [entry for entry in map(json.loads, log_file.read_text().splitlines()) if entry["level"] == "warning"]
+    assert warnings == [], "hidden routes, ignored retry policies"
