@@ -57,11 +57,11 @@ async def put_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Ans
         decision = decide_put(name, existing, spec, wish, plane.new_id())
         if isinstance(decision, Same):
             if decision.operation is not None:
-                await start_operation(plane.store, decision.record)
+                await start_operation(plane.store, decision.record, plane.clock())
             return await _cluster_answer(plane, decision.record, 200, at_work=decision.operation is not None)
         written = await _write(plane, decision, found)
         if written is not None:
-            await start_operation(plane.store, written)
+            await start_operation(plane.store, written, plane.clock())
             return await _cluster_answer(plane, written, 201 if decision.created else 200, at_work=True)
     raise Problem("OperationInProgress", f"cluster {name!r} is being changed by others; try again")
 
@@ -96,10 +96,10 @@ async def delete_cluster(plane: ControlPlane, caller: Principal, call: Call) -> 
         if decision is None:
             return Answer(204)
         if isinstance(decision, Same):
-            return _operation_answer(plane, await start_operation(plane.store, decision.record))
+            return _operation_answer(plane, await start_operation(plane.store, decision.record, plane.clock()))
         written = await _write(plane, decision, found)
         if written is not None:
-            operation = await start_operation(plane.store, written)
+            operation = await start_operation(plane.store, written, plane.clock())
             if decision.replaces is not None:
                 await cancel(plane.store, decision.replaces.id, plane.clock(), by=operation.id)
             return _operation_answer(plane, operation)

@@ -26,9 +26,9 @@ UNTOUCHED: Final = timedelta(seconds=30)
 MAX_ATTEMPTS: Final = 5
 
 
-async def start_operation(store: Store, record: ClusterRecord) -> Operation:
+async def start_operation(store: Store, record: ClusterRecord, now: datetime) -> Operation:
     """Row and message of the record's create, update or delete."""
-    operation = await _row(store, record, record.operation)
+    operation = await _row(store, record, record.operation, now)
     if not operation.is_final:
         await store.queue.enqueue(ReconcileMessage(operation.id, record.name))
     return operation
@@ -36,7 +36,7 @@ async def start_operation(store: Store, record: ClusterRecord) -> Operation:
 
 async def start_action(store: Store, record: ClusterRecord, ref: OperationRef, now: datetime) -> Operation:
     """Row and commands of an action."""
-    operation = await _row(store, record, ref)
+    operation = await _row(store, record, ref, now)
     if operation.is_final:
         return operation
     states = await store.node_states.of_cluster(record.id)
@@ -98,7 +98,7 @@ async def _repair_operation(store: Store, record: ClusterRecord, now: datetime) 
     if current is None:
         if now - record.operation.requested_at < UNTOUCHED:
             return []  # the request is probably still at work
-        await start_operation(store, record)
+        await start_operation(store, record, now)
         return ["operation-row-missing"]
     if now - current.value.updated_at < UNTOUCHED:
         return []
@@ -130,9 +130,9 @@ async def _repair_action(store: Store, record: ClusterRecord, ref: OperationRef,
     return ["action-ended"] if moved is not None and moved.is_final else []
 
 
-async def _row(store: Store, record: ClusterRecord, ref: OperationRef) -> Operation:
+async def _row(store: Store, record: ClusterRecord, ref: OperationRef, now: datetime) -> Operation:
     try:
-        return (await store.operations.create(operation_of(record, ref))).value
+        return (await store.operations.create(operation_of(record, ref, now))).value
     except Exists:
         current = await store.operations.get(ref.id)
         if current is None or current.value.cluster_id != record.id:

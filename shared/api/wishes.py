@@ -160,7 +160,7 @@ def decide_action(
     return Write(existing.model_copy(update={"action": ref, "updated_at": wish.now}))
 
 
-def operation_of(record: ClusterRecord, ref: OperationRef) -> Operation:
+def operation_of(record: ClusterRecord, ref: OperationRef, now: datetime) -> Operation:
     """The operation row that belongs to a reference in the record."""
     return Operation(
         id=ref.id,
@@ -172,7 +172,7 @@ def operation_of(record: ClusterRecord, ref: OperationRef) -> Operation:
         requested_by=ref.requested_by,
         reason=ref.reason,
         created_at=ref.requested_at,
-        updated_at=ref.requested_at,
+        updated_at=now,
     )
 
 

@@ -79,7 +79,7 @@ class ClusterRecord(Document):
     @property
     def etag(self) -> str:
         """The ETag callers see, quoted: identity and generation of the desired state."""
-        return f'"{self.id[:8]}-{self.generation}"'
+        return f'"{self.id}-{self.generation}"'
 
 
 def settled(record: ClusterRecord, state: ProvisioningState, now: AwareDatetime) -> ClusterRecord:

@@ -24,8 +24,8 @@ from mirror_agent.contract import (
 )
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from shared.model.document import ApiModel
-from shared.provisioning.images import supported_image
+from shared.model.document import ApiModel, FieldError
+from shared.provisioning.images import ImageError, supported_image
 
 # `<name>-a` is a host name and a Linux VM name (64), `mirrorplane-<name>` a resource group (90), `<name>-vip` a DNS
 # label of at most 63; 24 leaves room in all of them and stays readable.
@@ -61,7 +61,7 @@ _KEY = re.compile(r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z
 
 def check_name(name: str) -> str:
     """The cluster name, if it is one. Raises ValueError with the rule."""
-    if not re.match(NAME_PATTERN, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(
             f"{name!r} is no cluster name: 2 to {MAX_NAME_CHARS} characters, lower-case letters, digits and '-', "
             "beginning with a letter, not ending with '-'"
@@ -71,6 +71,8 @@ def check_name(name: str) -> str:
 
 def parse_range(text: str) -> ipaddress.IPv4Network:
     """An IPv4 range in CIDR form. Raises ValueError that shows the corrected form where there is one."""
+    if "/" not in text:
+        raise ValueError(f"{text!r} has no prefix length; write for example '10.0.0.0/16', or /32 for one address")
     try:
         return ipaddress.IPv4Network(text)
     except ValueError:
@@ -98,13 +100,16 @@ class Rule(ApiModel):
     @model_validator(mode="after")
     def _not_ours(self) -> Self:
         if self.name == CONSOLE_RULE:
-            raise ValueError(f"the rule name {CONSOLE_RULE!r} is taken by the node console; choose another name")
-        for port in (self.frontend_port, self.backend_port):
+            raise FieldError(
+                "name", f"the rule name {CONSOLE_RULE!r} is taken by the node console; choose another name"
+            )
+        for field, port in (("frontendPort", self.frontend_port), ("backendPort", self.backend_port)):
             if port in RESERVED_PORTS:
                 reserved = ", ".join(str(number) for number in sorted(RESERVED_PORTS))
-                raise ValueError(
+                raise FieldError(
+                    field,
                     f"rule {self.name!r}: port {port} is reserved for the {RESERVED_PORTS[port]} "
-                    f"(reserved: {reserved}); choose another port"
+                    f"(reserved: {reserved}); choose another port",
                 )
         return self
 
@@ -131,16 +136,21 @@ class Compute(ApiModel):
     @classmethod
     def _one_key(cls, value: str) -> str:
         value = value.strip()
-        if not _KEY.match(value):
+        if not _KEY.fullmatch(value):
             raise ValueError("no OpenSSH public key on one line; give the content of e.g. ~/.ssh/id_ed25519.pub")
         return value
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        supported_image(self.image, self.os)
+        try:
+            supported_image(self.image, self.os)
+        except ImageError as error:
+            target = "os" if error.code == "UnsupportedOperatingSystem" else "image"
+            raise FieldError(target, str(error), error.code) from None
         if len(self.zones) == 1 or len(set(self.zones)) != len(self.zones):
-            raise ValueError(
-                f"zones {list(self.zones)}: give two different zones, one per node, or [] in a region without zones"
+            raise FieldError(
+                "zones",
+                f"zones {list(self.zones)}: give two different zones, one per node, or [] in a region without zones",
             )
         return self
 
@@ -181,13 +191,13 @@ class Network(ApiModel):
     def _consistent(self) -> Self:
         space, subnet = parse_range(self.address_space), parse_range(self.subnet)
         if not subnet.subnet_of(space):
-            raise ValueError(f"subnet {subnet} lies outside addressSpace {space}; choose a part of it")
+            raise FieldError("subnet", f"subnet {subnet} lies outside addressSpace {space}; choose a part of it")
         if subnet.prefixlen > SMALLEST_SUBNET_PREFIX:
-            raise ValueError(f"subnet {subnet} is too small; Azure needs /{SMALLEST_SUBNET_PREFIX} or larger")
+            raise FieldError("subnet", f"subnet {subnet} is too small; Azure needs /{SMALLEST_SUBNET_PREFIX} or larger")
         if space.prefixlen < 8:
-            raise ValueError(f"addressSpace {space} is too large; /8 is the largest")
+            raise FieldError("addressSpace", f"addressSpace {space} is too large; /8 is the largest")
         if self.dns_label is not None and self.frontend is Frontend.PRIVATE:
-            raise ValueError("dnsLabel needs a public frontend; remove it or set frontend to 'public'")
+            raise FieldError("dnsLabel", "dnsLabel needs a public frontend; remove it or set frontend to 'public'")
         self._no_duplicates()
         return self
 
@@ -197,7 +207,7 @@ class Network(ApiModel):
         backends: dict[tuple[Protocol, int], str] = {}
         for rule in self.rules:
             if rule.name in names:
-                raise ValueError(f"two rules are named {rule.name!r}; rule names must differ")
+                raise FieldError("rules", f"two rules are named {rule.name!r}; rule names must differ")
             names.add(rule.name)
             for word, port, seen in (
                 ("frontendPort", rule.frontend_port, frontends),
@@ -205,9 +215,10 @@ class Network(ApiModel):
             ):
                 other = seen.setdefault((rule.protocol, port), rule.name)
                 if other != rule.name:
-                    raise ValueError(
+                    raise FieldError(
+                        "rules",
                         f"rules {other!r} and {rule.name!r} both use {word} {port}/{rule.protocol.value}; "
-                        "a port can have one rule"
+                        "a port can have one rule",
                     )
 
 

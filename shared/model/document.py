@@ -19,3 +19,12 @@ class Document(Contract):
     """A stored JSON document."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+class FieldError(ValueError):
+    """A finding of a model about one of its fields: `target` is the field below the model, as the caller wrote it."""
+
+    def __init__(self, target: str, message: str, code: str = "InvalidField") -> None:
+        super().__init__(message)
+        self.target = target
+        self.code = code

@@ -87,7 +87,7 @@ class MemoryRows:
 
     def everything(self) -> str:
         """All rows as text, so that a test can prove that no secret was stored."""
-        return repr(self._tables)
+        return repr({table: rows for table, rows in self._tables.items() if rows})
 
     @staticmethod
     def _require(table: str, rows: dict[tuple[str, str], StoredRow], partition: str, key: str, etag: str) -> None:

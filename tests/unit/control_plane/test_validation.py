@@ -1,0 +1,177 @@
+"""Bad input: the documented 4xx with code, message and target, and nothing is created."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.model.cluster_spec import check_name
+from tests.control_plane_app import App
+from tests.control_plane_samples import SSH_KEY, cluster_body
+
+RULE = {"name": "r", "protocol": "tcp", "frontendPort": 80, "backendPort": 81}
+
+
+def _rules(*changes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**RULE, **change} for change in changes]
+
+
+BAD_FIELDS: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"extra": 1}, "UnknownField", "extra", "not known"),
+    ({"compute__imgae": "x"}, "UnknownField", "compute.imgae", "not known"),
+    ({"application__startprim": "x"}, "UnknownField", "application.startprim", "not known"),
+    ({"location": "West Europe"}, "InvalidField", "location", "West Europe"),
+    ({"kind": "farm"}, "InvalidField", "kind", "mirror"),
+    ({"tags": {"mirrorplane-owned": "x"}}, "InvalidField", "tags", "ownership"),
+    ({"compute__os": "plan9"}, "InvalidField", "compute.os", "linux"),
+    ({"compute__image": "debian-21"}, "UnknownImage", "compute.image", "did you mean 'debian-1"),
+    ({"compute__image": "windows-2022"}, "ImageOperatingSystemMismatch", "compute.image", "windows"),
+    ({"compute__zones": ["1"]}, "InvalidField", "compute.zones", "two different zones"),
+    ({"compute__zones": ["2", "2"]}, "InvalidField", "compute.zones", "two different zones"),
+    ({"compute__zones": ["1", "9"]}, "InvalidField", "compute.zones[1]", "9"),
+    ({"compute__vmSize": "big"}, "InvalidField", "compute.vmSize", "big"),
+    ({"compute__dataDiskGb": 1}, "InvalidField", "compute.dataDiskGb", "4"),
+    ({"compute__dataDiskGb": "32"}, "InvalidField", "compute.dataDiskGb", "integer"),
+    ({"compute__adminUsername": "root"}, "InvalidField", "compute.adminUsername", "root"),
+    ({"compute__sshPublicKey": "-----BEGIN"}, "InvalidField", "compute.sshPublicKey", "public key"),
+    ({"compute__sshPublicKey": SSH_KEY + "\n" + SSH_KEY}, "InvalidField", "compute.sshPublicKey", "one line"),
+    ({"network__addressSpace": "10.0.0.0"}, "InvalidField", "network.addressSpace", "prefix length"),
+    ({"network__addressSpace": "10.0.0.5/16"}, "InvalidField", "network.addressSpace", "'10.0.0.0/16'"),
+    ({"network__addressSpace": "ten/8"}, "InvalidField", "network.addressSpace", "'ten/8'"),
+    ({"network__addressSpace": "fd00::/64"}, "InvalidField", "network.addressSpace", "IPv4"),
+    ({"network__addressSpace": "169.254.0.0/16"}, "InvalidField", "network.addressSpace", "Azure does not allow"),
+    ({"network__subnet": "10.1.0.0/24"}, "InvalidField", "network.subnet", "outside addressSpace 10.0.0.0/16"),
+    ({"network__subnet": "10.0.0.0/30"}, "InvalidField", "network.subnet", "/29"),
+    ({"network__adminAddresses": ["0.0.0.0/0"]}, "InvalidField", "network.adminAddresses", "whole Internet"),
+    ({"network__adminAddresses": ["office"]}, "InvalidField", "network.adminAddresses", "office"),
+    ({"network__frontend": "privat"}, "InvalidField", "network.frontend", "private"),
+    ({"network__dnsLabel": "a_b"}, "InvalidField", "network.dnsLabel", "a_b"),
+    ({"network__rules": _rules({"frontendPort": 9453})}, "InvalidField", "network.rules[0].frontendPort", "reserved"),
+    ({"network__rules": _rules({"backendPort": 9010})}, "InvalidField", "network.rules[0].backendPort", "probe"),
+    ({"network__rules": _rules({"backendPort": 8888})}, "InvalidField", "network.rules[0].backendPort", "heartbeats"),
+    (
+        {"network__rules": _rules({"frontendPort": 5600})},
+        "InvalidField",
+        "network.rules[0].frontendPort",
+        "replication",
+    ),
+    ({"network__rules": _rules({"frontendPort": 0})}, "InvalidField", "network.rules[0].frontendPort", "1"),
+    ({"network__rules": _rules({"name": "console"})}, "InvalidField", "network.rules[0].name", "taken"),
+    ({"network__rules": _rules({"protocol": "sctp"})}, "InvalidField", "network.rules[0].protocol", "tcp"),
+    (
+        {"network__rules": _rules({}, {"frontendPort": 8, "backendPort": 9})},
+        "InvalidField",
+        "network.rules",
+        "named 'r'",
+    ),
+    (
+        {"network__rules": _rules({}, {"name": "s", "backendPort": 9})},
+        "InvalidField",
+        "network.rules",
+        "frontendPort 80",
+    ),
+    (
+        {"network__rules": _rules({}, {"name": "s", "frontendPort": 9})},
+        "InvalidField",
+        "network.rules",
+        "backendPort 81",
+    ),
+    ({"application__name": "Bad Name"}, "InvalidField", "application.name", "Bad Name"),
+    (
+        {"application__replicatedPaths": [{"path": "/etc"}]},
+        "InvalidField",
+        "application.replicatedPaths[0].path",
+        "/etc",
+    ),
+    ({"application__replicatedPaths": []}, "InvalidField", "application.replicatedPaths", "1"),
+    ({"defaultPrimary": "c"}, "InvalidField", "defaultPrimary", "'a' or 'b'"),
+    ({"timing": {"heartbeatS": -1}}, "InvalidField", "timing.heartbeatS", "0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "code", "target", "words"), BAD_FIELDS, ids=[f"{e[2]}-{e[3]}" for e in BAD_FIELDS])
+async def test_a_bad_field_is_named(app: App, changes: dict[str, Any], code: str, target: str, words: str) -> None:
+    reply = await app.put(**changes)
+    assert (reply.status, reply.code, reply.target) == (400, code, target)
+    assert words in reply.message
+    assert app.rows.everything() == "{}"
+    assert len(app.queue) == 0
+
+
+async def test_a_windows_cluster_is_refused_as_long_as_nothing_would_start_on_it(app: App) -> None:
+    reply = await app.put(compute__os="windows", compute__image="windows-2022")
+    assert (reply.status, reply.code) == (400, "UnsupportedOperatingSystem")
+    assert "linux" in reply.message
+
+
+@pytest.mark.parametrize("missing", ["location", "compute", "application"])
+async def test_a_missing_field_is_named(app: App, missing: str) -> None:
+    body = cluster_body()
+    del body[missing]
+    reply = await app.send("PUT", "clusters/pay", body)
+    assert (reply.status, reply.code, reply.target) == (400, "MissingField", missing)
+
+
+async def test_all_findings_are_in_the_details(app: App) -> None:
+    reply = await app.put(extra=1, location="X Y", compute__vmSize="big")
+    assert {detail["target"] for detail in reply.body["error"]["details"]} == {"extra", "location", "compute.vmSize"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'"text"', b"\xff\xfe", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 100_000],
+    ids=["empty", "cut off", "list", "text", "no UTF-8", "NaN", "twice", "deep"],
+)
+async def test_a_body_that_is_no_json_object_is_refused(app: App, body: bytes) -> None:
+    reply = await app.send("PUT", "clusters/pay", body)
+    assert (reply.status, reply.code) == (400, "InvalidJson")
+
+
+async def test_a_body_over_the_limit_is_refused(app: App) -> None:
+    body = json.dumps(cluster_body(application__startPrim="x" * 1024 * 1024)).encode()
+    reply = await app.send("PUT", "clusters/pay", body)
+    assert (reply.status, reply.code) == (413, "RequestBodyTooLarge")
+
+
+async def test_a_cluster_that_does_not_fit_into_the_store_is_refused(app: App) -> None:
+    files = [{"path": f"f{number}", "content": "é" * 50_000} for number in range(3)]
+    reply = await app.put(application__files=files)
+    assert (reply.status, reply.code) == (413, "ClusterTooLarge")
+    assert len(app.queue) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["Pay", "1pay", "p", "pay-", "-pay", "p" * 25, "pay_1", "pay.1", "päy", "pay%2f1", "pay%0a"]
+)
+async def test_a_bad_name_is_refused(app: App, name: str) -> None:
+    reply = await app.send("PUT", f"clusters/{name}", cluster_body())
+    assert (reply.status, reply.code, reply.target) == (400, "InvalidName", "name")
+
+
+@pytest.mark.parametrize("name", ["pay", "p1", "a-b-c", "x" * 24])
+def test_good_names(name: str) -> None:
+    assert check_name(name) == name
+
+
+async def test_the_api_version_is_required_and_checked(app: App) -> None:
+    reply = await app.send("GET", "clusters", version=None)
+    assert (reply.status, reply.code) == (400, "MissingApiVersionParameter")
+    reply = await app.send("GET", "clusters", version="2020-01-01")
+    assert (reply.status, reply.code) == (400, "UnsupportedApiVersionValue")
+    assert "2026-11-01" in reply.message
+
+
+async def test_a_timing_that_the_safety_protocol_cannot_keep_is_not_our_business_here_but_its_fields_are(
+    app: App,
+) -> None:
+    assert (await app.put(timing={"heartbeatS": 1})).status == 201
+
+
+async def test_request_ids(app: App) -> None:
+    reply = await app.send("GET", "clusters", headers={"x-ms-client-request-id": "mine-1"})
+    assert reply.headers["x-ms-client-request-id"] == "mine-1"
+    other = await app.send("GET", "clusters", headers={"x-ms-client-request-id": "bad\r\nid"})
+    assert "x-ms-client-request-id" not in other.headers
+    assert reply.headers["x-ms-request-id"] != other.headers["x-ms-request-id"]
