@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -33,8 +34,11 @@ class AzuriteFailed(RuntimeError):
 class Azurite:
     """One Azurite process. `async with Azurite() as storage: storage.connection_string`."""
 
-    def __init__(self, host: str = "127.0.0.1", *, directory: Path | None = None) -> None:
-        """`directory` receives azurite.log; by default the output is kept nowhere."""
+    def __init__(
+        self, host: str = "127.0.0.1", *, directory: Path | None = None, also: Callable[[], None] | None = None
+    ) -> None:
+        """`directory` receives azurite.log, by default the output is kept nowhere; `also` runs before Node starts."""
+        self._also = also
         self.host = host
         self.blob_port = self.queue_port = self.table_port = 0
         self._log = None if directory is None else directory / "azurite.log"
@@ -85,7 +89,7 @@ class Azurite:
             argv += [f"--{service}Host", self.host, f"--{service}Port", str(port)]
         argv += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", "--silent"]
         environment = {**os.environ, "NO_UPDATE_NOTIFIER": "1"}
-        process = await start_child(argv, log=self._log, env=environment, cwd=modules)
+        process = await start_child(argv, log=self._log, env=environment, cwd=modules, also=self._also)
         self._process = process
 
         def broken() -> str | None:

@@ -89,6 +89,7 @@ class Machine:
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._ordered_off = False
+        self.frozen = False
         self._lock = asyncio.Lock()
 
     # --- facts -------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ class Machine:
         instance.write_text(self.spec.instance_id)
 
     async def _boot(self) -> None:
-        self._ordered_off = False
+        self._ordered_off = self.frozen = False
         shutil.rmtree(self.channel, ignore_errors=True)
         self.channel.mkdir(parents=True)
         self.group.create()
@@ -192,7 +193,7 @@ class Machine:
             self._ordered_off = True
             if self.running and not skip_shutdown:
                 assert self._process is not None
-                self.group.freeze(False)
+                self.freeze(False)
                 with contextlib.suppress(NotRunning, ProcessLookupError):
                     os.kill(self.pid_one(), signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):
@@ -239,6 +240,7 @@ class Machine:
         if not self.running:
             raise NotRunning(f"{self.spec.name} does not run")
         self.group.freeze(frozen)
+        self.frozen = frozen
 
     # --- inside ------------------------------------------------------------------------------------------------------
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 600.0) -> Finished:
