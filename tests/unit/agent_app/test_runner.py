@@ -270,7 +270,9 @@ async def test_the_death_of_the_runner_child_is_noticed_and_its_orphans_are_kill
         await runner.close()
 
 
-async def test_a_supervisor_killed_hard_takes_the_application_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reaper_is", ["running", "held"])
+async def test_a_supervisor_killed_hard_takes_the_application_with_it(tmp_path: Path, reaper_is: str) -> None:
+    """Also when it dies in the middle of a kill, while it holds the runner child still."""
     program = textwrap.dedent(f"""
         import asyncio
         from pathlib import Path
@@ -289,7 +291,10 @@ async def test_a_supervisor_killed_hard_takes_the_application_with_it(tmp_path: 
     supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environment)
     try:
         pid = await daemon_pid(tmp_path)
-        assert not is_dead(pid)
+        stat = read_stat(pid)
+        assert stat is not None
+        if reaper_is == "held":
+            os.kill(stat.parent, signal.SIGSTOP)
         supervisor.kill()
         await eventually(lambda: is_dead(pid), "the daemon died with the supervisor")
         await eventually(lambda: not tagged_processes(RUN_MARK, str(tmp_path / "module")), "nothing is left")
