@@ -49,7 +49,7 @@ WRAPPING_KEY: Final = bytes(range(32))
 @cache
 def functions() -> Mapping[str, func.decorators.function_app.Function]:
     """The function index, built once: a FunctionApp refuses to be indexed twice."""
-    return {entry.get_function_name(): entry for entry in function_app.app.get_functions()}
+    return {str(entry.get_function_name()): entry for entry in function_app.app.get_functions()}
 
 
 class ScriptedProber:

@@ -220,9 +220,9 @@ async def test_lists_come_in_pages_linked_absolutely(app: App) -> None:
         body: dict[str, Any] = (await app.send("GET", path)).body
         seen += [entry["name"] for entry in body["value"]]
         pages += 1
-        link = body.get("nextLink")
+        link = body.get("nextLink", "")
         assert "nextLink" not in body or link.startswith("https://control.example.org/api/clusters?api-version=")
-        path = link.removeprefix("https://control.example.org/api/") if link else ""
+        path = link.removeprefix("https://control.example.org/api/")
     assert (seen, pages) == (names, 3)
 
 

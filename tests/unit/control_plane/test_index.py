@@ -16,11 +16,15 @@ TRIGGERED = {
     "operation_repair": "timerTrigger",
     "retention": "timerTrigger",
     "platform_event": "eventGridTrigger",
+    "reconcile": "queueTrigger",
+    "reconcile_poison": "queueTrigger",
 }
 
 
 def _trigger(name: str) -> dict[str, object]:
-    return dict(functions()[name].get_trigger().get_dict_repr())
+    trigger = functions()[name].get_trigger()
+    assert trigger is not None
+    return dict(trigger.get_dict_repr())
 
 
 def test_every_function_is_known_and_every_known_function_is_there() -> None:
