@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from mirror_agent.app.outcomes import Killed, Prepared, PrepareFailed, Started, StartFailed, Stopped
-from mirror_agent.app.processes import read_stat, tagged_processes
+from mirror_agent.app.processes import ProcessStat, read_stat, send_signal, signal_all, tagged_processes
 from mirror_agent.app.runner import RUN_MARK, ApplicationRunner
 from mirror_agent.contract import Application, ApplicationState, ModuleFile
 from mirror_agent.paths import Paths
@@ -38,6 +38,11 @@ def command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
+def swept(tmp_path: Path) -> int:
+    """How many processes of the test's applications were left; they are gone now."""
+    return signal_all(tagged_processes(RUN_MARK, str(tmp_path / "module")), signal.SIGKILL)
+
+
 @pytest_asyncio.fixture
 async def make(tmp_path: Path) -> AsyncIterator[MakeRunner]:
     runners: list[ApplicationRunner] = []
@@ -51,7 +56,7 @@ async def make(tmp_path: Path) -> AsyncIterator[MakeRunner]:
     for runner in runners:
         await runner.close()
         assert runner.processes() == []
-    assert tagged_processes(RUN_MARK, str(tmp_path / "module")) == []
+    assert swept(tmp_path) == 0
 
 
 async def daemon_pid(tmp_path: Path) -> int:
@@ -288,13 +293,17 @@ async def test_a_supervisor_killed_hard_takes_the_application_with_it(tmp_path: 
         asyncio.run(main())
     """)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    reapers: list[ProcessStat] = []
     supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environment)
     try:
         pid = await daemon_pid(tmp_path)
         stat = read_stat(pid)
         assert stat is not None
+        reaper = read_stat(stat.parent)
+        assert reaper is not None
+        reapers.append(reaper)
         if reaper_is == "held":
-            os.kill(stat.parent, signal.SIGSTOP)
+            send_signal(reaper, signal.SIGSTOP)
         supervisor.kill()
         await eventually(lambda: is_dead(pid), "the daemon died with the supervisor")
         await eventually(lambda: not tagged_processes(RUN_MARK, str(tmp_path / "module")), "nothing is left")
@@ -302,3 +311,6 @@ async def test_a_supervisor_killed_hard_takes_the_application_with_it(tmp_path: 
         if supervisor.returncode is None:
             supervisor.kill()
         await supervisor.wait()
+        for reaper in reapers:
+            send_signal(reaper, signal.SIGKILL)
+        swept(tmp_path)
