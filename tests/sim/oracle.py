@@ -31,6 +31,10 @@ class Oracle:
     power_lost: set[tuple[str, int]] = field(default_factory=set)
     # Per acknowledged write: every node the true record has listed as in sync since.
     holders: dict[int, set[str]] = field(default_factory=dict)
+    # Per acknowledged write: the nodes whose machine lost power since.
+    cut_since: dict[int, set[str]] = field(default_factory=dict)
+    # Writes whose loss the contract allows: every copy that vouched for them lost power before it was flushed for sure.
+    forgiven: set[int] = field(default_factory=set)
     promotions: int = 0
 
     def on_record(self) -> None:
@@ -58,6 +62,10 @@ class Oracle:
 
     def on_power_loss(self, node: str, lost: set[int]) -> None:
         self.power_lost.update((node, write) for write in lost)
+        if self.store.record.in_sync == {node}:
+            self.forgiven |= lost  # alone, the contract is that of a local disk: what was not flushed may go
+        for write in self.acknowledged:
+            self.cut_since.setdefault(write, set()).add(node)
 
     def on_copied(self, node: str) -> None:
         """The node's copy was made equal to the primary's: what a power cut had taken is back."""
@@ -66,7 +74,7 @@ class Oracle:
 
     def excused(self, write: int) -> bool:
         """A missing write is excused only if power cuts took it, unflushed, from every copy that vouched for it."""
-        return all((name, write) in self.power_lost for name in self.holders[write])
+        return write in self.forgiven or all((name, write) in self.power_lost for name in self.holders[write])
 
     def on_promote(self, node: str, epoch: int) -> None:
         self.promotions += 1
@@ -75,6 +83,10 @@ class Oracle:
         if self.store.record.epoch > epoch:
             return  # already superseded; it cannot acknowledge, which on_acknowledge checks
         missing = sorted(w for w in self.acknowledged if w not in self.copies[node].data)
+        for write in missing:
+            both_cut = self.holders[write] <= self.cut_since.get(write, set())
+            if (node, write) in self.power_lost and both_cut:
+                self.forgiven.add(write)
         bad = [w for w in missing if not self.excused(w)]
         if bad:
             raise Violation(f"I3: {node} begins to serve epoch {epoch} without acknowledged writes {bad[:5]}")

@@ -78,11 +78,13 @@ RULES: dict[str, str] = {
     "swap-prepare": "Swap: the peer records that it is about to be primary.",
     "swap-publish": "Swap: the witness is asked to name the peer.",
     "swap-refused": "The swap was refused: there is no synchronised peer.",
-    "swap-cancelled": "The swap was cancelled: the peer was lost before the hand-over was published.",
+    "swap-cancelled": "The swap was cancelled: the data could not be handed over; service goes on here.",
+    "swap-withdrawn": "A hand-over was given up while its publication was uncertain: the witness decides.",
     "swap-done": "The peer is primary now; this node replicates from it.",
     "restart-stop": "Restart: the application is being stopped; it starts again here.",
     "stop-application": "The module was asked to stop: the application is being stopped.",
     "stop-drain": "The module was asked to stop: everything is flushed and the directory is unmounted.",
+    "stop-drain-failed": "The data could not be flushed in order for the stop: the directory is taken away.",
     "stopped-here": "The application is stopped and the data is flushed: the module stops on this node.",
 }
 

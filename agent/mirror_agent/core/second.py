@@ -92,9 +92,7 @@ def _peer_published(state: State, now: Instant) -> Decision | None:
         if durable.complete and peer.epoch > durable.complete_epoch and peer.epoch != durable.prepared - 1:
             changed = replace(durable, complete=False, prepared=Epoch(0))
             return become(Role.SECOND, peer.epoch, "unpublished", Phase.TRANSIENT, Persist(changed))
-    elif peer.epoch in (durable.prepared, durable.complete_epoch) and (
-        state.epoch != peer.epoch or durable.complete_epoch != peer.epoch
-    ):
+    elif _complete_at(state) and (state.epoch != peer.epoch or durable.complete_epoch != peer.epoch):
         changed = replace(durable, complete=True, complete_epoch=peer.epoch, trusted=True)
         return become(Role.SECOND, peer.epoch, "joined-in-sync", Phase.READY, Persist(changed))
     asked = peer.asks_prepare
@@ -106,6 +104,14 @@ def _peer_published(state: State, now: Instant) -> Decision | None:
             state, "prepare", Phase.TRANSIENT, Persist(replace(durable, complete=True, prepared=asked, trusted=True))
         )
     return None
+
+
+def _complete_at(state: State) -> bool:
+    """The primary lists this node as in sync for its epoch. That is so when this node had prepared for it, or when the
+    paired stream is live, which the engines allow only between identical copies."""
+    peer, durable = state.peer, state.durable
+    paired = peer.role is Role.PRIM and state.mirror.link is Link.LIVE
+    return peer.epoch in (durable.prepared, durable.complete_epoch) or paired
 
 
 def _read_newer(state: State, now: Instant) -> tuple[Action, ...]:
@@ -126,7 +132,8 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
         if idle or not linked:
             return become(Role.WAIT, state.epoch, "not-in-sync", Phase.NOT_READY)
         return None
-    since = state.peer.idle_since if idle else state.peer.heard_at
+    # A peer that has just been handed the role needs its time to begin.
+    since = max(state.peer.idle_since, state.role_since) if idle else state.peer.heard_at
     promised_until = max(state.granted_until, since + timing.promise_s) + timing.margin_s
     watched = idle or silent_s(state, now) >= timing.suspect_s
     if not committed and (now < promised_until or not watched):

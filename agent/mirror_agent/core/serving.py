@@ -158,18 +158,29 @@ def _handing_over(state: State, record: Record, now: Instant) -> Decision | None
         return stay(state, "application-stopping", Phase.TRANSIENT)
     if state.mirror.mode is Mode.PRIMARY:
         if failed_lately(state, "Drain", now):
-            return stay(state, "application-stopping", Phase.TRANSIENT, detail=_failure(state, "Drain"))
+            return _drain_failed(state, stop=stop)
         return stay(state, "stop-drain" if stop else "swap-drain", Phase.TRANSIENT, Drain())
-    if not ready or (stop and not state.failover):
+    if engine_busy(state):
+        return stay(state, "stop-drain" if stop else "swap-drain", Phase.TRANSIENT, detail="the engine is at work")
+    undrained = stop and not state.mirror.drained
+    if not ready or undrained or (stop and not state.failover):
         finish = _finish(state, False, "the node is stopping")
         return become(Role.STOP, state.epoch, "stopped-here", Phase.TRANSIENT, StopMirror(), *finish)
-    if not state.mirror.drained or engine_busy(state):
+    if not state.mirror.drained:
         return None  # mounted never, or an earlier attempt was cancelled: the front comes first
     if state.peer.prepared != record.epoch + 1:
         return stay(state, "swap-prepare", Phase.TRANSIENT)
     in_sync = frozenset({state.peer_name}) if stop else state.in_sync_both()
     actions = propose(state, now, state.peer_name, in_sync, "stop" if stop else f"swap by {order.who if order else ''}")
     return stay(state, "swap-publish", Phase.TRANSIENT, *actions)
+
+
+def _drain_failed(state: State, *, stop: bool) -> Decision:
+    """A swap is given up and service goes on; a stop ends without a hand-over, the peer takes over by its own rules."""
+    why = _failure(state, "Drain")
+    if stop:
+        return stay(state, "stop-drain-failed", Phase.TRANSIENT, KillApplication(), AbortMirror(), detail=why)
+    return stay(state, "swap-cancelled", Phase.TRANSIENT, *_finish(state, False, why), detail=why)
 
 
 def _front(state: State, record: Record, now: Instant) -> Decision | None:
@@ -179,6 +190,10 @@ def _front(state: State, record: Record, now: Instant) -> Decision | None:
         if failed_lately(state, "Seal", now):
             return stay(state, "seal-before-mount", Phase.TRANSIENT, detail=_failure(state, "Seal"))
         return stay(state, "seal-before-mount", Phase.TRANSIENT, Seal(record.epoch))
+    if mirror.mode is not Mode.PRIMARY and writing(state):
+        # A hand-over that was given up may still land; only another write of ours makes sure that it cannot.
+        actions = propose(state, now, state.me, state.in_sync_alone(), "swap-withdrawn")
+        return stay(state, "swap-withdrawn", Phase.TRANSIENT, *actions)
     if mirror.mode is not Mode.PRIMARY:
         if failed_lately(state, "BecomePrimary", now):
             return stay(state, "mount-front", Phase.TRANSIENT, detail=_failure(state, "BecomePrimary"))
