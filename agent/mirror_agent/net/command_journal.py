@@ -2,13 +2,16 @@
 
 Problem: the control plane repeats a command until it has seen a result. An agent that did a swap and was killed before
 it could say so must not swap again.
-Guarantee: a command is written down before it is handed on. After a restart, one without a result is reported as
-failed, "unknown outcome"; it is never done again. Results are kept until the control plane has confirmed exactly them.
-Limits: the last MAX_KNOWN commands are remembered.
+Guarantee: a command that was begun and saved is never begun again; after a restart, one without a result is reported as
+failed, "unknown outcome". Results are kept until the control plane has confirmed exactly them. Only `save` touches the
+disk, in a thread, so a stalled disk holds up the line to the control plane and nothing else.
+Limits: the last MAX_KNOWN commands are remembered. A disk that refuses to write is logged and the command done all the
+same: an operator must be able to move the application away from a full disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from pathlib import Path
 from typing import Final
@@ -33,19 +36,21 @@ class _Journal(BaseModel):
 
 
 class CommandJournal:
-    """Small and rare: written by the caller's thread, one atomic file."""
+    """Small and rare; one atomic file."""
 
     def __init__(self, path: Path, log: RecordEvent) -> None:
         self._path = path
+        self._log = log
         self._journal = _load(path, log)
         self._told: set[str] = set()
+        self._changed = False
         for name in self._journal.known:
             result = self._journal.results.get(name)
             if result is not None and result.status == "accepted":
                 self._journal.results[name] = CommandResult(id=name, status="failed", message=LOST_MESSAGE)
 
     def begin(self, command_id: str) -> bool:
-        """True for a command that was never seen: it is now written down as accepted and may be done."""
+        """True for a command that was never seen: after the next `save` it may be done."""
         journal = self._journal
         if command_id in journal.known:
             return False
@@ -54,14 +59,14 @@ class CommandJournal:
         for forgotten in journal.known[:-MAX_KNOWN]:
             journal.results.pop(forgotten, None)
         del journal.known[:-MAX_KNOWN]
-        self._save()
+        self._changed = True
         return True
 
     def report(self, result: CommandResult) -> None:
         if result.id in self._journal.known:
             self._journal.results[result.id] = result
             self._told.discard(result.id)
-            self._save()
+            self._changed = True
 
     def pending(self) -> tuple[CommandResult, ...]:
         """Results to send, oldest command first."""
@@ -71,7 +76,6 @@ class CommandJournal:
 
     def confirm(self, sent: tuple[CommandResult, ...], confirmed: tuple[str, ...]) -> None:
         """Forget what was confirmed, if it is still what was sent; `accepted` is kept, but not said again."""
-        finished = False
         for result in sent:
             if result.id not in confirmed or self._journal.results.get(result.id) != result:
                 continue
@@ -79,12 +83,19 @@ class CommandJournal:
                 self._told.add(result.id)
             else:
                 del self._journal.results[result.id]
-                finished = True
-        if finished:
-            self._save()
+                self._changed = True
 
-    def _save(self) -> None:
-        replace_file(self._path, self._journal.model_dump_json().encode(), SECRET_FILE_MODE)
+    async def save(self) -> None:
+        """Put what has changed on the disk."""
+        if not self._changed:
+            return
+        self._changed = False
+        content = self._journal.model_dump_json().encode()
+        try:
+            await asyncio.to_thread(replace_file, self._path, content, SECRET_FILE_MODE)
+        except OSError as error:
+            self._changed = True
+            self._log("commands.journal-not-written", path=str(self._path), error=error.strerror or str(error))
 
 
 def _load(path: Path, log: RecordEvent) -> _Journal:

@@ -183,13 +183,14 @@ class ControlPlaneClient:
             await self._filled.wait()
             number, heartbeats = self._buffer.first()
             results = self._journal.pending()
+            await self._journal.save()
             outcome = await self._post(session, heartbeats, results)
             match outcome:
                 case HeartbeatResponse():
                     self._buffer.forget(number)
                     self._journal.confirm(results, outcome.confirmed_results)
                     self._succeeded()
-                    self._take(outcome)
+                    await self._take(outcome)
                     if not len(self._buffer):
                         self._filled.clear()
                 case _Failed(reason, invalid_body, retry_after):
@@ -230,7 +231,7 @@ class ControlPlaneClient:
             place = ".".join(str(part) for part in first["loc"])
             return _Failed(f"{self._address}: {place}: {first['msg']}; agent {__version__} does not understand it")
 
-    def _take(self, response: HeartbeatResponse) -> None:
+    async def _take(self, response: HeartbeatResponse) -> None:
         configuration = response.configuration
         if configuration is not None and configuration.version > self._version:
             try:
@@ -240,10 +241,11 @@ class ControlPlaneClient:
             else:
                 self._version = configuration.version
                 self._interval_s = configuration.timing.control_plane_heartbeat_s
-        for command in response.commands:
-            if self._journal.begin(command.id):
-                self._log("control-plane.command", id=command.id, action=command.action.value, by=command.requested_by)
-                self._hand_on(command)
+        new = [command for command in response.commands if self._journal.begin(command.id)]
+        await self._journal.save()
+        for command in new:
+            self._log("control-plane.command", id=command.id, action=command.action.value, by=command.requested_by)
+            self._hand_on(command)
 
     def _hand_on(self, command: Command) -> None:
         try:

@@ -139,7 +139,7 @@ async def test_a_command_is_handed_on_once_and_its_result_is_repeated_until_conf
     await line.arrived(1)
     line.plane.responses = [HeartbeatResponse(commands=(SWAP,)), HeartbeatResponse(commands=(SWAP,))]
     await line.turn(2)
-    assert line.commands == [SWAP]
+    await eventually(lambda: line.commands == [SWAP], "handed on")
     await line.turn(3)
     assert line.commands == [SWAP]
     assert line.plane.posts[-1].command_results == (CommandResult(id="c1", status="accepted"),)
@@ -228,12 +228,13 @@ def test_the_back_off_grows_is_bounded_and_listens() -> None:
     assert back_off.delay_s("99999") == 120.0
 
 
-def test_a_command_without_a_result_is_failed_after_a_restart_and_never_done_again(tmp_path: Path) -> None:
+async def test_a_command_without_a_result_is_failed_after_a_restart_and_never_done_again(tmp_path: Path) -> None:
     path = tmp_path / "commands.json"
     first = CommandJournal(path, Recorded())
     assert first.begin("c1")
     assert first.begin("c2")
     first.report(CommandResult(id="c2", status="succeeded"))
+    await first.save()
     second = CommandJournal(path, Recorded())
     assert not second.begin("c1")
     assert not second.begin("c2")
@@ -261,9 +262,23 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "commands.json.damaged").exists()
 
 
-def test_the_journal_is_bounded(tmp_path: Path) -> None:
-    journal = CommandJournal(tmp_path / "commands.json", Recorded())
-    for number in range(300):
+async def test_the_journal_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "commands.json"
+    journal = CommandJournal(path, Recorded())
+    for number in range(1000):
         journal.begin(f"c{number}")
+    await journal.save()
     assert len(journal.pending()) == 32
-    assert not journal.begin("c299")
+    assert not journal.begin("c999")
+    assert path.stat().st_size < 64 * 1024
+
+
+async def test_a_disk_that_refuses_is_recorded_and_does_not_stop_commands(tmp_path: Path) -> None:
+    log = Recorded()
+    path = tmp_path / "commands.json"
+    journal = CommandJournal(path, log)
+    path.mkdir()  # nothing can be put there
+    assert journal.begin("c1")
+    await journal.save()
+    assert log.kinds() == ["commands.journal-not-written"]
+    assert [result.id for result in journal.pending()] == ["c1"]
