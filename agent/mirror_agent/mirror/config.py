@@ -25,10 +25,18 @@ class MirrorConfigError(ValueError):
 
 @dataclass(frozen=True)
 class MirroredPath:
-    """One replicated directory. `mode` is "strict" or "ordered" (docs/mirror.md says what each may lose)."""
+    """One replicated directory. `mode` is "strict" or "ordered" (docs/mirror.md says what each may lose).
+
+    `name` is what the two nodes compare to be sure they mean the same directory; empty: its path.
+    """
 
     path: str
     mode: str = STRICT
+    name: str = ""
+
+    @property
+    def identity(self) -> str:
+        return self.name or self.path
 
     def __post_init__(self) -> None:
         if self.mode not in ACK_MODES:

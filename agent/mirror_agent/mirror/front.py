@@ -103,6 +103,10 @@ class Front:
             self._fd = -1
         return True
 
+    def close(self) -> None:
+        """After `join`: frees the descriptors of all inodes."""
+        self._descriptors.close_all(iter(self.table.known()))
+
     def _table_of_handlers(self) -> dict[int, Handler]:
         names, data = self.names, DataOps(self.table, self.outlet)
         attributes = AttributeOps(self.table, self.outlet, data)

@@ -132,3 +132,12 @@ def holders(path: str) -> list[str]:
             if len(found) == HOLDERS_NAMED_MAX:
                 break
     return found
+
+
+def close_quietly(fd: int) -> None:
+    """Closes a descriptor whose file system may already be in trouble; an error then says nothing new."""
+    try:
+        os.close(fd)
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.ENOSPC):
+            raise

@@ -61,7 +61,8 @@ class Outlet:
         self.times: dict[int, Inode] = {}
         self._earlier_times: dict[int, Inode] = {}
         self._generation = 0
-        self._gate = threading.Lock()
+        # Reentrant: a stream may be found lost, and parked, while its own `connect` is running.
+        self._gate = threading.RLock()
         self._requests: deque[Answer] = deque()
         self._answers: deque[Answer] = deque()
         self._closed = False
@@ -113,6 +114,8 @@ class Outlet:
                 flags |= wire.SYNC if sync else 0
             if hinted or op != Op.FSYNC:
                 seq = stream.append(op, fid=inode.fid, offset=offset, data=data, flags=flags)
+            elif not self.paired:
+                return  # the replica flushes at the barrier that makes it a member
             if sync and not hinted and self.paired:  # paired in between: the flush is still owed
                 seq = stream.append(Op.FSYNC, fid=inode.fid, flags=wire.WAITED | wire.SYNC)
         self._owe(call, stream, inode, seq, sync=sync)
@@ -122,11 +125,11 @@ class Outlet:
         is appended after `paired` is set, so whoever still saw it unset is covered by the barrier."""
         self.operations += 1
         generation = self._generation  # before `paired`: `release` changes them in the other order
+        if seq == 0 and stream is not None and stream.complete and stream.lost is None:
+            stream.fail(f"a change of {inode!r} could not be sent: the replica does not know it")
         if not self.paired:
             return
         if seq == 0:
-            if stream is not None and stream.lost is None:
-                stream.fail(f"a change of {inode!r} could not be sent: the replica does not know it")
             call.ticket = Ticket(None, 0, False, generation)
         elif sync or inode.root.strict:
             call.ticket = Ticket(stream, seq, sync, generation)
@@ -244,9 +247,9 @@ class Outlet:
     def barrier(self, call: Call, inode: Inode) -> None:
         """syncfs: everything of all paths is flushed on both nodes."""
         stream = self.stream
-        seq = 0
-        if self.paired and stream is not None:
-            seq = stream.append(Op.BARRIER, flags=wire.WAITED | wire.SYNC)
+        if not self.paired:
+            return
+        seq = stream.append(Op.BARRIER, flags=wire.WAITED | wire.SYNC) if stream is not None else 0
         self._owe(call, stream, inode, seq, sync=True)
 
     def forgotten(self, inode: Inode) -> None:

@@ -6,9 +6,9 @@ never comes back (a reconnect is a new `Stream`), and every waiter returns False
 
 Shape: no thread of its own per direction. Whoever appends a frame somebody waits for also sends what is queued (one
 sender at a time takes all), and one of the waiters reads the acknowledgements for all (leader and followers): both
-save a thread switch per operation, which is most of the cost at LAN latency. The engine's pump calls `pump` for what
-nobody waits for. Data and acknowledgements use two connections, because one TLS object must not be read and written
-by two threads at once.
+save a thread switch per operation, which is most of the cost at LAN latency. The connector's threads flush and
+collect what nobody waits for. Data and acknowledgements use two connections, because one TLS object must not be read
+and written by two threads at once.
 
 Limits: unacknowledged bytes are bounded by `ring_bytes` (plus one frame per thread); beyond it `append` waits.
 """
@@ -118,7 +118,7 @@ class Stream:
         """Queues one frame; its sequence number, or 0 when the stream is lost. Waits while the ring is full."""
         crc = zlib.crc32(data)
         size = wire.HEADER_BYTES + len(data)
-        if self._appended_bytes - self._acked_bytes > self._ring_bytes:
+        if self._appended_bytes - self._acked_bytes > self._ring_bytes and op != Op.HEARTBEAT:
             self.flush()
             self._wait(lambda: self._appended_bytes - self._acked_bytes <= self._ring_bytes)
         with self._lock:
@@ -218,9 +218,8 @@ class Stream:
             self._data.close()
             self._acks.close()
 
-    def pump(self) -> None:
-        """Sends and reads what nobody waits for; the engine calls it every few milliseconds."""
-        self.flush()
+    def collect(self) -> None:
+        """Takes in the answers nobody waits for, without waiting for more."""
         if self._reading.acquire(blocking=False):
             try:
                 while self.lost is None and (self._acks.pending() or self._readable.poll(0)):
@@ -307,7 +306,7 @@ class Stream:
                 if frame.seq > self.applied:
                     self.progress_s = self.heard_s
                     self.applied = frame.seq
-                    self._acked_bytes = frame.offset
+                self._acked_bytes = max(self._acked_bytes, frame.offset)
                 if frame.op == Op.PULSE:
                     self.spaces = wire.parse_pulse(frame.payload)
                     if self.in_flight_bytes == 0:

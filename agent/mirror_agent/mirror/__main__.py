@@ -1,0 +1,90 @@
+"""The engine process: `python -m mirror_agent.mirror --config FILE --socket PATH [--parent PID]`.
+
+Started and driven by the supervisor through `mirror_agent.mirror.control.MirrorHandle`; it ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from mirror_agent.mirror import mounts, syscalls
+from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, config_from_json
+from mirror_agent.mirror.control_server import ControlServer
+from mirror_agent.mirror.engine import Engine
+
+log: Final = logging.getLogger("mirror_agent.mirror")
+
+# A request is small and Python frames are few: less stack per thread keeps the memory bound honest.
+_STACK_BYTES: Final = 512 * 1024
+
+
+def _prepare_process(parent: int | None) -> None:
+    if parent is not None:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            raise SystemExit("the supervisor ended before the engine began")
+    try:
+        # The engine writes on behalf of those who wait for it: its own allocations must not wait for its own pages.
+        syscalls.prctl(syscalls.PR_SET_IO_FLUSHER, 1)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL):
+            raise
+        log.warning("PR_SET_IO_FLUSHER is not available: %s", error)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.umask(0)
+    threading.stack_size(_STACK_BYTES)
+
+
+def _abort_and_end(config: MirrorConfig) -> None:
+    """The mounts must not outlive this process as something that hangs."""
+    for entry in config.paths:
+        mounts.abort(entry.path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mirror_agent.mirror", description=__doc__)
+    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--parent", type=int)
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s mirror %(levelname)s %(threadName)s %(message)s"
+    )
+    _prepare_process(arguments.parent)
+    try:
+        config = config_from_json(arguments.config.read_text(encoding="utf-8"))
+    except MirrorConfigError as error:
+        log.error("%s: %s", arguments.config, error)
+        return 2
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        log.warning("signal %d: aborting", number)
+        _abort_and_end(config)
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    server = ControlServer(arguments.socket)
+    engine = Engine(config, server.changed)
+    try:
+        server.serve(engine)
+    finally:
+        _abort_and_end(config)
+    # Threads may be stuck in a dead disk; the kernel ends them with the process.
+    logging.shutdown()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

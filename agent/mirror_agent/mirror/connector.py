@@ -1,0 +1,283 @@
+"""The primary's connection keeper: finds the replica, makes it identical, and keeps the stream fed.
+
+One thread connects and resynchronises, one (the pump) sends what nobody waits for, heartbeats and file times, and one
+(the watch) takes in answers and declares a silent or stuck replica lost. A lost stream is never resumed: while calls
+are acknowledged solo a new one is opened and resynchronised; while they are paired nothing happens until the
+supervisor decides (`release`, `abort`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from mirror_agent.mirror import handshake, limits, tls, wire
+from mirror_agent.mirror.config import MirrorConfig
+from mirror_agent.mirror.front import Front
+from mirror_agent.mirror.handshake import HandshakeError, Hello, Welcome
+from mirror_agent.mirror.inodes import Call, Descriptors
+from mirror_agent.mirror.outlet import Outlet
+from mirror_agent.mirror.resync import Progress, Resync
+from mirror_agent.mirror.state import Point, StateStore
+from mirror_agent.mirror.stream import Stream, boottime_s
+from mirror_agent.mirror.wire import Op, WireError
+
+log: Final = logging.getLogger(__name__)
+
+_TURN_S: Final = 0.02
+# What arrives within this time after the first unawaited frame is sent with it.
+_GATHER_S: Final = 0.0005
+
+
+class Connector:
+    """`link`: "connecting", "resync", "live" or "lost". `expected`: hand-over, the point the peer must stand at."""
+
+    def __init__(
+        self,
+        config: MirrorConfig,
+        state: StateStore,
+        fronts: list[Front],
+        outlet: Outlet,
+        descriptors: Descriptors,
+        *,
+        expected: Point | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.link = "connecting"
+        self.error: str | None = None
+        self.stream: Stream | None = None
+        self.stream_id = ""
+        self.progress: Progress | None = None
+        self._config = config
+        self._state = state
+        self._fronts = fronts
+        self._outlet = outlet
+        self._descriptors = descriptors
+        self._expected = expected
+        self._on_change = on_change
+        self._context = tls.client_context(config)
+        self._closed = False
+        self._wake = threading.Event()
+        self._lost = threading.Event()
+        self._beat_s = self._times_s = boottime_s()
+        self._threads = [
+            threading.Thread(target=self._run, name="mirror-connect", daemon=True),
+            threading.Thread(target=self._guarded, args=("pump", self._pump), name="mirror-pump", daemon=True),
+            threading.Thread(target=self._guarded, args=("watch", self._watch), name="mirror-watch", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        self.cut("this node stops being primary")
+
+    def join(self, timeout_s: float) -> bool:
+        for thread in self._threads:
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def cut(self, reason: str) -> None:
+        stream = self.stream
+        if stream is not None:
+            stream.fail(reason)
+
+    def resume(self) -> None:
+        """The supervisor has decided: connect again and resynchronise."""
+        self._expected = None
+        self._wake.set()
+
+    def live_stream(self) -> Stream | None:
+        stream = self.stream
+        return stream if stream is not None and self.link == "live" and stream.lost is None else None
+
+    # -- connecting ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._set_link("connecting")
+            try:
+                self._one_connection()
+            except (OSError, WireError, HandshakeError) as error:
+                self._report(str(error))
+            except Exception as error:  # the keeper must not die quietly
+                log.exception("mirror connection failed")
+                self._report(f"internal error: {error!r}")
+                self.cut(f"internal error: {error!r}")
+            finally:
+                self._close_stream()
+            if self._outlet.paired and self._expected is None:
+                self._set_link("lost")
+                self._wake.wait()
+            else:
+                self._wake.wait(limits.RECONNECT_S)
+            self._wake.clear()
+
+    def _report(self, error: str) -> None:
+        if error != self.error:
+            log.warning("mirror: %s", error)
+        self.error = error
+        self._on_change()
+
+    def _set_link(self, link: str) -> None:
+        if link != self.link:
+            log.info("mirror: link %s -> %s", self.link, link)
+            self.link = link
+            self._on_change()
+
+    def _one_connection(self) -> None:
+        stream = self._connect()
+        self.stream = stream
+        self._on_change()
+        if self._expected is not None:
+            good = self._take_over(stream)
+        else:
+            good = self._resynchronise(stream)
+        if good:
+            self.error = None
+            self._expected = None
+            self._set_link("live")
+            self._outlet.unpark()
+            self._lost.wait()
+        self._report(f"link lost: {stream.lost}")
+
+    def _connect(self) -> Stream:
+        problem: Exception | None = None
+        for address in self._config.peer_addresses:
+            try:
+                return self._shake_hands(address)
+            except OSError as error:
+                problem = OSError(f"{address}:{self._config.port}: {error}")
+        assert problem is not None, "a configuration has at least one peer address"
+        raise problem
+
+    def _shake_hands(self, address: str) -> Stream:
+        epoch = self._state.generation.epoch
+        stream_id = uuid.uuid4().hex
+        data = tls.connect(self._context, self._config, address)
+        try:
+            paths = tuple(entry.identity for entry in self._config.paths)
+            data.sendall(Hello(self._config.cluster_id, self._config.node, epoch, stream_id, paths).frame())
+            frame = handshake.read_frame(data)
+            if frame.op == Op.REFUSE:
+                raise HandshakeError(f"the peer refused: {wire.parse_text(frame.payload)}")
+            if frame.op != Op.WELCOME:
+                raise WireError(f"the peer answered HELLO with operation {frame.op}")
+            self._check(handshake.parse_welcome(frame), epoch)
+            acks = tls.connect(self._context, self._config, address)
+        except BaseException:
+            data.close()
+            raise
+        try:
+            acks.sendall(wire.encode(Op.ATTACH, epoch=epoch, data=wire.text_payload(stream_id)))
+            if handshake.read_frame(acks).op != Op.WELCOME:
+                raise WireError("the peer did not accept the second connection")
+            data.settimeout(None)
+            acks.settimeout(None)
+        except BaseException:
+            data.close()
+            acks.close()
+            raise
+        self._lost.clear()
+        self.stream_id = stream_id
+        return Stream(data, acks, epoch=epoch, ring_bytes=self._config.limits.ring_bytes, on_lost=self._stream_lost)
+
+    def _check(self, welcome: Welcome, epoch: int) -> None:
+        if welcome.node != self._config.peer or welcome.epoch != epoch:
+            raise HandshakeError(f"the peer is {welcome.node!r} in epoch {welcome.epoch}, expected {epoch}")
+        if self._expected is not None and (welcome.point != self._expected or welcome.inconsistent):
+            raise HandshakeError(
+                f"hand-over: the peer stands at {welcome.point}, not at {self._expected}: it is not identical; "
+                "release this node or hand back"
+            )
+
+    def _take_over(self, stream: Stream) -> bool:
+        """Hand-over: the peer is identical, nothing is compared; parked calls go on once it confirmed."""
+        for front in self._fronts:
+            front.table.root_inode.bound = stream
+        stream.complete = True
+        if not self._confirm_live(stream):
+            return False
+        self._outlet.connect(stream)
+        return stream.lost is None
+
+    def _resynchronise(self, stream: Stream) -> bool:
+        resync = Resync(stream, self._fronts, self._outlet, self._descriptors)
+        self.progress = resync.progress
+        self._set_link("resync")
+        return resync.run() and self._confirm_live(stream)
+
+    def _confirm_live(self, stream: Stream) -> bool:
+        seq = stream.append(Op.LIVE, flags=wire.WAITED | wire.SYNC)
+        return bool(seq) and stream.wait_flushed(seq, self._config.limits.barrier_timeout_s)
+
+    def _stream_lost(self, stream: Stream, reason: str) -> None:
+        """Called by whichever thread noticed, with any lock of the outlet held: only marks."""
+        self._outlet.park()
+        if self._outlet.stream is stream:
+            self._outlet.stream = None
+        self._lost.set()
+
+    def _close_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.fail("the connection keeper gave it up")
+            stream.close()
+
+    # -- what nobody waits for ---------------------------------------------------------------------------------------
+
+    def _guarded(self, what: str, turn: Callable[[Call], None]) -> None:
+        """A loop that must not die quietly: without it a stream would go silent, so its end is the stream's end."""
+        call = self._descriptors.new_call()
+        try:
+            while not self._closed:
+                turn(call)
+                call.holding.clear()
+        except Exception as error:
+            log.exception("%s failed", what)
+            self.error = f"internal error in the {what}: {error!r}"
+            self.cut(self.error)
+        finally:
+            self._descriptors.end_call(call)
+
+    def _pump(self, call: Call) -> None:
+        """Sends queued frames, heartbeats and file times. May be held up by a peer that does not read."""
+        stream = self.stream
+        if stream is None:
+            time.sleep(_TURN_S)
+            return
+        if stream.nudged.wait(_TURN_S):
+            stream.nudged.clear()
+            time.sleep(_GATHER_S)
+        stream.flush()
+        now_s = boottime_s()
+        if now_s - self._beat_s >= limits.HEARTBEAT_S:
+            self._beat_s = now_s
+            stream.append(Op.HEARTBEAT)
+        if now_s - self._times_s >= limits.TIMES_FLUSH_S:
+            self._times_s = now_s
+            for inode in self._outlet.take_times():
+                if not inode.dropped:
+                    self._outlet.send_times(inode, self._descriptors.path_fd(inode, call))
+                call.holding.clear()
+
+    def _watch(self, call: Call) -> None:
+        """Takes in answers and judges the peer. Never blocked by sending."""
+        time.sleep(_TURN_S)
+        stream = self.stream
+        if stream is None:
+            return
+        stream.collect()
+        now_s = boottime_s()
+        silence_s = self._config.limits.peer_silence_s
+        if now_s - stream.heard_s > silence_s:
+            stream.fail(f"nothing was heard from the replica for {silence_s} s")
+        elif now_s - stream.progress_s > limits.APPLY_STALL_S:
+            stream.fail(f"the replica has applied nothing for {limits.APPLY_STALL_S} s")

@@ -1,0 +1,336 @@
+"""One session of a replica: receives frames, applies them in order, acknowledges what is applied.
+
+Guarantees: a frame is applied only if it is whole, valid, next in sequence and not of a lower epoch than this node's;
+an acknowledgement for frame n says that all frames up to n are applied here (survive the death of the primary), a DONE
+that what it refers to is on disk. After `seal` returned nothing more is applied or acknowledged.
+
+Shape: one thread receives and applies; flushes run in a small pool so that one client's fsync does not delay the
+writes of others; a pulse every 0.5 s carries the position and the free space, and tells a silent link from a dead one.
+Any failure to apply is answered with NAK and ends the session: the primary decides what that means.
+
+Limits: memory is one receive buffer; a frame waits for the one before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from mirror_agent.mirror import limits, syscalls, wire
+from mirror_agent.mirror.inodes import Descriptors, Root
+from mirror_agent.mirror.quarantine import Quarantine
+from mirror_agent.mirror.replica_files import ApplyError, Preserving, ReplicaFiles
+from mirror_agent.mirror.replica_resync import ResyncTarget
+from mirror_agent.mirror.state import Point, StateStore
+from mirror_agent.mirror.stream import boottime_s
+from mirror_agent.mirror.wire import Frame, Op, Space, WireError
+
+log: Final = logging.getLogger(__name__)
+
+# Frames nobody waits for are acknowledged in bulk: after so many bytes, and with every pulse.
+_LAZY_ACK_BYTES: Final = 256 * limits.KIB
+_SPACE_UNIT: Final = 4096
+
+
+class Refused(Exception):
+    """A frame this node must not apply (old epoch, wrong order): the session ends without an answer to it."""
+
+
+class ReplicaSession:
+    """`link` is "resync" or "live" while it runs. `on_end(reason)` is called once, from the session's thread."""
+
+    def __init__(
+        self,
+        data: ssl.SSLSocket,
+        acks: ssl.SSLSocket,
+        *,
+        stream_id: str,
+        roots: list[Root],
+        state: StateStore,
+        quarantine: Quarantine,
+        open_inodes_max: int,
+        on_end: Callable[[ReplicaSession, str], None],
+    ) -> None:
+        self.stream_id = stream_id
+        self.link = "connecting"
+        # (last applied frame, bytes of the stream up to its end): one object, so that every thread reads a pair.
+        self.position = (0, 0)
+        self.heard_s = boottime_s()
+        self.resync: ResyncTarget | None = None
+        self._data = data
+        self._acks = acks
+        self._roots = roots
+        self._state = state
+        self._quarantine = quarantine
+        self._on_end = on_end
+        self._files = ReplicaFiles(roots, Descriptors(open_inodes_max))
+        self._acked_bytes = 0
+        self._ack_lock = threading.Lock()
+        self._ending = False
+        self._sealing = False
+        self._jobs: queue.SimpleQueue[tuple[int, int, bool] | None] = queue.SimpleQueue()
+        self._handlers = self._table()
+        self._thread = threading.Thread(target=self._run, name="replica-apply", daemon=True)
+        self._pool = [
+            threading.Thread(target=self._flush_jobs, name=f"replica-flush-{index}", daemon=True)
+            for index in range(limits.REPLICA_FSYNC_THREADS)
+        ]
+        self._pulse = threading.Thread(target=self._pulses, name="replica-pulse", daemon=True)
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        for thread in (self._thread, self._pulse, *self._pool):
+            thread.start()
+
+    def seal(self, timeout_s: float) -> bool:
+        """Applies what was received, then ends; True once nothing can be applied or acknowledged any more."""
+        self._sealing = True
+        self._shut(self._data, socket.SHUT_RD)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _shut(self, connection: ssl.SSLSocket, how: int) -> None:
+        try:
+            socket.socket.shutdown(connection, how)
+        except OSError:
+            return  # closed by the peer already
+
+    # -- receiving -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        reason = "the primary closed the stream"
+        try:
+            self._receive()
+        except (OSError, ApplyError, WireError, Refused) as error:
+            reason = str(error)
+        except Exception as error:  # a bug must end the session, not the thread alone
+            log.exception("replica: applying failed")
+            reason = f"internal error: {error!r}"
+        try:
+            self._end()
+        finally:
+            self._on_end(self, reason)
+
+    def _end(self) -> None:
+        for _ in self._pool:
+            self._jobs.put(None)
+        for thread in self._pool:
+            thread.join()
+        with self._ack_lock:
+            self._ending = True
+        self._ended.set()
+        for connection in (self._data, self._acks):
+            self._shut(connection, socket.SHUT_RDWR)
+        self._pulse.join()
+        self._data.close()
+        self._acks.close()
+        if self.resync is not None:
+            self.resync.abandon()
+        self._files.close()
+
+    def _receive(self) -> None:
+        buffer = memoryview(bytearray(limits.RECEIVE_BUFFER_BYTES))
+        filled = 0
+        while True:
+            count = self._data.recv_into(buffer[filled:])
+            if count == 0:
+                return
+            self.heard_s = boottime_s()
+            filled += count
+            position = 0
+            waited = False
+            while (frame := wire.decode(buffer, position, filled)) is not None:
+                position += frame.size
+                self._accept(frame)
+                waited = waited or bool(frame.flags & wire.WAITED)
+            if waited or self.position[1] - self._acked_bytes >= _LAZY_ACK_BYTES:
+                self._acknowledge()
+            if self._sealing:
+                return
+            rest = filled - position
+            if position and rest:
+                buffer[:rest] = bytes(buffer[position:filled])
+            filled = rest
+
+    def _accept(self, frame: Frame) -> None:
+        own = self._state.generation.epoch
+        if frame.epoch < own or (frame.epoch > own and frame.op != Op.EPOCH):
+            raise Refused(f"frame {frame.seq} has epoch {frame.epoch}, this node has {own}")
+        applied, applied_bytes = self.position
+        if frame.seq != applied + 1:
+            raise Refused(f"frame {frame.seq} came after frame {applied}")
+        handler = self._handlers.get(frame.op)
+        if handler is None:
+            raise WireError(f"operation {frame.op} does not belong on the stream")
+        try:
+            handler(frame)
+        except (OSError, ApplyError) as error:
+            self._answer(Op.NAK, frame.seq, data=wire.text_payload(f"{Op(frame.op).name}: {error}"))
+            raise ApplyError(f"frame {frame.seq} ({Op(frame.op).name}) could not be applied: {error}") from error
+        finally:
+            self._files.call.holding.clear()
+        self.position = (frame.seq, applied_bytes + frame.size)
+
+    def _table(self) -> dict[int, Callable[[Frame], None]]:
+        files = self._files
+        return {
+            Op.HEARTBEAT: lambda _frame: None,
+            Op.EPOCH: self._epoch,
+            Op.LIVE: self._live,
+            Op.BYE: self._bye,
+            Op.BIND: files.bind,
+            Op.UNBIND: files.unbind,
+            Op.MAKE: files.make,
+            Op.LINK: files.link,
+            Op.REMOVE: files.remove,
+            Op.RENAME: files.rename,
+            Op.WRITE: self._write,
+            Op.SETATTR: files.setattr,
+            Op.FALLOCATE: files.fallocate,
+            Op.SETXATTR: files.setxattr,
+            Op.REMOVEXATTR: files.removexattr,
+            Op.FSYNC: self._fsync,
+            Op.BARRIER: self._barrier,
+            Op.RESYNC: self._resync,
+            Op.DIR_BEGIN: lambda frame: self._resyncing().dir_begin(frame),
+            Op.ENSURE: lambda frame: self._resyncing().ensure(frame),
+            Op.DIR_END: lambda frame: self._resyncing().dir_end(frame),
+            Op.STASH: lambda frame: self._resyncing().stash(frame),
+            Op.SUM: self._sum,
+            Op.FILL: lambda frame: self._resyncing().fill(frame),
+            Op.SETTLED: lambda frame: self._resyncing().settled(frame),
+        }
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, op: int, seq: int, *, fid: int = 0, offset: int = 0, data: bytes = b"") -> None:
+        epoch = self._state.generation.epoch
+        frame = wire.encode(op, epoch=epoch, seq=seq, fid=fid, offset=offset, data=data)
+        with self._ack_lock:
+            if self._ending:
+                return
+            try:
+                self._acks.sendall(frame)
+            except OSError as error:
+                # The receiving side sees the same end; a session without answers is over.
+                log.info("replica: answering failed: %s", error)
+                self._shut(self._data, socket.SHUT_RD)
+
+    def _acknowledge(self) -> None:
+        applied, self._acked_bytes = self.position
+        self._answer(Op.ACK, applied, offset=self._acked_bytes)
+
+    def _pulses(self) -> None:
+        while not self._ended.wait(limits.HEARTBEAT_S):
+            spaces = []
+            for root in self._roots:
+                st = os.fstatvfs(root.fd)
+                unit = st.f_frsize
+                spaces.append(
+                    Space(
+                        st.f_bfree * unit // _SPACE_UNIT,
+                        st.f_bavail * unit // _SPACE_UNIT,
+                        st.f_ffree,
+                        st.f_favail,
+                    )
+                )
+            applied, applied_bytes = self.position
+            self._answer(Op.PULSE, applied, offset=applied_bytes, data=wire.pulse_payload(spaces))
+
+    def _flush_jobs(self) -> None:
+        """Flushes one descriptor (closed afterwards) or, for -1, the file systems of all roots."""
+        while (job := self._jobs.get()) is not None:
+            seq, fd, data_only = job
+            try:
+                if fd < 0:
+                    self._sync_all()
+                elif data_only:
+                    os.fdatasync(fd)
+                else:
+                    os.fsync(fd)
+            except OSError as error:
+                self._answer(Op.NAK, seq, data=wire.text_payload(f"flushing failed: {error}"))
+                self._shut(self._data, socket.SHUT_RD)
+            else:
+                self._answer(Op.DONE, seq)
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+
+    def _sync_all(self) -> None:
+        for root in self._roots:
+            syscalls.syncfs(root.fd)
+
+    # -- frames of the session itself ------------------------------------------------------------------------------
+
+    def _epoch(self, frame: Frame) -> None:
+        if frame.epoch > self._state.generation.epoch:
+            self._state.record_epoch(frame.epoch)
+        self._answer(Op.DONE, frame.seq)
+
+    def _write(self, frame: Frame) -> None:
+        fd = self._files.write(frame)
+        if frame.flags & wire.SYNC:
+            if fd < 0:
+                self._answer(Op.DONE, frame.seq)
+            else:
+                self._jobs.put((frame.seq, os.dup(fd), True))
+
+    def _fsync(self, frame: Frame) -> None:
+        fd = self._files.flushable(frame.fid)
+        if fd < 0:
+            self._answer(Op.DONE, frame.seq)
+        else:
+            self._jobs.put((frame.seq, fd, bool(frame.flags & wire.DATA_ONLY)))
+
+    def _barrier(self, frame: Frame) -> None:
+        self._jobs.put((frame.seq, -1, False))
+
+    def _live(self, frame: Frame) -> None:
+        """From here on this node is identical and in the stream."""
+        if self.resync is not None:
+            self.resync.finish()
+            self.resync = None
+            self._files.preserving = Preserving()
+            self._sync_all()
+            self._state.clear_inconsistent()
+        elif self._state.inconsistent or self._state.generation.point is None:
+            raise ApplyError("this copy is not known to be identical; it needs a resync")
+        self._state.record(epoch=self._state.generation.epoch, role="replica", point=None)
+        self.link = "live"
+        self._answer(Op.DONE, frame.seq)
+
+    def _bye(self, frame: Frame) -> None:
+        """A clean end: both nodes stand at this frame."""
+        if self.link != "live":
+            raise ApplyError("a clean end was asked for before this copy was identical")
+        self._sync_all()
+        self._state.record(epoch=self._state.generation.epoch, role="replica", point=Point(self.stream_id, frame.seq))
+        self._answer(Op.DONE, frame.seq)
+
+    def _resync(self, frame: Frame) -> None:
+        if self.link != "connecting":
+            raise ApplyError("a resync was asked for in the middle of a session")
+        epoch = self._state.generation.epoch
+        self._state.mark_inconsistent(f"resync of stream {self.stream_id} in epoch {epoch} has not ended")
+        self._state.record(epoch=epoch, role="replica", point=None)
+        self.resync = ResyncTarget(self._files, self._roots, self._quarantine, self.stream_id)
+        self._files.preserving = self.resync
+        self.link = "resync"
+
+    def _resyncing(self) -> ResyncTarget:
+        if self.resync is None:
+            raise ApplyError("a frame of a resync came outside of one")
+        return self.resync
+
+    def _sum(self, frame: Frame) -> None:
+        different = self._resyncing().compare(frame)
+        self._answer(
+            Op.DIFFERENT, frame.seq, fid=frame.fid, offset=frame.offset, data=wire.different_payload(different)
+        )

@@ -1,0 +1,265 @@
+"""The replica's side of a resync: makes its tree the primary's, keeping in quarantine whatever it gives up.
+
+Frames of the resync and live frames come in one order, so the last one is right. Until a file's content was compared
+it is *pending*: before a live frame changes or removes it, what was there goes to quarantine as well (whether it
+differed or not cannot be known any more).
+
+A name the primary moves from a directory this side has to one it does not have yet waits in a stash directory inside
+the root, under its fid, until the resync reaches its new directory; what is left there at the end goes to quarantine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+from typing import Final
+
+from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror.inodes import Inode, Root
+from mirror_agent.mirror.quarantine import Quarantine
+from mirror_agent.mirror.replica_files import (
+    ApplyError,
+    Preserving,
+    ReplicaFiles,
+    create_entry,
+    set_entry,
+    write_all,
+)
+from mirror_agent.mirror.wire import Entry, Frame
+
+log: Final = logging.getLogger(__name__)
+
+_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+STASH_PREFIX: Final = b".mirrorplane-stash-"
+
+
+def block_digest(data: bytes | memoryview) -> bytes:
+    """The digest that decides whether two blocks are equal; strong, because a match is never looked at again."""
+    return hashlib.blake2b(data, digest_size=limits.DIGEST_BYTES).digest()
+
+
+class ResyncTarget(Preserving):
+    """One resync on the replica, between RESYNC and LIVE."""
+
+    def __init__(self, files: ReplicaFiles, roots: list[Root], quarantine: Quarantine, stream_id: str) -> None:
+        self._files = files
+        self._roots = roots
+        self._quarantine = quarantine
+        self._stash_name = STASH_PREFIX + stream_id[:8].encode()
+        self._stashes: dict[int, int] = {}
+        self._stashed: set[int] = set()
+        # Inodes of this side that had several names when a fid was bound to them: they keep that fid's identity even
+        # after the primary released the fid, or two files of the primary could end up as one here.
+        self._claimed: dict[tuple[int, int], int] = {}
+        self._pending: dict[int, set[int]] = {}
+        # Directories that may still hold names the primary does not have.
+        self._unlisted: set[int] = set()
+        self._listing: tuple[int, set[bytes]] | None = None
+        self.compared_bytes = 0
+        self.filled_bytes = 0
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def dir_begin(self, frame: Frame) -> None:
+        self._files.directory(frame.fid)
+        self._listing = (frame.fid, set())
+
+    def ensure(self, frame: Frame) -> None:
+        entry = wire.parse_entry(frame.payload)
+        if frame.offset == 0:
+            inode, fd = self._files.directory(frame.fid)
+            set_entry(fd, entry)
+            return
+        parent, directory = self._files.directory(frame.offset)
+        if self._listing is not None and self._listing[0] == parent.fid:
+            self._listing[1].add(entry.name)
+        bound = self._files.by_fid.get(frame.fid)
+        existing = self._look(directory, entry.name)
+        if bound is not None:
+            self._place(bound, parent, directory, entry.name, existing)
+            inode = bound
+        else:
+            inode = self._bind(frame.fid, parent, directory, entry, existing)
+        set_entry(self._files.path_fd(inode), entry)
+
+    def _look(self, directory: int, name: bytes) -> os.stat_result | None:
+        try:
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _place(self, inode: Inode, parent: Inode, directory: int, name: bytes, existing: os.stat_result | None) -> None:
+        """A known inode also belongs under this name."""
+        if existing is not None:
+            if existing.st_ino == inode.ino:
+                return
+            self._displace(parent, directory, name)
+        if inode.fid in self._stashed:
+            stash = self._stashes[parent.root.index]
+            os.rename(str(inode.fid).encode(), name, src_dir_fd=stash, dst_dir_fd=directory)
+            self._stashed.discard(inode.fid)
+        elif inode.is_dir:
+            raise ApplyError(f"directory file id {inode.fid} is asked for in two places")
+        else:
+            fd = self._files.path_fd(inode)
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+
+    def _bind(self, fid: int, parent: Inode, directory: int, entry: Entry, existing: os.stat_result | None) -> Inode:
+        """Takes what is under this name, if it can be made equal, or makes it new."""
+        if existing is not None and not self._usable(entry, parent.root, directory, existing):
+            self._displace(parent, directory, entry.name)
+            existing = None
+        if existing is None:
+            create_entry(directory, entry)
+        inode = self._files.open_name(fid, directory, entry.name, parent.root)
+        if existing is not None and inode.is_file and existing.st_nlink > 1:
+            self._claimed[(parent.root.index, inode.ino)] = fid
+        if inode.is_dir and existing is not None:
+            self._unlisted.add(fid)
+        if inode.is_file:
+            fd = self._files.data_fd(inode)
+            have = 0 if existing is None else existing.st_size
+            if have:
+                self._pending[fid] = set()
+            if entry.size < have:
+                self.before_change(inode, fd, entry.size, have - entry.size)
+            if entry.size != have:
+                os.ftruncate(fd, entry.size)
+        return inode
+
+    def _usable(self, entry: Entry, root: Root, directory: int, existing: os.stat_result) -> bool:
+        if stat.S_IFMT(entry.mode) != stat.S_IFMT(existing.st_mode) or existing.st_dev != root.device:
+            return False
+        if stat.S_ISLNK(entry.mode):
+            return os.readlink(entry.name, dir_fd=directory) == entry.target
+        if stat.S_ISREG(entry.mode):
+            # Several names here, and one of them is another file of the primary's already: not this one as well.
+            return (root.index, existing.st_ino) not in self._claimed
+        return stat.S_ISDIR(entry.mode) or existing.st_rdev == entry.rdev
+
+    def _displace(self, parent: Inode, directory: int, name: bytes) -> None:
+        self._quarantine.keep_entry(self._path(directory, name), directory, name)
+
+    def _path(self, directory: int, name: bytes) -> str:
+        return os.fsdecode(os.path.join(os.readlink(f"/proc/self/fd/{directory}".encode()), name))
+
+    def dir_end(self, frame: Frame) -> None:
+        """Everything in the directory that was not asked for since DIR_BEGIN goes to quarantine."""
+        parent, directory = self._files.directory(frame.fid)
+        if self._listing is None or self._listing[0] != frame.fid:
+            raise ApplyError(f"DIR_END for file id {frame.fid} without its DIR_BEGIN")
+        wanted = self._listing[1]
+        self._listing = None
+        self._unlisted.discard(frame.fid)
+        reader = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            present = [os.fsencode(name) for name in os.listdir(reader)]
+        finally:
+            os.close(reader)
+        for name in present:
+            if name not in wanted and not (parent.fid < 16 and name == self._stash_name):
+                self._displace(parent, directory, name)
+        self._set_mtime(directory, wire.parse_settled(frame.payload)[1])
+
+    def _set_mtime(self, fd: int, mtime_ns: int) -> None:
+        st = os.fstat(fd)
+        if st.st_mtime_ns != mtime_ns:
+            os.utime(f"/proc/self/fd/{fd}", ns=(st.st_atime_ns, mtime_ns))
+
+    def stash(self, frame: Frame) -> None:
+        parent, directory = self._files.directory(frame.offset)
+        name = wire.name_of(frame.payload)
+        if frame.fid not in self._files.by_fid:
+            self._files.open_name(frame.fid, directory, name, parent.root)
+        if frame.fid in self._stashed:
+            # A second link of the same file: one is enough to find it again.
+            os.unlink(name, dir_fd=directory)
+            return
+        os.rename(name, str(frame.fid).encode(), src_dir_fd=directory, dst_dir_fd=self._stash(parent.root))
+        self._stashed.add(frame.fid)
+
+    def _stash(self, root: Root) -> int:
+        if root.index not in self._stashes:
+            os.mkdir(self._stash_name, 0o700, dir_fd=root.fd)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._stashes[root.index] = os.open(self._stash_name, flags, dir_fd=root.fd)
+        return self._stashes[root.index]
+
+    # -- content ---------------------------------------------------------------------------------------------------
+
+    def compare(self, frame: Frame) -> list[int]:
+        """Indexes of the blocks that differ; what they hold now is in quarantine when this returns."""
+        inode = self._files.inode(frame.fid)
+        _, digests = wire.parse_sum(frame.payload)
+        if inode.orphan:
+            return []
+        fd = self._files.data_fd(inode)
+        block = limits.BLOCK_BYTES
+        different = []
+        for index, digest in enumerate(digests):
+            data = os.pread(fd, block, frame.offset + index * block)
+            self.compared_bytes += len(data)
+            if block_digest(data) != digest:
+                different.append(index)
+                if data:
+                    self._keep(inode, fd, frame.offset + index * block, len(data))
+        self._quarantine.sync()
+        if frame.flags & wire.FINAL:
+            self._pending.pop(frame.fid, None)
+        return different
+
+    def fill(self, frame: Frame) -> None:
+        inode = self._files.inode(frame.fid)
+        if not inode.orphan:
+            write_all(self._files.data_fd(inode), frame.payload, frame.offset)
+            self.filled_bytes += len(frame.payload)
+
+    def settled(self, frame: Frame) -> None:
+        inode = self._files.inode(frame.fid)
+        if not inode.orphan:
+            self._set_mtime(self._files.path_fd(inode), wire.parse_settled(frame.payload)[1])
+
+    # -- before live frames ----------------------------------------------------------------------------------------
+
+    def before_change(self, inode: Inode, fd: int, offset: int, length: int) -> None:
+        self._keep(inode, fd, offset, length)
+        self._quarantine.sync()
+
+    def _keep(self, inode: Inode, fd: int, offset: int, length: int) -> None:
+        """In whole blocks, each once; durable after the quarantine's next `sync`."""
+        kept = self._pending.get(inode.fid)
+        if kept is None or length <= 0:
+            return
+        block = limits.BLOCK_BYTES
+        for index in range(offset // block, (offset + length - 1) // block + 1):
+            if index not in kept:
+                kept.add(index)
+                path = os.readlink(f"/proc/self/fd/{fd}")
+                self._quarantine.keep_range(path, fd, index * block, block)
+
+    def before_remove(self, inode: Inode | None, parent: Inode, name: bytes) -> bool:
+        if inode is None or not (inode.fid in self._pending or inode.fid in self._unlisted):
+            return False
+        directory = self._files.path_fd(parent)
+        self._displace(parent, directory, name)
+        return True
+
+    def finish(self) -> None:
+        """The whole tree is here: what is left in the stash belongs to nobody."""
+        for index, stash in self._stashes.items():
+            root = self._roots[index]
+            for name in os.listdir(stash):
+                self._quarantine.keep_entry(f"{root.path} (moved while resynchronising)", stash, os.fsencode(name))
+            os.close(stash)
+            os.rmdir(self._stash_name, dir_fd=root.fd)
+        self._stashes.clear()
+        self._quarantine.close()
+
+    def abandon(self) -> None:
+        """The session ended before its resync did; the marker stays, the next resync starts anew."""
+        for stash in self._stashes.values():
+            os.close(stash)
+        self._stashes.clear()
+        self._quarantine.close()

@@ -1,0 +1,124 @@
+"""What a node remembers about its copy: one generation record and the `inconsistent` marker, both fsynced.
+
+The record says for which epoch this node last worked, in which role, and, if the copy is known to be identical to its
+peer's after a clean hand-over, the point (stream, sequence number) at which both stood. Two nodes with equal points
+hold the same tree. The point is erased before the first change afterwards.
+
+The marker exists from before the first byte of a resync until the barrier that ends it; with it a node is never
+promoted. A record that cannot be read (torn, foreign cluster) is treated as absent: the copy is then resynchronised.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import zlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+log: Final = logging.getLogger(__name__)
+
+RECORD: Final = "generation.json"
+MARKER: Final = "inconsistent"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A position of one stream; equal points on two nodes mean equal trees."""
+
+    stream: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    cluster_id: str
+    epoch: int = 0
+    role: str = "none"
+    point: Point | None = None
+
+
+def _fsync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class StateStore:
+    """The files in one state directory; the current generation is `generation`."""
+
+    def __init__(self, directory: str, cluster_id: str) -> None:
+        self._directory = Path(directory)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self.generation = self._load(cluster_id)
+
+    def _load(self, cluster_id: str) -> Generation:
+        blank = Generation(cluster_id)
+        try:
+            document = json.loads((self._directory / RECORD).read_bytes())
+            body = document["generation"]
+            if document["crc32"] != _checksum(body):
+                raise ValueError("its checksum is wrong")
+            point = body.pop("point")
+            loaded = Generation(**body, point=Point(**point) if point else None)
+        except FileNotFoundError:
+            return blank
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("%s is not usable (%s); this copy will be resynchronised", self._directory / RECORD, error)
+            return blank
+        if loaded.cluster_id != cluster_id:
+            log.error("%s belongs to cluster %s; ignored", self._directory / RECORD, loaded.cluster_id)
+            return blank
+        return loaded
+
+    def record(self, *, epoch: int, role: str, point: Point | None) -> None:
+        """Durable at return; nothing is written when nothing changes."""
+        with self._lock:
+            self._record(epoch, role, point)
+
+    def _record(self, epoch: int, role: str, point: Point | None) -> None:
+        wanted = replace(self.generation, epoch=epoch, role=role, point=point)
+        if wanted == self.generation:
+            return
+        body = asdict(wanted)
+        temporary = self._directory / f"{RECORD}.new"
+        with open(temporary, "wb") as stream:
+            stream.write(json.dumps({"generation": body, "crc32": _checksum(body)}).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self._directory / RECORD)
+        _fsync_directory(self._directory)
+        self.generation = wanted
+
+    def record_epoch(self, epoch: int) -> None:
+        with self._lock:
+            self._record(epoch, self.generation.role, self.generation.point)
+
+    @property
+    def inconsistent(self) -> bool:
+        return (self._directory / MARKER).exists()
+
+    @property
+    def marker_path(self) -> str:
+        return str(self._directory / MARKER)
+
+    def mark_inconsistent(self, why: str) -> None:
+        with open(self._directory / MARKER, "w", encoding="utf-8") as stream:
+            stream.write(why + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        _fsync_directory(self._directory)
+
+    def clear_inconsistent(self) -> None:
+        (self._directory / MARKER).unlink(missing_ok=True)
+        _fsync_directory(self._directory)
+
+
+def _checksum(body: dict[str, object]) -> int:
+    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
