@@ -21,7 +21,8 @@ _SECRET_TEXT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
     (re.compile(r"\b(sig|sharedaccesssignature|accountkey)=[^&;\s\"']+", re.IGNORECASE), rf"\1={HIDDEN}"),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    (re.compile(r"\bmp_[A-Za-z0-9-]+_[A-Za-z0-9_-]{8,}"), HIDDEN),
+    # API tokens (mp_), enrolment tokens (mpe_) and node credentials (mpn_) of the control plane.
+    (re.compile(r"\bmp[a-z]?_[A-Za-z0-9-]+_[A-Za-z0-9_-]{8,}"), HIDDEN),
     (re.compile(r"\b(password|passwd|pwd|secret|token)(\s*[=:]\s*)[^\s,;&]+", re.IGNORECASE), rf"\1\2{HIDDEN}"),
     (re.compile(r"(://[^/\s:@]+):[^/\s@]+@"), rf"\1:{HIDDEN}@"),
 )

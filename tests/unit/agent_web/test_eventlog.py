@@ -115,6 +115,8 @@ def test_secrets_do_not_reach_the_log(tmp_path: Path) -> None:
         "sv=2020-01-01&sig=hunter2hunter2%3D&se=x",
         "Authorization: Bearer hunter2hunter2",
         "token mp_ab12_hunter2hunter2 is bad",
+        "used mpe_6f1e-11_00ff00ff00ff00ff_hunter2hunter2",
+        "as mpn_6f1e-11_a_hunter2hunter2",
         "password=hunter2hunter2",
         "AccountName=x;AccountKey=hunter2hunter2==;EndpointSuffix=y",
         "https://user:hunter2hunter2@host/path",
