@@ -23,6 +23,8 @@ log = Log("mirrorplane.dispatch")
 
 # A reconcile tick re-enqueues itself within seconds and touches its operation; after this silence its message is lost.
 UNTOUCHED: Final = timedelta(seconds=30)
+# The reconciler settles the record first and ends the operation after it; a crash in between is looked for so long.
+JUST_SETTLED: Final = timedelta(hours=1)
 MAX_ATTEMPTS: Final = 5
 
 
@@ -86,7 +88,7 @@ async def advance_action(
 async def repair_cluster(store: Store, record: ClusterRecord, now: datetime) -> list[str]:
     """Finds what a crash left undone; returns what was repaired, as words for the log."""
     repaired: list[str] = []
-    if record.state not in SETTLED:
+    if record.state not in SETTLED or now - record.updated_at < JUST_SETTLED:
         repaired += await _repair_operation(store, record, now)
     if record.action is not None:
         repaired += await _repair_action(store, record, record.action, now)
@@ -96,11 +98,14 @@ async def repair_cluster(store: Store, record: ClusterRecord, now: datetime) -> 
 async def _repair_operation(store: Store, record: ClusterRecord, now: datetime) -> list[str]:
     current = await store.operations.get(record.operation.id)
     if current is None:
+        if record.state in SETTLED:
+            return []
         if now - record.operation.requested_at < UNTOUCHED:
             return []  # the request is probably still at work
         await start_operation(store, record, now)
         return ["operation-row-missing"]
-    if now - current.value.updated_at < UNTOUCHED:
+    settled = record.state in SETTLED
+    if now - current.value.updated_at < UNTOUCHED or (settled and current.value.is_final):
         return []
     if not current.value.is_final:
         # Touched before it is enqueued, so that a lost message costs one repetition in each period, not one a run.

@@ -38,6 +38,8 @@ EXPECTED: Final[dict[str, str]] = {
     "operation_get": "http GET operations/{id} (anonymous)",
     "operation_repair": "timer 10,25,40,55 * * * * *",
     "platform_event": "eventGrid",
+    "reconcile": "queue mirrorplane-reconcile",
+    "reconcile_poison": "queue mirrorplane-reconcile-poison",
     "retention": "timer 0 17 * * * *",
     "token_create": "http POST tokens (anonymous)",
     "token_delete": "http DELETE tokens/{id} (anonymous)",

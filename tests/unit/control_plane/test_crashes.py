@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.model.cluster import ProvisioningState
+from shared.model.cluster import ProvisioningState, settled
 from shared.model.operation import OperationStatus, finished
 from shared.store.ports import ReconcileMessage, Unavailable
 from tests.control_plane_app import App
@@ -80,9 +80,21 @@ async def test_a_record_whose_operation_ended_but_which_was_not_settled_is_looke
     assert app.queue.take() == [ReconcileMessage(record.operation.id, "pay")]
 
 
+async def test_an_operation_that_did_not_end_with_its_record_is_looked_at_again(app: App) -> None:
+    await app.put()
+    app.queue.take()
+    found = await app.plane.store.clusters.get("pay")
+    assert found is not None
+    done = settled(found.value, ProvisioningState.SUCCEEDED, app.clock())
+    await app.plane.store.clusters.replace(done, found.etag)
+    app.clock.advance(31)
+    await app.fire("operation_repair", None)
+    assert app.queue.take() == [ReconcileMessage(found.value.operation.id, "pay")]
+
+
 async def test_a_settled_cluster_is_left_alone(app: App) -> None:
     await app.provisioned()
-    app.clock.advance(3600)
+    app.clock.advance(60)
     before = app.rows.everything()
     await app.fire("operation_repair", None)
     assert app.rows.everything() == before
