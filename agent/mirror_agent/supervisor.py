@@ -122,7 +122,9 @@ class Supervisor:
         self._witness = TableWitness(configuration.witness)
         self._engine = Engine(mirror_config(configuration, paths), on_report=self._mirror_reported, log=log.record)
         application = configuration.application
-        self._runner = ApplicationRunner(application, paths.module_dir, configuration.node, log.record, paths=paths)
+        self._runner = ApplicationRunner(
+            application, paths.module_dir, configuration.node, log.record, paths=paths, on_lost=self._application_lost
+        )
         surroundings = Surroundings(
             module_dir=paths.module_dir,
             environment=lambda: self._runner.environment,
@@ -173,6 +175,9 @@ class Supervisor:
             self._checkers.resume()
         self.node.post(MirrorReported(mirror))
 
+    def _application_lost(self, reason: str) -> None:
+        self.node.post(AppReported(App.FAILED, reason))
+
     def _tripped(self, checker: contract.Checker, sentence: str) -> None:
         node = self.node
         match checker.action:
@@ -194,9 +199,17 @@ class Supervisor:
         except UnsafeTiming as error:
             self._log.record_decision("configuration.refused", version=configuration.version, reason=str(error))
             return
-        store_configuration(self._paths, configuration)
-        self._log.record_decision("configuration.stored", version=configuration.version)
         self.node.post(FailoverSet(configuration.failover))
+        # Flushing to the disk must not hold up the loop: a stalled disk would silence the heartbeats.
+        storing = asyncio.get_running_loop().run_in_executor(None, store_configuration, self._paths, configuration)
+        storing.add_done_callback(lambda done: self._configuration_stored(configuration.version, done))
+
+    def _configuration_stored(self, version: int, done: asyncio.Future[AgentFile]) -> None:
+        error = done.exception()
+        if error is None:
+            self._log.record_decision("configuration.stored", version=version)
+        else:
+            self._log.record_decision("configuration.not-stored", version=version, error=str(error))
 
     def _make_peer_client(self) -> PeerClient:
         configuration, paths = self._configuration, self._paths

@@ -101,17 +101,19 @@ class Story:
 
     async def _timeline(self, survivor: str, killed: float, back: float) -> list[dict[str, Any]]:
         events = await self._nodes.events(survivor, killed)
-        wanted = [
+        wanted: list[tuple[str, Callable[[dict[str, Any]], bool]]] = [
             (
                 "the peer suspects",
                 lambda e: e["kind"] == "decision" and e["rule"] in ("suspect-peer", "takeover-consult"),
             ),
             ("the witness names the peer", lambda e: e["kind"] == "witness.write" and e["outcome"] == "won"),
             ("the directory is mounted, the application starts", lambda e: e["kind"] == "application.starting"),
-            ("the application is up", lambda e: e["kind"] == "application.running"),
+            ("the application is up", lambda e: e["kind"] == "application.started"),
             ("the probe answers OK", lambda e: e["kind"] == "probe.ok"),
         ]
-        found = [{"what": f"power of the primary cut (epoch {await self._epoch_before(events)})", "at": killed}]
+        found: list[dict[str, Any]] = [
+            {"what": f"power of the primary cut (epoch {epoch_before(events)})", "at": killed}
+        ]
         for what, matches in wanted:
             event = next((event for event in events if matches(event)), None)
             if event is None:
@@ -119,10 +121,6 @@ class Story:
             found.append({"what": what, "at": event["at"]})
         found.append({"what": "first write acknowledged again", "at": back})
         return [{"what": e["what"], "after_s": round(float(str(e["at"])) - killed, 2)} for e in found]
-
-    async def _epoch_before(self, events: list[dict[str, Any]]) -> int:
-        won = next(event for event in events if event["kind"] == "witness.write" and event["outcome"] == "won")
-        return int(won["epoch"]) - 1
 
     async def _come_back(self, survivor: str) -> None:
         back = "b" if survivor == "a" else "a"
@@ -217,6 +215,12 @@ class Story:
             prefix = f"{percent:3d} % " if percent is not None else "      "
             if not text.startswith("NotStarted"):
                 self._say(f"  {prefix} {subject:<22} {text}")
+
+
+def epoch_before(events: list[dict[str, Any]]) -> int:
+    """The epoch the dead primary was in: one below the survivor's."""
+    won = next(event for event in events if event["kind"] == "witness.write" and event["outcome"] == "won")
+    return int(won["epoch"]) - 1
 
 
 def roles(cluster: dict[str, Any]) -> str:

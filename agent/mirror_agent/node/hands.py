@@ -170,15 +170,12 @@ class Hands:
         if needs_promise(node.state) and not promise_holds(node.state, node.now):
             return  # slept since the decision; the next one starts from the new facts
         node.post(AppReported(App.STARTING))
-        self._log.record("application.starting", epoch=epoch)
         outcome = await self._runner.start(epoch=epoch, role=node.state.role.value)
         match outcome:
-            case Started(duration_s):
+            case Started():
                 self._checkers.start()
-                self._log.record("application.running", epoch=epoch, duration_s=round(duration_s, 3))
                 node.post(AppReported(App.RUNNING))
             case _:
-                self._log.record("application.start-failed", epoch=epoch, reason=outcome.reason)
                 node.post(AppReported(App.FAILED, outcome.reason))
 
     async def _stop(self) -> None:
@@ -186,12 +183,11 @@ class Hands:
         await self._checkers.stop()
         node.post(AppReported(App.STOPPING))
         outcome = await self._runner.stop(force=False)
+        await reset_connections(self._service_ports)
         match outcome:
-            case Stopped(graceful, reason):
-                self._log.record("application.stopped", graceful=graceful, reason=reason)
+            case Stopped():
                 node.post(AppReported(App.STOPPED))
             case _:
-                self._log.record("application.stop-failed", reason=outcome.reason)
                 node.post(AppReported(App.FAILED, outcome.reason))
 
     async def _kill(self) -> None:
@@ -202,7 +198,7 @@ class Hands:
         await self._checkers.stop()
         outcome = await self._runner.kill_now()
         reset = await reset_connections(self._service_ports)
-        self._log.record("application.killed", outcome=type(outcome).__name__.lower(), connections=str(reset))
+        self._log.record("connections.reset", outcome=str(reset))
         if isinstance(outcome, Killed):
             node.post(AppReported(App.STOPPED))
         else:
