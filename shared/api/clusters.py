@@ -91,10 +91,10 @@ async def delete_cluster(plane: ControlPlane, caller: Principal, call: Call) -> 
     wish = _wish(plane, caller, call)
     for _ in range(MAX_ATTEMPTS):
         found = await plane.store.clusters.get(name)
-        await _check_named(plane, wish, None if found is None else found.value)
-        decision = decide_delete(None if found is None else found.value, wish)
-        if decision is None:
+        if found is None:
             return Answer(204)
+        await _check_named(plane, wish, found.value)
+        decision = decide_delete(found.value, wish)
         if isinstance(decision, Same):
             return _operation_answer(plane, await start_operation(plane.store, decision.record, plane.clock()))
         written = await _write(plane, decision, found)

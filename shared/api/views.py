@@ -15,7 +15,7 @@ from shared.health.assess import NodeFacts, assess
 from shared.model.audit import NodeHealth
 from shared.model.cluster import NODES, ClusterRecord, ObservedNode, OperationRef, ProvisioningState
 from shared.model.cluster_spec import ClusterSpec, node_private_address
-from shared.model.document import ApiModel
+from shared.model.document import STORED, ApiModel
 from shared.model.event import RecordedEvent
 from shared.model.node_state import NodeState, ProbeResult
 from shared.model.operation import ErrorDetail, Operation, OperationKind, OperationStatus, Step
@@ -183,26 +183,26 @@ def cluster_view(
     record: ClusterRecord, states: Mapping[NodeName, NodeState], links: Links, now: datetime
 ) -> ClusterView:
     path = f"clusters/{record.name}"
-    spec: dict[str, Any] = {name: getattr(record.spec, name) for name in ClusterSpec.model_fields}
-    return ClusterView(
-        **spec,
-        id=record.id,
-        name=record.name,
-        etag=record.etag,
-        provisioning_state=record.state,
-        created_at=record.created_at,
-        updated_at=record.updated_at,
-        virtual_ip=VirtualIp(
+    values: dict[str, Any] = {name: getattr(record.spec, name) for name in ClusterSpec.model_fields}
+    values |= {
+        "id": record.id,
+        "name": record.name,
+        "etag": record.etag,
+        "provisioning_state": record.state,
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+        "virtual_ip": VirtualIp(
             address=record.resources.virtual_ip_address or None, fqdn=record.resources.virtual_ip_fqdn or None
         ),
-        nodes=tuple(node_view(record, node, states.get(node), now) for node in NODES),
-        links=ClusterLinks(
+        "nodes": tuple(node_view(record, node, states.get(node), now) for node in NODES),
+        "links": ClusterLinks(
             self=links.to(path),
             operation=links.operation(record.operation.id),
             heartbeats=links.to(f"{path}/heartbeats", node="a"),
             probes=links.to(f"{path}/probes", node="a"),
         ),
-    )
+    }
+    return ClusterView.model_validate(values, context=STORED)
 
 
 def operation_view(operation: Operation) -> OperationView:

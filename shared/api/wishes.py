@@ -69,9 +69,7 @@ def decide_put(
     if wish.named and existing.operation.id == wish.operation_id:
         if existing.spec == spec and existing.operation.kind in (OperationKind.CREATE, OperationKind.UPDATE):
             return Same(existing, existing.operation)
-        raise Problem(
-            "OperationIdReused", f"Operation-Id {wish.operation_id!r} was used for another request", "Operation-Id"
-        )
+        raise _reused(wish)
     _check_conditions(existing, wish)
     if existing.state is ProvisioningState.DELETING:
         raise Problem(
@@ -104,12 +102,12 @@ def decide_put(
     return _update(existing, spec, existing.generation + 1, wish)
 
 
-def decide_delete(existing: ClusterRecord | None, wish: Wish) -> Write | Same | None:
-    """None: there is nothing to delete. Raises Problem for a stale ETag. A running operation is replaced."""
-    if existing is None:
-        return None
+def decide_delete(existing: ClusterRecord, wish: Wish) -> Write | Same:
+    """Raises Problem for a stale ETag. A running operation is replaced."""
     if existing.state is ProvisioningState.DELETING:
         return Same(existing, existing.operation)
+    if wish.named and existing.operation.id == wish.operation_id:
+        raise _reused(wish)
     _check_conditions(existing, wish)
     generation = existing.generation + 1
     return Write(
@@ -199,6 +197,12 @@ def _ref(wish: Wish, kind: OperationKind, generation: int) -> OperationRef:
         generation=generation,
         requested_at=wish.now,
         requested_by=wish.principal,
+    )
+
+
+def _reused(wish: Wish) -> Problem:
+    return Problem(
+        "OperationIdReused", f"Operation-Id {wish.operation_id!r} was used for another request", "Operation-Id"
     )
 
 

@@ -22,9 +22,9 @@ from mirror_agent.contract import (
     Port,
     Timing,
 )
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from shared.model.document import ApiModel, FieldError
+from shared.model.document import ApiModel, FieldError, is_stored
 from shared.provisioning.images import ImageError, supported_image
 
 # `<name>-a` is a host name and a Linux VM name (64), `mirrorplane-<name>` a resource group (90), `<name>-vip` a DNS
@@ -141,7 +141,9 @@ class Compute(ApiModel):
         return value
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _possible(self, info: ValidationInfo) -> Self:
+        if is_stored(info):
+            return self  # an image that is no longer offered must not make a living cluster unreadable
         try:
             supported_image(self.image, self.os)
         except ImageError as error:

@@ -8,7 +8,7 @@ from typing import Final
 from shared.model.cluster import ClusterRecord
 from shared.model.operation import Operation
 from shared.store.ports import Page, Versioned
-from shared.store.rows import Row, Rows, StoredRow, document, parse
+from shared.store.rows import Row, Rows, StoredRow, document, parse, parse_all
 
 CLUSTERS: Final = "clusters"
 OPERATIONS: Final = "operations"
@@ -40,7 +40,7 @@ class TableClusters:
     async def page(self, after: str | None, limit: int) -> Page[Versioned[ClusterRecord]]:
         rows = await self._rows.scan(CLUSTERS, _PARTITION, limit + 1, after=after or "", before="~")
         more = rows[limit - 1].key if len(rows) > limit else None
-        return Page(tuple(_cluster(row) for row in rows[:limit]), more)
+        return Page(tuple(Versioned(record, row.etag) for record, row in parse_all(ClusterRecord, rows[:limit])), more)
 
     async def deleted(self) -> list[str]:
         rows = await self._rows.scan(CLUSTERS, _PARTITION, 100, after=_DELETED)
@@ -72,8 +72,8 @@ class TableOperations:
             after = ""
             while removed < limit and (rows := await self._rows.scan(OPERATIONS, f"op{shard}", 200, after=after)):
                 after = rows[-1].key
-                for row in rows:
-                    ended = parse(Operation, row).finished_at
+                for operation, row in parse_all(Operation, rows):
+                    ended = operation.finished_at
                     if ended is not None and ended < before and removed < limit:
                         await self._rows.delete(OPERATIONS, row.partition, [row.key])
                         removed += 1

@@ -8,7 +8,7 @@ from mirror_agent.contract import NodeName
 
 from shared.model.principal import ApiToken, ClusterAuthority, Enrolment, NodeCredential
 from shared.store.ports import Page, Versioned
-from shared.store.rows import Row, Rows, document, parse
+from shared.store.rows import Row, Rows, document, parse, parse_all
 
 TOKENS: Final = "tokens"
 CREDENTIALS: Final = "credentials"
@@ -30,7 +30,7 @@ class TableTokens:
     async def page(self, after: str | None, limit: int) -> Page[ApiToken]:
         rows = await self._rows.scan(TOKENS, _TOKEN, limit + 1, after=after or "")
         more = rows[limit - 1].key if len(rows) > limit else None
-        return Page(tuple(parse(ApiToken, row) for row in rows[:limit]), more)
+        return Page(tuple(token for token, _ in parse_all(ApiToken, rows[:limit])), more)
 
     async def delete(self, token_id: str) -> None:
         await self._rows.delete(TOKENS, _TOKEN, [token_id])

@@ -18,7 +18,7 @@ from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeResult
 from shared.store.keys import day_text, digest, node_day, reverse_number, reverse_ticks
 from shared.store.ports import Exists, Page, Versioned
-from shared.store.rows import M, Row, Rows, document, parse
+from shared.store.rows import M, Row, Rows, document, parse, parse_all
 
 STATES: Final = "nodestate"
 HISTORY: Final = "nodehistory"
@@ -34,7 +34,7 @@ _LATEST: Final = "latest"
 async def _day_page(rows: Rows, table: str, model: type[M], partition: str, after: str | None, limit: int) -> Page[M]:
     found = await rows.scan(table, partition, limit + 1, after=after or "")
     more = found[limit - 1].key if len(found) > limit else None
-    return Page(tuple(parse(model, row) for row in found[:limit]), more)
+    return Page(tuple(value for value, _ in parse_all(model, found[:limit])), more)
 
 
 class TableNodeStates:
@@ -152,7 +152,7 @@ class TableCommands:
 
     async def of_cluster(self, cluster_id: str) -> list[Versioned[NodeCommand]]:
         rows = await self._rows.scan(COMMANDS, cluster_id, MAX_COMMANDS)
-        return [Versioned(parse(NodeCommand, row), row.etag) for row in rows]
+        return [Versioned(command, row.etag) for command, row in parse_all(NodeCommand, rows)]
 
     async def replace(self, command: NodeCommand, etag: str) -> None:
         await self._rows.replace(COMMANDS, Row(command.cluster_id, command.id, document(command)), etag)

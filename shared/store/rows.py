@@ -12,8 +12,10 @@ from typing import Final, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from shared.model.document import STORED
 from shared.store.keys import checked_key
 from shared.store.ports import MAX_DOCUMENT_CHARS, StoreError, TooLarge
+from shared.structured_log import Log
 
 MAX_TEXT_CHARS: Final = 32_768
 MAX_BATCH_ROWS: Final = 100
@@ -22,6 +24,7 @@ MAX_PROPERTIES: Final = 252
 assert MAX_DOCUMENT_CHARS // MAX_TEXT_CHARS + 1 < MAX_PROPERTIES
 
 Value = str | int | bool
+log = Log("mirrorplane.store")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -101,6 +104,17 @@ def parse(model: type[M], row: StoredRow) -> M:
     while isinstance(chunk := row.properties.get(f"{CHUNK}{len(chunks)}"), str):
         chunks.append(chunk)
     try:
-        return model.model_validate_json("".join(chunks))
+        return model.model_validate_json("".join(chunks), context=STORED)
     except ValueError as error:
         raise StoreError(f"row {row.partition!r}/{row.key!r} is no {model.__name__}: {error}") from error
+
+
+def parse_all(model: type[M], rows: Sequence[StoredRow]) -> list[tuple[M, StoredRow]]:
+    """The documents of a list. A damaged row is logged and left out: one of them must not hide all others."""
+    found: list[tuple[M, StoredRow]] = []
+    for row in rows:
+        try:
+            found.append((parse(model, row), row))
+        except StoreError as error:
+            log.failure("row_unreadable", error, partition=row.partition, key=row.key)
+    return found

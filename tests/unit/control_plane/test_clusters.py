@@ -11,6 +11,7 @@ import pytest
 from shared.model.cluster import ProvisioningState
 from shared.model.operation import OperationStatus
 from shared.store.ports import ReconcileMessage
+from shared.store.rows import Row
 from tests.control_plane_app import App
 from tests.control_plane_samples import cluster_body, node_state
 
@@ -263,3 +264,33 @@ async def test_a_finished_operation_has_no_retry_after(app: App) -> None:
     assert reply.body["status"] == OperationStatus.SUCCEEDED.value
     assert reply.body["percentComplete"] == 100
     assert "retry-after" not in reply.headers
+
+
+async def test_a_deletion_named_by_the_caller_can_be_repeated_to_the_end(app: App) -> None:
+    created = await app.put()
+    mine = {"Operation-Id": str(uuid.uuid4())}
+    stolen = {"Operation-Id": created.headers["operation-id"]}
+    assert (await app.send("DELETE", "clusters/pay", headers=stolen)).code == "OperationIdReused"
+    for _ in range(2):
+        reply = await app.send("DELETE", "clusters/pay", headers=mine)
+        assert (reply.status, reply.body["id"]) == (202, mine["Operation-Id"])
+    found = await app.plane.store.clusters.get("pay")
+    assert found is not None
+    await app.plane.store.clusters.delete(found.value, found.etag)
+    assert (await app.send("DELETE", "clusters/pay", headers=mine)).status == 204
+
+
+async def test_a_damaged_record_hides_no_other_and_is_logged(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    await app.provisioned("good")
+    await app.rows.insert("clusters", Row("cluster", "bad", {"doc0": "{}"}))
+    listed = (await app.send("GET", "clusters")).body["value"]
+    assert [entry["name"] for entry in listed] == ["good"]
+    assert "row_unreadable" in caplog.text
+    assert (await app.send("GET", "clusters/bad")).status == 500
+
+
+async def test_an_image_that_is_no_longer_offered_leaves_its_clusters_readable(app: App) -> None:
+    record = await app.provisioned()
+    text = record.model_dump_json(by_alias=True).replace("debian-12", "debian-11")
+    await app.rows.upsert("clusters", [Row("cluster", "pay", {"doc0": text})])
+    assert (await app.send("GET", "clusters/pay")).body["compute"]["image"] == "debian-11"

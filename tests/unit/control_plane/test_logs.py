@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from shared.store.rows import Row
 from shared.structured_log import HIDDEN, Log, redact, redact_text
 from tests.control_plane_app import BOOTSTRAP, App, csr, enrol_body
 
@@ -81,3 +82,13 @@ def test_a_traceback_passes_through_the_nets_too(caplog: pytest.LogCaptureFixtur
         Log("mirrorplane.test").failure("broken", error)
     assert "verysecret" not in caplog.text
     assert json.loads(caplog.records[-1].getMessage())["error"].startswith("RuntimeError: GET https://x?sig=")
+
+
+async def test_a_damaged_record_is_logged_without_its_content(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    record = await app.provisioned(application__environment={"PASSWORD": "hunter2"})
+    text = record.model_dump_json(by_alias=True).replace('"startPrim"', '"startprim"')
+    await app.rows.upsert("clusters", [Row("cluster", "pay", {"doc0": text})])
+    assert (await app.send("GET", "clusters/pay")).status == 500
+    await app.send("GET", "clusters")
+    assert "row_unreadable" in caplog.text
+    assert "hunter2" not in caplog.text

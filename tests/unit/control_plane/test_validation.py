@@ -163,12 +163,6 @@ async def test_the_api_version_is_required_and_checked(app: App) -> None:
     assert "2026-11-01" in reply.message
 
 
-async def test_a_timing_that_the_safety_protocol_cannot_keep_is_not_our_business_here_but_its_fields_are(
-    app: App,
-) -> None:
-    assert (await app.put(timing={"heartbeatS": 1})).status == 201
-
-
 async def test_request_ids(app: App) -> None:
     reply = await app.send("GET", "clusters", headers={"x-ms-client-request-id": "mine-1"})
     assert reply.headers["x-ms-client-request-id"] == "mine-1"
