@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--detach", action="store_true", help="return when it is up; end it with `down`")
     up.add_argument("--no-functions", action="store_true", help="the cloud only, without the Functions host")
     up.add_argument("--progress-fd", type=int, help=argparse.SUPPRESS)
-    commands.add_parser("down", help="end the labs of this state directory, dead ones too")
+    commands.add_parser("down", help="end the lab of this state directory and clean up after dead ones")
     commands.add_parser("status", help="addresses, VMs, probes")
     for name, text in (
         ("kill", "cut the power: every process of the VM dies at once"),

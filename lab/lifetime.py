@@ -98,10 +98,16 @@ def start_detached(arguments: list[str], state: Path) -> int:
 
 
 def take_down(state: Path, lab_id: str | None, say: Callable[[str], None]) -> None:
-    """End the labs below `state` (or the one named), alive or dead, and leave nothing of them."""
+    """End the lab below `state` and clean up after dead ones; among several that live one must be named.
+
+    Raises `CannotRun`.
+    """
     found = [owner for owner in labs_below(state) if lab_id in (None, owner.lab_id)]
     if not found:
         say("no lab is here")
+    living = [owner.lab_id for owner in found if owner.alive]
+    if len(living) > 1:
+        raise CannotRun(f"several labs run below {state}: {', '.join(living)}; choose one: python -m lab --lab ID down")
     for owner in found:
         if owner.alive:
             _ask_to_stop(owner, state, say)
