@@ -46,7 +46,7 @@ PEER_SILENCE_S: Final = 3.0
 APPLY_STALL_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 2.0
 HANDSHAKE_TIMEOUT_S: Final = 5.0
-RECONNECT_S: Final = 0.5
+RECONNECT_S: Final = 0.2
 STATUS_S: Final = 0.2
 # A barrier (syncfs on both nodes) may take as long as a disk full of dirty pages takes to write.
 BARRIER_TIMEOUT_S: Final = 120.0

@@ -167,6 +167,7 @@ class ReplicaListener:
                 state=self._state,
                 quarantine=Quarantine(self._config.quarantine_dir, label),
                 open_inodes_max=self._config.limits.open_inodes_max,
+                on_link=self._on_change,
                 on_end=self._ended,
             )
             self._session = session

@@ -43,7 +43,8 @@ class Refused(Exception):
 
 
 class ReplicaSession:
-    """`link` is "resync" or "live" while it runs. `on_end(reason)` is called once, from the session's thread."""
+    """`link` is "resync" or "live" while it runs. `on_link` and, once, `on_end` are called
+    from the session's thread."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class ReplicaSession:
         state: StateStore,
         quarantine: Quarantine,
         open_inodes_max: int,
+        on_link: Callable[[], None],
         on_end: Callable[[ReplicaSession, str], None],
     ) -> None:
         self.stream_id = stream_id
@@ -68,6 +70,7 @@ class ReplicaSession:
         self._roots = roots
         self._state = state
         self._quarantine = quarantine
+        self._on_link = on_link
         self._on_end = on_end
         self._files = ReplicaFiles(roots, Descriptors(open_inodes_max))
         self._acked_bytes = 0
@@ -304,6 +307,7 @@ class ReplicaSession:
             raise ApplyError("this copy is not known to be identical; it needs a resync")
         self._state.record(epoch=self._state.generation.epoch, role="replica", point=None)
         self.link = "live"
+        self._on_link()
         self._answer(Op.DONE, frame.seq)
 
     def _bye(self, frame: Frame) -> None:
@@ -323,6 +327,7 @@ class ReplicaSession:
         self.resync = ResyncTarget(self._files, self._roots, self._quarantine, self.stream_id)
         self._files.preserving = self.resync
         self.link = "resync"
+        self._on_link()
 
     def _resyncing(self) -> ResyncTarget:
         if self.resync is None:
