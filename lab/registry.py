@@ -8,6 +8,7 @@ they belong to VMs' mount namespaces and go with their processes.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -67,8 +68,13 @@ def owners() -> list[Owner]:
 
 
 def clean(owner: Owner) -> list[str]:
-    """Remove what a dead lab left; sentences on what was removed. Blocking, may be repeated."""
-    return remove_traces(owner.lab_id, Path(owner.directory))
+    """Remove what a dead lab left; words on what was removed. Blocking, may be repeated, one cleaner at a time."""
+    RUNTIME_ROOT.mkdir(parents=True, exist_ok=True)
+    with (RUNTIME_ROOT / "clean.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if owner not in owners():
+            return []
+        return remove_traces(owner.lab_id, Path(owner.directory))
 
 
 def remove_traces(lab_id: str, directory: Path) -> list[str]:

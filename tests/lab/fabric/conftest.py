@@ -235,3 +235,11 @@ async def fabric(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fabr
         left = await asyncio.to_thread(registry.remove_traces, lab_id, made.directory)
     assert registry.traces(lab_id) == []
     assert [line for line in left if not line.startswith("directory")] == []
+
+
+async def boot_and_wait(directory: str) -> None:
+    """For a process that will be killed: one VM, its lab id on standard output, then nothing."""
+    made = await make_fabric(Path(directory))
+    await made.boot("a")
+    print(made.provider.lab_id, flush=True)
+    await asyncio.Event().wait()

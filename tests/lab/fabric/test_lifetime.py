@@ -100,3 +100,21 @@ def test_commands_say_what_is_wrong(state: Path) -> None:
     unknown = lab(state, "explode")
     assert unknown.returncode == 2
     assert "invalid choice: 'explode'" in unknown.stderr
+
+
+def test_a_killed_daemon_takes_its_vms_with_it(tmp_path: Path) -> None:
+    program = "import asyncio, sys, tests.lab.fabric.conftest as c; asyncio.run(c.boot_and_wait(sys.argv[1]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "lab")], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as daemon:
+        assert daemon.stdout is not None
+        lab_id = daemon.stdout.readline().strip()
+        owner = next(owner for owner in registry.owners() if owner.lab_id == lab_id)
+        guests = registry.group_of(lab_id).pids()
+        assert len(guests) > 2, "the VM's hypervisor, its PID 1 and a service"
+        daemon.kill()
+    for pid in guests:
+        wait_gone(pid)
+    assert not owner.alive
+    registry.clean(owner)
+    assert registry.traces(lab_id) == []
