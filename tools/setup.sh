@@ -149,8 +149,8 @@ make_environment() {
   mkdir -p build
   # The agent is installed as a link to its sources, so that what runs is what stands in the tree.
   grep -v '^\./agent' requirements.txt > build/requirements-pinned.txt
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r build/requirements-pinned.txt -r requirements-dev.txt
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./agent
+  .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check -r build/requirements-pinned.txt -r requirements-dev.txt
+  .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./agent
   echo "$wanted" > "$stamp"
 }
 
