@@ -57,7 +57,11 @@ class Machines:
         power = await self._power(vm)
         if power is not None:
             statuses.append({"code": f"PowerState/{power}", "level": "Info", "displayStatus": f"VM {power}"})
-        return {"computerName": vm.properties["osProfile"]["computerName"], "statuses": statuses}
+        return {
+            "computerName": vm.properties["osProfile"]["computerName"],
+            "vmAgent": _agent_view(power == PowerState.RUNNING, now),
+            "statuses": statuses,
+        }
 
     async def _power(self, vm: Resource) -> str | None:
         transition = _TRANSITION.get(self._core.acting.get(vm.id.lower(), ""))
@@ -164,6 +168,17 @@ def _refuse_in_power_state(vm: Resource, action: str, power: PowerState) -> None
             "OperationNotAllowed",
             f"Cannot restart VM '{vm.rid.name}' since it is deallocated. Start the VM first.",
         )
+
+
+def _agent_view(ready: bool, now: str) -> dict[str, Any]:
+    """The lab has no VM agent, but run command works exactly while the VM runs: so that is what is reported."""
+    status = {
+        "code": "ProvisioningState/succeeded" if ready else "ProvisioningState/Unavailable",
+        "level": "Info" if ready else "Warning",
+        "displayStatus": "Ready" if ready else "Not Ready",
+        "time": now,
+    }
+    return {"vmAgentVersion": "lab", "statuses": [status]}
 
 
 def _command_output(result: Any) -> dict[str, Any]:

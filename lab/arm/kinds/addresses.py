@@ -12,11 +12,12 @@ from lab.arm.ids import ResourceId
 from lab.arm.kinds.base import Kind
 from lab.arm.state import Resource, State
 
+STANDARD_SKUS = ("Standard", "StandardV2")  # Basic was retired on 2025-09-30
 _LABEL = re.compile(r"^[a-z][a-z0-9-]{1,61}[a-z0-9]$")  # REST documentation of publicIPAddresses, domainNameLabel
 
 
 class PublicIpAddress(Kind):
-    """Standard SKU: static, from the lab's Internet range. The fqdn is shown as Azure forms it; nobody resolves it."""
+    """Standard SKUs: static, from the lab's Internet range. The fqdn is shown as Azure forms it; nobody resolves it."""
 
     type = "Microsoft.Network/publicIPAddresses"
     model = "PublicIPAddress"
@@ -32,7 +33,7 @@ class PublicIpAddress(Kind):
         sku.setdefault("name", "Standard")
         sku.setdefault("tier", "Regional")
         properties.setdefault("publicIPAddressVersion", "IPv4")
-        properties.setdefault("publicIPAllocationMethod", "Static" if sku["name"] == "Standard" else "Dynamic")
+        properties.setdefault("publicIPAllocationMethod", "Dynamic" if sku["name"] == "Basic" else "Static")
         properties.setdefault("idleTimeoutInMinutes", 4)
         dns = properties.get("dnsSettings")
         if dns:
@@ -40,14 +41,14 @@ class PublicIpAddress(Kind):
 
     def validate(self, rid: ResourceId, wish: dict[str, Any], old: Resource | None, state: State) -> None:
         properties = wish["properties"]
-        if wish["sku"]["name"] != "Standard":
+        if wish["sku"]["name"] not in STANDARD_SKUS:
             raise not_modelled(f"Public IP SKU '{wish['sku']['name']}'", "sku.name")
         if properties["publicIPAddressVersion"] != "IPv4":
             raise not_modelled("IPv6", "properties.publicIPAddressVersion")
         if properties["publicIPAllocationMethod"] != "Static":
             raise network_format(
                 "PublicIPAddressWithStandardSkuMustBeStatic",
-                f"Public IP {rid} has the Standard sku: publicIPAllocationMethod must be Static.",
+                f"Public IP {rid} has a Standard sku: publicIPAllocationMethod must be Static.",
             )
         label = (properties.get("dnsSettings") or {}).get("domainNameLabel")
         if label is None:
@@ -134,6 +135,14 @@ class NatGateway(Kind):
             raise network_format("InvalidIdleTimeout", "idleTimeoutInMinutes of a NAT gateway must be 4 to 120.")
         for address in wish["properties"].get("publicIpAddresses") or []:
             refuse_taken_address(address["id"], str(rid), state)
+            found = state.find(address["id"])
+            if found is not None and found.wish["sku"]["name"] != wish["sku"]["name"]:
+                # learn.microsoft.com, NAT gateway SKUs: each takes addresses of its own SKU only.
+                raise network_format(
+                    "NatGatewayAndPublicIPAddressSkuMismatch",
+                    f"{wish['sku']['name']} NAT gateway {rid} cannot use "
+                    f"{found.wish['sku']['name']} address {found.id}.",
+                )
 
     def assign(self, resource: Resource, state: State) -> None:
         resource.assigned.setdefault("resourceGuid", str(uuid.uuid4()))

@@ -108,11 +108,12 @@ class VirtualMachine(Kind):
             raise compute_parameter(f"The value {size} provided for the VM size is not valid.", "vmSize")
         if len(wish.get("zones") or []) > 1:
             raise ArmError(400, "BadRequest", "A virtual machine can be in one zone only.", target="zones")
-        self._check_storage(rid, properties["storageProfile"], state)
-        self._check_os(properties["osProfile"])
-        self._check_interfaces(rid, properties["networkProfile"], state)
         if old is not None:
             self._check_changes(wish, old)
+        self._check_storage(rid, properties["storageProfile"], state)
+        self._check_zone(wish, state)
+        self._check_os(properties["osProfile"])
+        self._check_interfaces(rid, properties["networkProfile"], state)
 
     @staticmethod
     def _check_storage(rid: ResourceId, storage: dict[str, Any], state: State) -> None:
@@ -151,6 +152,21 @@ class VirtualMachine(Kind):
                         )
                 case other:
                     raise not_modelled(f"Data disk createOption '{other}'", "dataDisks.createOption")
+
+    @staticmethod
+    def _check_zone(wish: dict[str, Any], state: State) -> None:
+        """A managed disk is in the zone of its VM (learn.microsoft.com: availability zones and managed disks)."""
+        zones = wish.get("zones") or []
+        for data in wish["properties"]["storageProfile"]["dataDisks"]:
+            disk = state.find((data.get("managedDisk") or {}).get("id", ""))
+            if disk is not None and (disk.wish.get("zones") or []) != zones:
+                raise ArmError(
+                    400,
+                    "BadRequest",
+                    f"Disk {disk.rid.name} in zone {disk.wish.get('zones')} cannot be attached to a VM in zone "
+                    f"{zones}.",
+                    target="dataDisks",
+                )
 
     @staticmethod
     def _check_os(os_profile: dict[str, Any]) -> None:

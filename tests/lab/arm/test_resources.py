@@ -195,7 +195,11 @@ async def test_delete_option_takes_the_disks_along_and_detach_keeps_them(lab: La
 async def test_a_disk_of_its_own_is_attached(lab: Lab) -> None:
     await put(lab.network.virtual_networks, "demo-vnet", bodies.vnet())
     await put(lab.network.network_interfaces, "n", bodies.nic())
-    disk_body = {"location": "westeurope", "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 8}}
+    disk_body: dict[str, Any] = {
+        "location": "westeurope",
+        "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 8},
+    }
+    disk_body["zones"] = ["1"]
     disk = await put(lab.compute.disks, "mine", disk_body)
     await put(lab.compute.virtual_machines, "v", bodies.vm("n", data_disk_id=disk.id))
     with pytest.raises(HttpResponseError) as refused:
