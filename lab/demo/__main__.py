@@ -20,7 +20,7 @@ from lab.demo.api import ControlPlane, DemoFailed
 from lab.demo.cluster import NAMES
 from lab.demo.nodes import Nodes
 from lab.demo.story import CLUSTER, Result, Story
-from lab.info import LabInfo, find_lab
+from lab.info import LabInfo, find_lab, labs_below
 from lab.paths import REPOSITORY, state_root
 
 BUILD: Final = REPOSITORY / "build"
@@ -85,7 +85,7 @@ def print_keep(info: LabInfo) -> None:
         f"kill {CLUSTER}/a",
         "down",
     ):
-        say(f"  .venv/bin/python -m lab {words}")
+        say(f"  .venv/bin/python -m lab --lab {info.id} {words}")
 
 
 def main(arguments: list[str]) -> int:
@@ -99,11 +99,14 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     results: list[Result] = []
     failed = ""
+    lab_id: str | None = None
     try:
+        others = {owner.lab_id for owner in labs_below(state)}
         status = lifetime.start_detached(["--state", str(state), "up"], state)
         if status:
             return status
-        info = find_lab(state)
+        lab_id = next(owner.lab_id for owner in labs_below(state) if owner.alive and owner.lab_id not in others)
+        info = find_lab(state, lab_id)
         for number in range(1, runs + 1):
             if runs > 1:
                 say(f"--- run {number} of {runs}")
@@ -118,8 +121,8 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         failed = "interrupted"
     finally:
-        if not keep or (failed and not results):
-            lifetime.take_down(state, None, say)
+        if lab_id is not None and not keep:
+            lifetime.take_down(state, lab_id, say)
     if failed:
         print(f"demo: {failed}", file=sys.stderr)
         return 1

@@ -106,11 +106,15 @@ class Engine:
         self.generation += 1
         self.heard_at = peer.heard_at = self.world.now
         if self.ack is Acknowledging.PAIRED:
-            if self.data != peer.data:
+            unsent = set(self.parked)  # written since the mount, before the peer was there: sent now, in order
+            if self.data - unsent != peer.data:
                 self.world.note(f"{self.name}: paired start refused, copies differ: {sorted(self.data ^ peer.data)}")
                 self.link = Link.LOST  # the handshake sees that they differ
                 self.ack = Acknowledging.PARKED
                 return
+            self.parked.clear()
+            for write in sorted(unsent):
+                self.send(write, wait=True)
             self.link = peer.link = Link.LIVE
             return
         self.link = peer.link = Link.RESYNC

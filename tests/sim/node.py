@@ -408,14 +408,14 @@ class SimNode:
         world = self.world
         record = Record(proposal.epoch, proposal.primary, proposal.in_sync, nonce, proposal.rule)
         self.state = apply(self.state, WriteBegan(proposal, nonce, etag), self.clock)
-        requested_at = self.clock
+        requested_at, submitted_at = self.clock, world.now
 
         def finish(event: Event) -> None:
             if self.busy.get(Lane.WITNESS) == token:
                 done(event)
 
         def at_store() -> None:
-            landed = self.store.swap(record, etag)
+            landed = self.store.swap(record, etag, submitted_at)
             trouble = world.random.random() < world.witness_trouble
             current, version = self.store.record, str(self.store.version)
 

@@ -29,6 +29,7 @@ class Oracle:
     acker_of_epoch: dict[int, str] = field(default_factory=dict)
     # (node, write): the write was on the node's memory only when its machine lost power.
     power_lost: set[tuple[str, int]] = field(default_factory=set)
+    power_lost_at: dict[str, float] = field(default_factory=dict)
     # Per acknowledged write: every node the true record has listed as in sync since.
     holders: dict[int, set[str]] = field(default_factory=dict)
     # Per acknowledged write: the nodes whose machine lost power since.
@@ -37,8 +38,15 @@ class Oracle:
     forgiven: set[int] = field(default_factory=set)
     promotions: int = 0
 
-    def on_record(self) -> None:
-        """The record changed: whoever is listed now vouches for every write acknowledged so far."""
+    def on_record(self, submitted_at: float) -> None:
+        """The record changed: whoever is listed now vouches for every write acknowledged so far.
+
+        A node that lost its power after it had asked to be recorded alone is judged as one that was alone: the request
+        was on its way (docs/safety.md, "What a power cut may take").
+        """
+        alone = next(iter(self.store.record.in_sync)) if len(self.store.record.in_sync) == 1 else ""
+        if self.power_lost_at.get(alone, float("-inf")) > submitted_at:
+            self.forgiven |= {write for name, write in self.power_lost if name == alone}
         for write, holders in self.holders.items():
             if self.excused(write):
                 continue
@@ -61,6 +69,7 @@ class Oracle:
                 )
 
     def on_power_loss(self, node: str, lost: set[int]) -> None:
+        self.power_lost_at[node] = self.world.now
         self.power_lost.update((node, write) for write in lost)
         if self.store.record.in_sync == {node}:
             self.forgiven |= lost  # alone, the contract is that of a local disk: what was not flushed may go

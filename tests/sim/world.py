@@ -88,10 +88,10 @@ class Store:
         self.record = record
         self.version = 1
         self.history: list[Record] = [record]
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: Callable[[float], None] = lambda submitted_at: None
 
-    def swap(self, record: Record, etag: str) -> bool:
-        """The conditional write; true when it landed."""
+    def swap(self, record: Record, etag: str, submitted_at: float) -> bool:
+        """The conditional write, sent at `submitted_at`; true when it landed."""
         if etag != str(self.version):
             return False
         if record.epoch <= self.record.epoch:
@@ -100,5 +100,5 @@ class Store:
         self.version += 1
         self.history.append(record)
         self.world.note(f"STORE {record.epoch} primary={record.primary} in_sync={sorted(record.in_sync)} {record.rule}")
-        self.on_change()
+        self.on_change(submitted_at)
         return True
