@@ -240,3 +240,30 @@ async def test_calls_for_one_balancer_never_overlap_when_interfaces_join_at_once
     await asyncio.gather(*(poller.result() for poller in pollers))
     wired = lab.provider.balancers[network_id("loadBalancers", "demo-lb")]
     assert {b.private_address for b in wired.pools[0].backends} == {f"10.0.0.{4 + i}" for i in range(6)}
+
+
+async def test_a_group_whose_network_is_used_from_outside_is_kept_and_the_reason_told(lab: Lab) -> None:
+    await put(lab.network.virtual_networks, "demo-vnet", bodies.vnet())
+    await lab.resources.resource_groups.create_or_update("other", {"location": LOCATION})
+    outside = await lab.network.network_interfaces.begin_create_or_update("other", "n", bodies.nic())
+    await outside.result()
+    poller = await lab.resources.resource_groups.begin_delete(GROUP)
+    with pytest.raises(HttpResponseError) as caught:
+        await poller.result()
+    assert caught.value.error is not None
+    assert caught.value.error.code == "InUseSubnetCannotBeDeleted"
+    assert (await lab.resources.resource_groups.get(GROUP)).properties.provisioning_state == "Succeeded"
+    await (await lab.resources.resource_groups.begin_delete("other")).result()
+    await (await lab.resources.resource_groups.begin_delete(GROUP)).result()
+
+
+async def test_a_failed_delete_can_be_repeated(lab: Lab) -> None:
+    await put(lab.network.virtual_networks, "demo-vnet", bodies.vnet())
+    lab.service.faults.add(Fault(FaultKind.FAIL, method="DELETE", code="InternalServerError", message="bad day"))
+    with pytest.raises(HttpResponseError) as caught:
+        await (await lab.network.virtual_networks.begin_delete(GROUP, "demo-vnet")).result()
+    assert caught.value.error is not None
+    assert caught.value.error.code == "InternalServerError"
+    assert (await lab.network.virtual_networks.get(GROUP, "demo-vnet")).provisioning_state == "Failed"
+    await (await lab.network.virtual_networks.begin_delete(GROUP, "demo-vnet")).result()
+    assert lab.provider.networks == {}

@@ -278,3 +278,36 @@ async def test_run_command_returns_both_streams(lab: Lab) -> None:
     with pytest.raises(HttpResponseError) as refused:
         await vms.begin_run_command(GROUP, "demo-a", command)
     assert refused.value.status_code == 409
+
+
+async def test_an_internal_balancer_takes_a_private_address(lab: Lab) -> None:
+    await put(lab.network.virtual_networks, "demo-vnet", bodies.vnet())
+    body = bodies.load_balancer()
+    frontend = {"subnet": {"id": bodies.SUBNET_ID}}
+    body["properties"]["frontendIPConfigurations"][0]["properties"] = frontend
+    made = await put(lab.network.load_balancers, "demo-lb", body)
+    assert made.frontend_ip_configurations[0].private_ip_address == "10.0.0.4"
+    wired = lab.provider.balancers[made.id]
+    assert (wired.frontends[0].address, wired.frontends[0].public) == ("10.0.0.4", False)
+    assert wired.vnet_id == network_id("virtualNetworks", "demo-vnet")
+    nic = await put(lab.network.network_interfaces, "n", bodies.nic(pool=True))
+    assert nic.ip_configurations[0].private_ip_address == "10.0.0.5"
+
+
+async def test_deleting_a_balancer_takes_the_interfaces_out_of_its_pool(lab: Lab) -> None:
+    await build_cluster(lab)
+    await put(lab.network.network_interfaces, "n", bodies.nic(pool=True))
+    await (await lab.network.load_balancers.begin_delete(GROUP, "demo-lb")).result()
+    nic = await lab.network.network_interfaces.get(GROUP, "n")
+    assert not nic.ip_configurations[0].load_balancer_backend_address_pools
+    assert lab.provider.balancers == {}
+
+
+async def test_a_zone_redundant_gateway_needs_an_address_of_its_own_sku(lab: Lab) -> None:
+    await put(lab.network.public_ip_addresses, "demo-nat-ip", bodies.public_ip())
+    body = bodies.nat("demo-nat-ip") | {"sku": {"name": "StandardV2"}}
+    with pytest.raises(HttpResponseError) as refused:
+        await put(lab.network.nat_gateways, "demo-nat", body)
+    assert refused.value.status_code == 400
+    await put(lab.network.public_ip_addresses, "v2", bodies.public_ip() | {"sku": {"name": "StandardV2"}})
+    await put(lab.network.nat_gateways, "demo-nat", bodies.nat("v2") | {"sku": {"name": "StandardV2"}})
