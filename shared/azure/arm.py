@@ -61,16 +61,17 @@ class AzureArm:
             model = self._model(ref, body)
             if ref.type is ResourceType.GROUP:
                 return Accepted(operations.create_or_update(*_names(ref), model, headers=headers).as_dict(), None)
-            answer = operations.begin_create_or_update(
-                *_names(ref), model, headers=headers, polling=False, cls=_accepted
-            ).result()
-            return _known(answer)
+            first = _FirstAnswer()
+            operations.begin_create_or_update(*_names(ref), model, headers=headers, polling=first)
+            return first.accepted
 
         return await self._session.call(write)
 
     async def delete(self, ref: ResourceRef) -> Accepted:
         def remove() -> Accepted:
-            return _known(self._operations(ref).begin_delete(*_names(ref), polling=False, cls=_accepted).result())
+            first = _FirstAnswer()
+            self._operations(ref).begin_delete(*_names(ref), polling=first)
+            return first.accepted
 
         try:
             return await self._session.call(remove)
@@ -146,23 +147,23 @@ class AzureMachines:
     async def power(self, ref: ResourceRef, action: PowerAction) -> Accepted:
         def begin() -> Accepted:
             machines = self._session.compute.virtual_machines
-            options: dict[str, Any] = {"polling": False, "cls": _accepted}
+            first = _FirstAnswer()
             match action:
                 case PowerAction.START:
-                    poller = machines.begin_start(*_names(ref), **options)
+                    machines.begin_start(*_names(ref), polling=first)
                 case PowerAction.RESTART:
-                    poller = machines.begin_restart(*_names(ref), **options)
+                    machines.begin_restart(*_names(ref), polling=first)
                 case PowerAction.REDEPLOY:
-                    poller = machines.begin_redeploy(*_names(ref), **options)
+                    machines.begin_redeploy(*_names(ref), polling=first)
                 case PowerAction.REAPPLY:
-                    poller = machines.begin_reapply(*_names(ref), **options)
+                    machines.begin_reapply(*_names(ref), polling=first)
                 case PowerAction.POWER_OFF:
-                    poller = machines.begin_power_off(*_names(ref), skip_shutdown=False, **options)
+                    machines.begin_power_off(*_names(ref), skip_shutdown=False, polling=first)
                 case PowerAction.POWER_OFF_HARD:
-                    poller = machines.begin_power_off(*_names(ref), skip_shutdown=True, **options)
+                    machines.begin_power_off(*_names(ref), skip_shutdown=True, polling=first)
                 case PowerAction.DEALLOCATE:
-                    poller = machines.begin_deallocate(*_names(ref), **options)
-            return _known(poller.result())
+                    machines.begin_deallocate(*_names(ref), polling=first)
+            return first.accepted
 
         return await self._session.call(begin)
 
@@ -171,10 +172,9 @@ class AzureMachines:
             from azure.mgmt.compute.models import RunCommandInput
 
             command = RunCommandInput(command_id="RunShellScript", script=list(script))
-            poller = self._session.compute.virtual_machines.begin_run_command(
-                ref.group, ref.name, command, polling=False, cls=_accepted
-            )
-            return _known(poller.result())
+            first = _FirstAnswer()
+            self._session.compute.virtual_machines.begin_run_command(ref.group, ref.name, command, polling=first)
+            return first.accepted
 
         return await self._session.call(begin)
 
@@ -201,17 +201,29 @@ def _names(ref: ResourceRef) -> tuple[str, ...]:
     return (ref.group,) if ref.type is ResourceType.GROUP else (ref.group, ref.name)
 
 
-def _accepted(pipeline_response: Any, deserialized: Any, _headers: Any) -> Accepted:
-    """The `cls` callback of the SDK: the only public way to the headers of the first answer."""
-    headers = pipeline_response.http_response.headers
-    url = headers.get("Azure-AsyncOperation") or headers.get("Location")
-    body = deserialized.as_dict() if hasattr(deserialized, "as_dict") else None
-    return Accepted(body, url, retry_after_s(headers.get("Retry-After")))
+class _FirstAnswer:
+    """A polling method of the SDK that does not poll: it keeps what ARM answered to the request itself."""
 
+    accepted: Accepted = Accepted(None, None)
 
-def _known(answer: Any) -> Accepted:
-    # A delete of something that is not there gives None instead of our value (the SDK skips `cls` on 204).
-    return answer if isinstance(answer, Accepted) else Accepted(None, None)
+    def initialize(self, _client: Any, initial_response: Any, _deserialize: Any) -> None:
+        response = initial_response.http_response
+        headers = response.headers
+        url = headers.get("Azure-AsyncOperation") or headers.get("Location")
+        body = response.json() if response.text().strip() else None
+        self.accepted = Accepted(body, url, retry_after_s(headers.get("Retry-After")))
+
+    def finished(self) -> bool:
+        return True
+
+    def status(self) -> str:
+        return "Succeeded"
+
+    def resource(self) -> Body | None:
+        return self.accepted.body
+
+    def run(self) -> None:
+        """Never called: it is finished from the beginning."""
 
 
 def _operation(status: int, body: Any, wait_s: float | None) -> ArmOperation | None:

@@ -20,7 +20,6 @@ from shared.azure.faults import ArmError, Fault, FaultKind
 from shared.azure.ports import Accepted, Arm, OperationState
 from shared.azure.resources import Body, ResourceRef
 
-POLL_S: Final = 1.0
 MAX_POLL_S: Final = 30.0
 
 _RUNNING: Final = frozenset({"creating", "updating", "deleting", "accepted", "running", "migrating", "provisioning"})
@@ -57,6 +56,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class InProgress:
+    """`delay_s`: what ARM asked for; 0 leaves the pause to the caller."""
+
     delay_s: float
     in_flight: InFlight | None
     message: str
@@ -82,15 +83,15 @@ async def ensure(arm: Arm, spec: ResourceSpec, in_flight: InFlight | None) -> Ou
                 if outcome is not None:
                     return outcome
             if not spec.creatable:
-                return InProgress(POLL_S, None, f"{spec.ref}: vanished, looking again")
+                return InProgress(0.0, None, f"{spec.ref}: vanished, looking again")
             return await _put(arm, spec, None, force=False)
         state = provisioning_state(existing)
         if state in _RUNNING:
-            return InProgress(POLL_S, in_flight, f"{spec.ref}: {state}")
+            return InProgress(0.0, in_flight, f"{spec.ref}: {state}")
         if state in _FAILED and in_flight is not None:
             return Failed(await _reason(arm, in_flight, f"{spec.ref} is in state {state}"))
         if in_flight is not None and await _still_running(arm, in_flight):
-            return InProgress(POLL_S, in_flight, f"{spec.ref}: working")
+            return InProgress(0.0, in_flight, f"{spec.ref}: working")
         return await _put(arm, spec, existing, force=state in _FAILED)
     except ArmError as error:
         return Failed(error.fault)
@@ -104,11 +105,11 @@ async def remove(arm: Arm, ref: ResourceRef, in_flight: InFlight | None) -> Outc
             return Done(None)
         state = provisioning_state(existing)
         if state == _DELETING:
-            return InProgress(POLL_S, in_flight, f"{ref}: deleting")
+            return InProgress(0.0, in_flight, f"{ref}: deleting")
         if in_flight is not None and in_flight.operation_url:
             operation = await arm.operation(in_flight.operation_url)
             if operation is not None and operation.state is OperationState.RUNNING:
-                return InProgress(POLL_S, in_flight, f"{ref}: deleting")
+                return InProgress(0.0, in_flight, f"{ref}: deleting")
             if operation is not None and operation.fault is not None:
                 return Failed(operation.fault)
         return _in_progress(await arm.delete(ref), f"{ref}: deleting")
@@ -131,7 +132,7 @@ async def _put(arm: Arm, spec: ResourceSpec, existing: Body | None, *, force: bo
         accepted = await arm.put(spec.ref, body, etag)
     except ArmError as error:
         if existing is None and error.fault.code in _EXISTS_AFTER_ALL:
-            return InProgress(POLL_S, None, f"{spec.ref}: {error.fault.code}, looking again")
+            return InProgress(0.0, None, f"{spec.ref}: {error.fault.code}, looking again")
         raise
     if accepted.body is not None and provisioning_state(accepted.body) == "succeeded":
         return Done(accepted.body)
@@ -140,7 +141,7 @@ async def _put(arm: Arm, spec: ResourceSpec, existing: Body | None, *, force: bo
 
 
 def _in_progress(accepted: Accepted, message: str) -> InProgress:
-    delay_s = min(accepted.retry_after_s or POLL_S, MAX_POLL_S)
+    delay_s = min(accepted.retry_after_s or 0.0, MAX_POLL_S)
     return InProgress(delay_s, InFlight(accepted.operation_url or ""), message)
 
 
@@ -154,7 +155,7 @@ async def _not_there_yet(arm: Arm, in_flight: InFlight) -> Outcome | None:
     if operation.fault is not None:
         return Failed(operation.fault)
     if operation.state is OperationState.RUNNING:
-        return InProgress(POLL_S, in_flight, "accepted, not visible yet")
+        return InProgress(0.0, in_flight, "accepted, not visible yet")
     return None
 
 

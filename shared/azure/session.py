@@ -9,9 +9,9 @@ The SDK's own retries are off: when to try again is decided by the reconciler, a
 from __future__ import annotations
 
 import asyncio
-import functools
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from shared.azure.faults import ArmError, Fault, FaultKind, kind_of_answer
 from shared.azure.settings import AzureSettings
@@ -32,34 +32,59 @@ CALL_DEADLINE_S: Final = 40.0
 
 
 class AzureSession:
-    """Clients of one subscription. `credential` None: the managed identity of the function app."""
+    """Clients of one subscription. `credential` None: the managed identity of the function app.
+
+    Calls run on several threads: a client is made once, under a lock, and its transport is opened there too (the SDK's
+    transport opens itself at the first request and does so twice when two threads come first together).
+    """
 
     def __init__(self, settings: AzureSettings, credential: TokenCredential | None = None) -> None:
         self.settings = settings
-        self._credential = credential
+        self._given = credential
+        self._making = threading.RLock()
+        self._made: dict[str, Any] = {}
 
-    @functools.cached_property
+    @property
     def credential(self) -> TokenCredential:
-        if self._credential is not None:
-            return self._credential
+        if self._given is not None:
+            return self._given
+        return cast("TokenCredential", self._once("credential", self._make_credential))
+
+    @property
+    def network(self) -> NetworkManagementClient:
+        return cast("NetworkManagementClient", self._once("network", self._make_network))
+
+    @property
+    def compute(self) -> ComputeManagementClient:
+        return cast("ComputeManagementClient", self._once("compute", self._make_compute))
+
+    @property
+    def resource(self) -> ResourceManagementClient:
+        return cast("ResourceManagementClient", self._once("resource", self._make_resource))
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        with self._making:
+            if name not in self._made:
+                made = make()
+                self._made[name] = made.__enter__() if hasattr(made, "__enter__") else made
+            return self._made[name]
+
+    def _make_credential(self) -> TokenCredential:
         from azure.identity import ManagedIdentityCredential
 
         return ManagedIdentityCredential(client_id=self.settings.client_id)
 
-    @functools.cached_property
-    def network(self) -> NetworkManagementClient:
+    def _make_network(self) -> NetworkManagementClient:
         from azure.mgmt.network import NetworkManagementClient
 
         return NetworkManagementClient(self.credential, self.settings.subscription_id, **self._options())
 
-    @functools.cached_property
-    def compute(self) -> ComputeManagementClient:
+    def _make_compute(self) -> ComputeManagementClient:
         from azure.mgmt.compute import ComputeManagementClient
 
         return ComputeManagementClient(self.credential, self.settings.subscription_id, **self._options())
 
-    @functools.cached_property
-    def resource(self) -> ResourceManagementClient:
+    def _make_resource(self) -> ResourceManagementClient:
         from azure.mgmt.resource.resources import ResourceManagementClient
 
         return ResourceManagementClient(self.credential, self.settings.subscription_id, **self._options())
@@ -83,10 +108,10 @@ class AzureSession:
             ) from None
 
     def close(self) -> None:
-        for name in ("network", "compute", "resource"):
-            client = self.__dict__.get(name)
-            if client is not None:
-                client.close()
+        with self._making:
+            for made in self._made.values():
+                made.close()
+            self._made.clear()
 
 
 def _translated(function: Callable[[], T]) -> T:

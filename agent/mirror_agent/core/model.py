@@ -335,7 +335,7 @@ def probe_ok(state: State, now: Instant) -> tuple[bool, str]:
     record = state.record
     if state.role not in SERVING:
         return False, f"role {state.role.value}"
-    if record is None or record.primary != state.me or record.epoch != state.epoch:
+    if record is None or record.primary != state.me or record.epoch < state.epoch:
         return False, "the witness record does not name this node for this epoch"
     if state.mirror.mode is not Mode.PRIMARY:
         return False, "replicated directory not mounted"

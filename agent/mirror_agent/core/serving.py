@@ -110,8 +110,8 @@ def _engine_failed(state: State, now: Instant) -> Decision | None:
 def _link_cut(state: State, now: Instant) -> bool:
     """The stream is no longer up although it was, or has not come up in the time a new role is given for it."""
     mirror, suspect_s = state.mirror, state.timing.suspect_s
-    if mirror.mode is not Mode.PRIMARY:
-        return False  # not mounted yet, or drained on purpose
+    if mirror.mode is not Mode.PRIMARY or engine_busy(state):
+        return False  # not mounted yet, drained, or being drained on purpose; an engine's call ends in bounded time
     if mirror.link is Link.LOST:
         return True
     settled = now - state.role_since >= suspect_s

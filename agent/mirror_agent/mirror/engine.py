@@ -233,6 +233,7 @@ class Engine:
                 self._raise_epoch(stream, epoch)
             was_paired = primary.outlet.paired
             primary.outlet.pair()
+            self._send_times(primary)
             if self._barrier(primary, stream, Op.BARRIER):
                 return
             if not was_paired:

@@ -1,7 +1,8 @@
 """Public addresses: the virtual IP, the NAT gateway's, and one per node.
 
 Standard SKU, static. The virtual IP spans all three zones, so that it survives the loss of any; a node's address lives
-and dies in the node's zone. The NAT gateway's address has the SKU its gateway demands (see `nat_gateway`).
+and dies in the node's zone. The NAT gateway's address has the SKU of its gateway (see `nat_gateway`), which is
+in no given zone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from mirror_agent.contract import NodeName
 
 from shared.azure.resources import Body, ResourceRef
 from shared.provisioning.plan import ClusterPlan
+from shared.provisioning.specs.nat_gateway import NAT_SKU
 from shared.provisioning.specs.spec import Spec
 
 ALL_ZONES = ("1", "2", "3")
@@ -20,8 +22,7 @@ def virtual_ip(plan: ClusterPlan) -> Spec:
 
 
 def nat_ip(plan: ClusterPlan) -> Spec:
-    # StandardV2 addresses are zone-redundant by themselves and take no zones.
-    return _public_ip(plan, plan.nat_ip, zones=None, sku="StandardV2" if plan.zones else "Standard")
+    return _public_ip(plan, plan.nat_ip, zones=None, sku=NAT_SKU)
 
 
 def node_ip(plan: ClusterPlan, node: NodeName) -> Spec:

@@ -1,4 +1,4 @@
-"""SQLite on the mount: the primary's engine is killed hard, the replica is promoted, no committed transaction is missing."""
+"""SQLite on the mount: hard kill of the primary, promotion of the replica, no committed transaction is missing."""
 
 from __future__ import annotations
 
