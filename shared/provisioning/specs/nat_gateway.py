@@ -1,19 +1,18 @@
 """Outbound connectivity of the private subnet: the nodes reach the witness and the control plane through it.
 
-Limit: the Standard SKU lives in one zone. If that very zone fails, the node in the other zone cannot reach the witness
-and does not take over until Azure has moved the gateway or the zone is back (nothing is lost; the service is down).
-StandardV2 (gateway and address) is zone-redundant and needs only `NAT_SKU` changed, for new clusters: Azure cannot
-change the SKU of an existing gateway.
+In a region with zones the SKU is StandardV2, which is zone-redundant and needs an address of the same SKU. A Standard
+gateway lives in one zone; its loss would cut BOTH nodes from the witness in the very outage the cluster is built for.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from shared.provisioning.plan import ClusterPlan
 from shared.provisioning.specs.spec import Spec
 
-NAT_SKU: Final = "Standard"
+
+def nat_sku(plan: ClusterPlan) -> str:
+    """Of the gateway and of its address."""
+    return "StandardV2" if plan.zones else "Standard"
 
 
 def nat_gateway(plan: ClusterPlan) -> Spec:
@@ -23,7 +22,7 @@ def nat_gateway(plan: ClusterPlan) -> Spec:
         wanted={
             "location": plan.location,
             "tags": plan.all_tags,
-            "sku": {"name": NAT_SKU},
+            "sku": {"name": nat_sku(plan)},
             "properties": {"idleTimeoutInMinutes": 10, "publicIpAddresses": [{"id": plan.id(plan.nat_ip)}]},
         },
         needs=frozenset({plan.nat_ip}),

@@ -1,8 +1,8 @@
 """Public addresses: the virtual IP, the NAT gateway's, and one per node.
 
 Standard SKU, static. The virtual IP spans all three zones, so that it survives the loss of any; a node's address lives
-and dies in the node's zone. The NAT gateway's address has the SKU of its gateway (see `nat_gateway`), which is
-in no given zone.
+and dies in the node's zone. The NAT gateway's address has the SKU of its gateway (see `nat_gateway`); StandardV2
+spans the zones by itself and takes no list of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from mirror_agent.contract import NodeName
 
 from shared.azure.resources import Body, ResourceRef
 from shared.provisioning.plan import ClusterPlan
-from shared.provisioning.specs.nat_gateway import NAT_SKU
+from shared.provisioning.specs.nat_gateway import nat_sku
 from shared.provisioning.specs.spec import Spec
 
 ALL_ZONES = ("1", "2", "3")
@@ -22,7 +22,7 @@ def virtual_ip(plan: ClusterPlan) -> Spec:
 
 
 def nat_ip(plan: ClusterPlan) -> Spec:
-    return _public_ip(plan, plan.nat_ip, zones=None, sku=NAT_SKU)
+    return _public_ip(plan, plan.nat_ip, zones=None, sku=nat_sku(plan))
 
 
 def node_ip(plan: ClusterPlan, node: NodeName) -> Spec:
