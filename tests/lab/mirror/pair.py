@@ -209,10 +209,17 @@ class Node:
 
 
 class Pair:
-    """Nodes a and b. `a` reaches `b` through the relay, `b` reaches `a` directly."""
+    """Nodes a and b. `a` reaches `b` through the relay (which lives in the test's process: with `relayed=False` calls
+    that keep the interpreter lock, such as msync, cannot stop the link), `b` reaches `a` directly."""
 
     def __init__(
-        self, directory: Path, *, mode: str = "strict", roots: int = 1, limits: MirrorLimits | None = None
+        self,
+        directory: Path,
+        *,
+        mode: str = "strict",
+        roots: int = 1,
+        limits: MirrorLimits | None = None,
+        relayed: bool = True,
     ) -> None:
         port = free_port()
         authority = Authority(directory / "pki")
@@ -227,7 +234,7 @@ class Pair:
                     cluster_id=CLUSTER,
                     node=name,
                     peer=peer,
-                    peer_addresses=(ADDRESS["relay"] if name == "a" else ADDRESS["a"],),
+                    peer_addresses=(ADDRESS["relay" if relayed and peer == "b" else peer],),
                     listen_address=ADDRESS[name],
                     port=port,
                     paths=tuple(
@@ -275,9 +282,14 @@ class Pair:
 
 @contextlib.asynccontextmanager
 async def running_pair(
-    directory: Path, *, mode: str = "strict", roots: int = 1, limits: MirrorLimits | None = None
+    directory: Path,
+    *,
+    mode: str = "strict",
+    roots: int = 1,
+    limits: MirrorLimits | None = None,
+    relayed: bool = True,
 ) -> AsyncIterator[Pair]:
-    pair = Pair(directory, mode=mode, roots=roots, limits=limits)
+    pair = Pair(directory, mode=mode, roots=roots, limits=limits, relayed=relayed)
     try:
         await pair.start()
         yield pair
