@@ -110,7 +110,9 @@ def traces(lab_id: str) -> list[str]:
 
 
 def _start_time(pid: int) -> str | None:
+    """None for a process that is gone, or ended and only waits for its parent (state Z)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    return None if fields[0] in "ZX" else fields[19]

@@ -6,6 +6,7 @@ that is how a dead lab's remains go. No controller is enabled, so a group may ho
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from lab.vm.mounts import mount
 
 OWN_MOUNT: Final = Path("/run/mirrorplane-lab/cgroup")
 POLL_S: Final = 0.01
+REMOVE_TIMEOUT_S: Final = 5.0
 
 
 class ProcessesRemain(RuntimeError):
@@ -73,21 +75,37 @@ class Group:
     def freeze(self, frozen: bool) -> None:
         (self.path / "cgroup.freeze").write_text("1" if frozen else "0")
 
+    @property
+    def populated(self) -> bool:
+        """The kernel's own word: true until the last thread is gone; `pids` no longer lists one that is exiting."""
+        try:
+            return "populated 1" in (self.path / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return False
+
     def wait_empty(self, timeout_s: float) -> None:
         """Blocks; raises `ProcessesRemain` naming them."""
         end = time.monotonic() + timeout_s
-        while left := self.pids():
+        while self.populated:
             if time.monotonic() >= end:
-                raise ProcessesRemain(f"{self.path}: after {timeout_s:g} s still {describe(left)}")
+                raise ProcessesRemain(f"{self.path}: after {timeout_s:g} s still {describe(self.pids())}")
             time.sleep(POLL_S)
 
     def remove(self) -> None:
-        """Remove the empty subtree, deepest first."""
+        """Remove the empty subtree, deepest first; a group whose last thread has just gone may be busy for a moment."""
+        end = time.monotonic() + REMOVE_TIMEOUT_S
         for directory, _, _ in os.walk(self.path, topdown=False):
-            try:
-                os.rmdir(directory)
-            except FileNotFoundError:
-                continue
+            while True:
+                try:
+                    os.rmdir(directory)
+                except FileNotFoundError:
+                    break
+                except OSError as error:
+                    if error.errno != errno.EBUSY or time.monotonic() >= end:
+                        raise
+                    time.sleep(POLL_S)
+                else:
+                    break
 
 
 def describe(pids: list[int]) -> str:

@@ -152,6 +152,14 @@ class ControlGroup:
         except FileNotFoundError:
             return []
 
+    @property
+    def populated(self) -> bool:
+        """True until the last thread is gone; `pids` no longer lists a process that is exiting."""
+        try:
+            return "populated 1" in (self.path / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return False
+
     def signal(self, number: int) -> None:
         for pid in self.pids():
             send_signal(pid, number)
@@ -164,9 +172,9 @@ class ControlGroup:
                 self.signal(signal.SIGKILL)
 
     async def wait_empty(self, timeout_s: float) -> bool:
-        """True once no process is left; cgroup.events would need inotify, and stopping a service is rare: poll."""
+        """True once no process is left."""
         end = asyncio.get_running_loop().time() + timeout_s
-        while self.pids():
+        while self.populated:
             if asyncio.get_running_loop().time() >= end:
                 return False
             await asyncio.sleep(0.02)

@@ -153,7 +153,7 @@ class Service:
         finally:
             self.main_pid = 0
             self._close_notify()
-        if self.unit.kill_mode in {"control-group", "mixed"} and self._group.pids():
+        if self.unit.kill_mode in {"control-group", "mixed"} and self._group.populated:
             self._group.signal(signal.SIGTERM if self.unit.kill_mode == "control-group" else signal.SIGKILL)
             if not await self._group.wait_empty(self.unit.timeout_stop_s):
                 self._kill_all()
