@@ -63,11 +63,12 @@ class Router:
         await self.refresh()
 
     async def remove(self) -> None:
-        await namespaces.delete(self.namespace)
+        # The link first: with the namespace it would go too, but later, and another network could not take its name.
         port = f"r{short_hash(self._network.id)}"
         links = await run(["ip", "-n", fabric_namespace(self._lab_id), "-o", "link", "show"])
         if f" {port}@" in links:
             await run(["ip", "-n", fabric_namespace(self._lab_id), "link", "delete", port])
+        await namespaces.delete(self.namespace)
 
     # --- wishes ----------------------------------------------------------------------------------------------------
     def set_network(self, network: Network) -> None:

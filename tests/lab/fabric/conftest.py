@@ -191,6 +191,10 @@ class Fabric:
             await self.provider.create_disk(disk)
         await self.provider.create_vm(self.vm(node))
         await eventually(lambda: self.first_boot_done(node), f"cloud-init of {node} finished")
+        await eventually(lambda: self.serves(node), f"the web server of {node} answers")
+
+    async def serves(self, node: str) -> bool:
+        return "demo" in await self.run(node, "curl -s -m 2 http://127.0.0.1:8080/")
 
     async def first_boot_done(self, node: str) -> bool:
         return "yes" in await self.run(node, "test -e /var/lib/cloud/instance/boot-finished && echo yes")
