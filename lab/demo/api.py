@@ -12,6 +12,7 @@ import aiohttp
 
 API_VERSION: Final = "2026-11-01"
 POLL_S: Final = 0.5
+AWAY_S: Final = 60.0  # how long the control plane may be away before the demo gives up
 
 
 class DemoFailed(RuntimeError):
@@ -36,6 +37,17 @@ class ControlPlane:
 
     async def call(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any], dict[str, str]]:
         """(status, document, headers); DemoFailed with the API's own error on 4xx and 5xx."""
+        limit = time.monotonic() + AWAY_S
+        while True:
+            try:
+                return await self._once(method, path, body)
+            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                # Every call of the demo may be repeated: PUT and DELETE by design, the swap only when it never arrived.
+                if time.monotonic() > limit or method == "POST":
+                    raise DemoFailed(f"{method} {path}: the control plane does not answer: {error}") from error
+                await asyncio.sleep(POLL_S)
+
+    async def _once(self, method: str, path: str, body: object) -> tuple[int, dict[str, Any], dict[str, str]]:
         url = f"{self.url}/api{path}{'&' if '?' in path else '?'}api-version={API_VERSION}"
         async with self._session.request(method, url, json=body) as answer:
             document = await answer.json() if answer.content_type == "application/json" else {}
