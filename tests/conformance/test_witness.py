@@ -32,14 +32,21 @@ class Stage:
     again: Callable[[], Witness]
 
 
-@pytest_asyncio.fixture(params=["memory", pytest.param("table", marks=pytest.mark.azurite)], loop_scope="session")
-async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+@pytest.fixture(params=["memory", pytest.param("table", marks=pytest.mark.azurite)])
+def access(request: pytest.FixtureRequest) -> WitnessAccess | None:
+    """Where the table's record is; None for the witness in memory."""
     if request.param == "memory":
-        witness = MemoryWitness(FIRST)
-        yield Stage(witness, lambda: witness)
-        return
+        return None
     azurite: Azurite = request.getfixturevalue("azurite")
-    access = provision(azurite.connection_string)
+    return provision(azurite.connection_string)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(access: WitnessAccess | None) -> AsyncIterator[Stage]:
+    if access is None:
+        memory = MemoryWitness(FIRST)
+        yield Stage(memory, lambda: memory)
+        return
     opened: list[Witness] = []
 
     def again() -> Witness:

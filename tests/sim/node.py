@@ -318,15 +318,11 @@ class SimNode:
             case RequirePeer(epoch):
 
                 def required(failure: str) -> None:
-                    self.later(
-                        0.0,
-                        lambda: (
-                            setattr(
-                                self, "state", apply(self.state, MirrorReported(self.engine.snapshot()), self.clock)
-                            ),
-                            done(ActionFailed(name, failure) if failure else None),
-                        )[-1],
-                    )
+                    self.later(0.0, lambda: ended(failure))
+
+                def ended(failure: str) -> None:
+                    self.state = apply(self.state, MirrorReported(self.engine.snapshot()), self.clock)
+                    done(ActionFailed(name, failure) if failure else None)
 
                 self.later(duration, lambda: self.engine.require_peer(epoch, required))
             case Release(epoch):
