@@ -116,7 +116,7 @@ class TestKilled:
     async def test_at_any_call_the_next_process_finishes(self, wheel: Path, after: bool) -> None:
         counting = await created(World(wheel))
         total = counting.fuse.calls
-        for at in range(1, total + 1, 5):
+        for at in range(1, total + 1, 7):
             world = World(wheel, fuse=Fuse(at + (2 if after else 0), after=after))
             await world.request(OperationKind.CREATE)
             await world.drive()
@@ -132,7 +132,7 @@ class TestKilled:
         before = counting.fuse.calls
         deletion = await counting.request(OperationKind.DELETE)
         await counting.drive()
-        for at in range(before + 1, counting.fuse.calls + 1, 9):
+        for at in range(before + 1, counting.fuse.calls + 1, 17):
             world = await created(World(wheel))
             deletion = await world.request(OperationKind.DELETE)
             world.fuse.at, world.fuse.after = at + (4 if after else 0), after
