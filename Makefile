@@ -4,16 +4,19 @@
 #   make demo APP=postgres    the same with PostgreSQL      RUNS=20: repeat      KEEP=1: leave the lab up
 #   make test                 everything that can run here  CI=true: a missing piece is a failure
 #   make check                style, types, layers and the tests that need no lab
+#   make sim SEEDS=10000      the decision core against a simulated world with faults; FIRST=seed to begin with
 #   make setup                only install what the others need
 
 SHELL := /bin/bash
 APP ?= ledger
 RUNS ?= 1
 KEEP ?=
+SEEDS ?= 10000
+FIRST ?= 0
 PYTHON_BIN := .venv/bin
 SOURCES := agent shared functions lab tests $(wildcard function_app.py)
 
-.PHONY: setup setup-lenient demo test check lint down
+.PHONY: setup setup-lenient demo test check lint down sim
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -39,3 +42,6 @@ lint:
 
 down:
 	@$(PYTHON_BIN)/python -m lab down
+
+sim: setup-lenient
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.run --seeds $(SEEDS) --first $(FIRST) --json build/sim.json

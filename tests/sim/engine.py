@@ -66,7 +66,7 @@ class Engine:
             self.report_to(self.snapshot())
 
     def poll(self) -> None:
-        """Every 0.1 s: silence, connecting, in-stream heartbeats."""
+        """Every 0.2 s: silence, connecting, in-stream heartbeats."""
         if not self.alive or self.frozen:
             return
         now, peer = self.world.now, self.peer

@@ -76,7 +76,7 @@ from tests.sim.oracle import Oracle
 from tests.sim.world import Store, Violation, World
 
 EMERGENCY = frozenset({Lane.MIRROR_ABORT, Lane.APP_KILL})
-TICK_S = 0.1
+TICK_S = 0.2  # the agent ticks twice as often; a late tick is one more fault to live with
 
 
 class SimNode:
@@ -131,7 +131,7 @@ class SimNode:
         self.engine.reset()
         self.state = State(Node(self.name), Node(self.peer_name), Timing(), self.clock, durable=durable)
         self.every(TICK_S, lambda: self.post(Tick()))
-        self.every(0.1, self.engine.poll)
+        self.every(0.2, self.engine.poll)
         self.every(1.0, self.engine.flush)
         self.every(Timing().heartbeat_s, self.beat)
         self.note(f"boots, {durable}")

@@ -1,20 +1,24 @@
 """One seed: a random schedule of faults over the simulated pair, then everything heals and must come back.
 
-`python -m tests.sim.run --seeds N [--first S] [--trace]` runs seeds and prints the first failing one with its trace.
+`python -m tests.sim.run --seeds N [--first S] [--jobs J]` runs seeds and prints the first failing one with its trace.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 import time
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror_agent.core.events import MirrorReported
 from mirror_agent.core.model import App, Epoch, Link, Mirror, Node, Phase, Record, Role, Wish
 from mirror_agent.core.reduce import apply
+from mirror_agent.core.rules import RULES
 
 from tests.sim.engine import Engine
 from tests.sim.node import SimNode
@@ -25,6 +29,7 @@ FAULTS_S = 60.0
 # After the last fault: restart, promise, takeover, resync, join, each with its own time-outs, and some slack.
 LIVENESS_S = 60.0
 WRITE_EVERY_S = 0.25
+BLOCK = 50  # seeds a process takes at a time
 
 
 @dataclass
@@ -186,48 +191,81 @@ def judge_end(pair: Pair) -> None:
     pair.oracle.at_end(serving)
 
 
+@dataclass
+class Tally:
+    """What a range of seeds came to."""
+
+    seeds: int = 0
+    writes: int = 0
+    promotions: int = 0
+    rules: set[str] = field(default_factory=set)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        self.seeds += other.seeds
+        self.writes += other.writes
+        self.promotions += other.promotions
+        self.rules |= other.rules
+        self.violations += other.violations
+
+
+def run_range(first: int, count: int) -> Tally:
+    tally = Tally()
+    for seed in range(first, first + count):
+        tally.seeds += 1
+        try:
+            pair = run(seed)
+        except Violation as violation:
+            tally.violations.append(str(violation))
+            continue
+        tally.writes += len(pair.oracle.acknowledged)
+        tally.promotions += pair.oracle.promotions
+        for node in pair.nodes.values():
+            tally.rules |= node.rules
+    return tally
+
+
+def run_all(first: int, seeds: int, jobs: int) -> Tally:
+    """Seeds in blocks over `jobs` processes; the outcome does not depend on how they are spread."""
+    total = Tally()
+    blocks = [(start, min(BLOCK, first + seeds - start)) for start in range(first, first + seeds, BLOCK)]
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(run_range, *block) for block in blocks]):
+            before = len(total.violations)
+            total.add(done.result())
+            for violation in total.violations[before:]:
+                print(violation if before == 0 else violation.split("\n", 1)[0], flush=True)
+                before += 1
+    return total
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--trace", action="store_true", help="print the trace of a passing seed, too")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     began = time.perf_counter()
-    rules: set[str] = set()
-    violations = writes = promotions = 0
-    for seed in range(options.first, options.first + options.seeds):
-        try:
-            pair = run(seed)
-        except Violation as violation:
-            violations += 1
-            if violations == 1:
-                print(violation)
-            else:
-                print(str(violation).split("\n", 1)[0])
-            continue
-        writes += len(pair.oracle.acknowledged)
-        promotions += pair.oracle.promotions
-        for node in pair.nodes.values():
-            rules |= node.rules
-        if options.trace:
-            print("\n".join(pair.world.trace))
+    total = run_all(options.first, options.seeds, options.jobs)
     seconds = time.perf_counter() - began
     summary = {
-        "seeds": options.seeds,
+        "seeds": total.seeds,
         "first": options.first,
-        "violations": violations,
-        "schedules_per_s": round(options.seeds / seconds, 2),
+        "violations": len(total.violations),
+        "schedules_per_s": round(total.seeds / seconds, 2),
+        "processes": options.jobs,
         "simulated_s_per_schedule": FAULTS_S + 20.0 + LIVENESS_S,
-        "acknowledged_writes": writes,
-        "promotions": promotions,
-        "rules_seen": sorted(rules),
+        "acknowledged_writes": total.writes,
+        "promotions": total.promotions,
+        "rules_seen": sorted(total.rules),
+        "rules_never_seen": sorted(set(RULES) - total.rules),
     }
-    print(json.dumps({key: value for key, value in summary.items() if key != "rules_seen"}))
+    print(json.dumps({key: value for key, value in summary.items() if not key.startswith("rules_s")}))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    return 1 if violations else 0
+    return 1 if total.violations else 0
 
 
 if __name__ == "__main__":

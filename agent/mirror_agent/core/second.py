@@ -129,7 +129,7 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
     if (alive and not idle and not committed) or (linked and not committed):
         return None
     if not durable.complete:
-        if idle or not linked:
+        if not linked and (idle or not alive):
             return become(Role.WAIT, state.epoch, "not-in-sync", Phase.NOT_READY)
         return None
     # A peer that has just been handed the role needs its time to begin.

@@ -13,7 +13,6 @@ from .model import (
     App,
     Epoch,
     Instant,
-    Link,
     Mode,
     Phase,
     Record,
@@ -21,6 +20,7 @@ from .model import (
     State,
     Wish,
     failed_lately,
+    link_alive,
     peer_alive,
     silent_s,
     written_by,
@@ -136,7 +136,7 @@ def _follow(state: State, rule: str, epoch: Epoch, now: Instant) -> Decision:
         if failed_lately(state, "BecomeReplica", now):
             return stay(state, rule, Phase.NOT_READY, *reads, detail="the replica could not start")
         return stay(state, rule, Phase.NOT_READY, BecomeReplica(epoch), *reads)
-    if mirror.link in (Link.RESYNC, Link.LIVE) and peer_alive(state, now) and state.peer.role in SERVING:
+    if link_alive(state, now) and peer_alive(state, now) and state.peer.role in SERVING:
         return become(Role.SECOND, state.peer.epoch, "joining", Phase.TRANSIENT)
     return stay(state, rule, Phase.NOT_READY, *reads)
 
