@@ -81,7 +81,7 @@ def print_keep(info: LabInfo) -> None:
     )
     for words in (
         "status",
-        f"exec {CLUSTER}/a -- /opt/mirrorplane/venv/bin/mirrorctl why",
+        f"exec {CLUSTER}/a -- mirrorctl why",
         f"kill {CLUSTER}/a",
         "down",
     ):

@@ -14,7 +14,7 @@ from lab.control import LabClient
 from lab.demo.api import DemoFailed
 from lab.info import LabInfo
 
-MIRRORCTL: Final = "/opt/mirrorplane/venv/bin/mirrorctl"
+MIRRORCTL: Final = "mirrorctl"
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,8 @@ _FIXED: Final = (
     ("location", "a VM cannot move to another region"),
     ("compute.os", "the operating system of a VM is fixed at its creation"),
     ("compute.image", "the image of a VM is fixed at its creation"),
+    ("compute.vm_size", "a resize restarts the serving node; rolling changes are not offered yet"),
+    ("compute.data_disk_gb", "growing a disk needs a step inside the node that is not offered yet"),
     ("compute.zones", "a VM cannot move to another zone"),
     ("compute.admin_username", "the administrator of a VM is fixed at its creation"),
     ("compute.ssh_public_key", "the first key of a VM is fixed at its creation"),
@@ -278,6 +280,4 @@ def refused_changes(old: ClusterSpec, new: ClusterSpec) -> list[tuple[str, str]]
         if before != after:
             words = [re.sub(r"_([a-z])", lambda match: match.group(1).upper(), part) for part in path.split(".")]
             refused.append((".".join(words), reason))
-    if new.compute.data_disk_gb < old.compute.data_disk_gb:
-        refused.append(("compute.dataDiskGb", f"a disk cannot shrink below {old.compute.data_disk_gb} GB"))
     return refused

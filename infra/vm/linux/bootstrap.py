@@ -66,6 +66,7 @@ class Node:
         self.venv = root / "opt/mirrorplane/venv"
         self.installed = self.venv / "installed.sha256"
         self.mirrorctl = self.venv / "bin/mirrorctl"
+        self.command_link = root / "usr/local/bin/mirrorctl"
 
 
 def say(message: str) -> None:
@@ -186,6 +187,17 @@ def write_durably(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
+def link_command(node: Node) -> None:
+    """`mirrorctl` on everybody's PATH; a file of another origin with that name is left alone."""
+    link = node.command_link
+    if link.is_symlink() or not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        fresh = link.with_name(".mirrorctl.new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(node.mirrorctl)
+        fresh.replace(link)
+
+
 def enrol(node: Node) -> None:
     if not node.agent_file.exists():
         run([str(node.mirrorctl), "enrol", "--from", str(node.bootstrap)], "enrolment")
@@ -229,6 +241,7 @@ def bootstrap(node: Node, retry: Retry) -> None:
         retry(lambda: wheels.append(download(node, settings)))
         say("installing the agent")
         retry(lambda: install(node, wheels[-1], settings["wheelSha256"].lower()))
+        link_command(node)
         say("enrolling")
         retry(lambda: enrol(node))
     # Single use, and used: nothing on this node needs it any more.

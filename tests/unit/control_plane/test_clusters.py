@@ -96,7 +96,7 @@ async def test_what_azure_fixes_at_creation_cannot_change(app: App) -> None:
         "compute.dataDiskGb",
     }
     assert (await app.record()).generation == 1
-    assert (await app.put(compute__dataDiskGb=64)).status == 200
+    assert (await app.put(compute__dataDiskGb=64)).status == 409
 
 
 async def test_a_change_while_an_operation_is_at_work_is_refused(app: App) -> None:
