@@ -35,6 +35,8 @@ class Engine:
         self.alive = True
         self.frozen_until = 0.0
         self.generation = 0  # of the stream: frames of an older connection are ignored
+        self.own = Epoch(0)  # the highest epoch this engine was asked to be in; survives the process
+        self.point: tuple[str, int] | None = None  # end of a stream both copies agree on; survives the process
         self.reset()
 
     def reset(self) -> None:
@@ -48,6 +50,7 @@ class Engine:
         self.required = False
         self.waiting: dict[int, int] = {}  # write -> epoch it was sent in
         self.parked: list[int] = []
+        self.expected: tuple[str, int] | None = None
         self.barrier: Callable[[str], None] | None = None
         self.generation += 1
 
@@ -101,13 +104,15 @@ class Engine:
             return  # the replica refuses an older epoch
         if peer.link in (Link.LIVE, Link.RESYNC):
             peer.lose_link("a new connection")
-        peer.epoch = self.epoch
+        if peer.own > self.epoch:
+            return
+        peer.epoch = peer.own = self.epoch
         peer.generation += 1
         self.generation += 1
         self.heard_at = peer.heard_at = self.world.now
         if self.ack is Acknowledging.PAIRED:
             unsent = set(self.parked)  # written since the mount, before the peer was there: sent now, in order
-            if self.data - unsent != peer.data:
+            if self.expected is None or peer.point != self.expected or self.data - unsent != peer.data:
                 self.world.note(f"{self.name}: paired start refused, copies differ: {sorted(self.data ^ peer.data)}")
                 self.link = Link.LOST  # the handshake sees that they differ
                 self.ack = Acknowledging.PARKED
@@ -116,8 +121,10 @@ class Engine:
             for write in sorted(unsent):
                 self.send(write, wait=True)
             self.link = peer.link = Link.LIVE
+            peer.point = None
             return
         self.link = peer.link = Link.RESYNC
+        peer.point = None
         generation, theirs = self.generation, peer.generation
         self.world.after(self.world.random.uniform(0.2, 4.0), lambda: self.resynced(generation, theirs))
 
@@ -224,10 +231,22 @@ class Engine:
 
     # -- what the node asks for -----------------------------------------------------------------------------------
 
+    def rises(self, epoch: Epoch) -> bool:
+        if epoch < self.own:
+            return False
+        self.own = epoch
+        return True
+
     def become_primary(self, epoch: Epoch, paired: bool) -> str:
-        if self.mode is Mode.REPLICA and self.sealed < epoch:
-            return "not sealed"
+        if self.mode is not Mode.STOPPED:
+            return f"the engine is {self.mode.value}"
+        if not self.rises(epoch):
+            return "the epoch is lower than this node's"
+        if paired and self.point is None:
+            return "no clean hand-over is recorded here"
+        expected = self.point
         self.reset()
+        self.point, self.expected = None, expected
         self.mode, self.epoch = Mode.PRIMARY, epoch
         self.link = Link.CONNECTING
         self.ack = Acknowledging.PAIRED if paired else Acknowledging.SOLO
@@ -237,6 +256,8 @@ class Engine:
     def become_replica(self, epoch: Epoch) -> str:
         if self.mode is Mode.PRIMARY:
             return "still primary"
+        if not self.rises(epoch):
+            return "the epoch is lower than this node's"
         if self.link is not Link.LIVE and self.link is not Link.RESYNC:
             self.reset()
         self.mode, self.epoch, self.sealed = Mode.REPLICA, Epoch(max(epoch, self.epoch)), Epoch(0)
@@ -282,6 +303,8 @@ class Engine:
     def release(self, epoch: Epoch) -> str:
         if self.mode is not Mode.PRIMARY:
             return "not primary"
+        if not self.rises(epoch):
+            return "the epoch is lower than this node's"
         self.epoch = epoch
         self.ack = Acknowledging.SOLO
         self.required = False
@@ -299,20 +322,23 @@ class Engine:
     def raise_epoch(self, epoch: Epoch) -> str:
         if self.mode is not Mode.PRIMARY:
             return "not primary"
+        if not self.rises(epoch):
+            return "the epoch is lower than this node's"
         self.epoch = epoch
         peer = self.peer
         assert peer is not None
         if self.link is Link.LIVE and self.reachable():
-            peer.epoch = epoch
+            peer.epoch = peer.own = epoch
         return ""
 
     def seal(self, epoch: Epoch) -> str:
         if self.mode is not Mode.REPLICA:
             return "not a replica"
-        self.sealed = epoch
-        self.generation += 1
-        self.link = Link.LOST
+        if not self.rises(epoch):
+            return "the epoch is lower than this node's"
         self.flushed = set(self.data)
+        self.reset()
+        self.sealed = epoch
         if self.peer is not None:
             self.peer.connection_reset()
         return ""
@@ -322,16 +348,19 @@ class Engine:
         assert peer is not None
         if self.mode is not Mode.PRIMARY:
             return "not primary"
+        agreed = False
         if self.ack is Acknowledging.PAIRED and self.link is Link.LIVE and not self.waiting and not self.parked:
             if not self.data <= peer.data:
                 return "the peer has not confirmed"
             peer.flushed = set(peer.data)
+            agreed = True
         elif self.ack is not Acknowledging.SOLO:
             return "the peer has not confirmed"
         self.flushed = set(self.data)
         epoch = self.epoch
         self.reset()
         self.epoch, self.drained = epoch, True
+        self.point = peer.point = (self.name, self.generation) if agreed else None
         if self.peer is not None:
             self.peer.connection_reset()
         return ""

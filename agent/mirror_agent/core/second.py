@@ -60,8 +60,8 @@ def _record_names_me(state: State, now: Instant) -> Decision | None:
 
 
 def _replica_missing(state: State, now: Instant) -> Decision | None:
-    if state.mirror.mode is Mode.REPLICA:
-        return None
+    if state.mirror.mode is Mode.REPLICA or state.mirror.sealed > state.epoch:
+        return None  # a sealed engine has ended its replica on purpose
     if state.mirror.mode is Mode.PRIMARY:
         return become(Role.WAIT, state.epoch, "clean-front", Phase.TRANSIENT)
     if failed_lately(state, "BecomeReplica", now) or state.mirror.mode is Mode.FAILED:

@@ -110,8 +110,11 @@ def _engine_failed(state: State, now: Instant) -> Decision | None:
 def _link_cut(state: State, now: Instant) -> bool:
     """The stream is no longer up although it was, or has not come up in the time a new role is given for it."""
     mirror, suspect_s = state.mirror, state.timing.suspect_s
-    if mirror.mode is not Mode.PRIMARY or engine_busy(state):
-        return False  # not mounted yet, drained, or being drained on purpose; an engine's call ends in bounded time
+    if engine_busy(state):
+        return False  # being mounted or drained on purpose; an engine's call ends in bounded time
+    if mirror.mode is not Mode.PRIMARY:
+        # Not mounted yet, or drained; but an engine that refuses to start as one of a pair will not change its mind.
+        return failed_lately(state, "BecomePrimary", now)
     if mirror.link is Link.LOST:
         return True
     settled = now - state.role_since >= suspect_s

@@ -132,6 +132,7 @@ def _follow(state: State, rule: str, epoch: Epoch, now: Instant) -> Decision:
     """Run a replica and become SECOND once the primary is connected; meanwhile keep looking at the record."""
     reads = (*reads_due(state, now, WAIT_POLL_S), *_refuse_order(state))
     mirror = state.mirror
+    epoch = Epoch(max(epoch, mirror.sealed))  # an engine never goes back below what it was sealed for
     if mirror.mode is not Mode.REPLICA or mirror.sealed > NO_EPOCH:
         if failed_lately(state, "BecomeReplica", now):
             return stay(state, rule, Phase.NOT_READY, *reads, detail="the replica could not start")
