@@ -18,6 +18,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from mirror_agent.core import model as core_model
+from mirror_agent.core.budget import budget
+
 CONTRACT_VERSION: Final = "2026-11-01"
 
 # Ports of the module, SafeKit's family so that a firewall list carries over (probe, console, heartbeat, replication).
@@ -219,6 +222,13 @@ class Timing(Contract):
     probe_interval_s: Seconds = 5.0
     probe_threshold: Annotated[int, Field(ge=1, le=10)] = 1
     control_plane_heartbeat_s: Seconds = 5.0
+
+    @model_validator(mode="after")
+    def _safe_together(self) -> Self:
+        """Refused where it is asked for, not at three in the morning on a node: see `mirror_agent.core.budget`."""
+        durations = self.model_dump(exclude={"control_plane_heartbeat_s"})
+        budget(core_model.Timing(**durations))
+        return self
 
 
 class Peer(Contract):

@@ -32,6 +32,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"compute__zones": ["2", "2"]}, "InvalidField", "compute.zones", "two different zones"),
     ({"compute__zones": ["1", "9"]}, "InvalidField", "compute.zones[1]", "9"),
     ({"compute__vmSize": "big"}, "InvalidField", "compute.vmSize", "big"),
+    ({"timing": {"promiseS": 1.0}}, "InvalidField", "timing", "set promiseS to at least 4"),
     ({"compute__dataDiskGb": 1}, "InvalidField", "compute.dataDiskGb", "4"),
     ({"compute__dataDiskGb": "32"}, "InvalidField", "compute.dataDiskGb", "integer"),
     ({"compute__adminUsername": "root"}, "InvalidField", "compute.adminUsername", "root"),
