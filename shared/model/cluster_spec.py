@@ -25,6 +25,7 @@ from mirror_agent.contract import (
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from shared.model.document import ApiModel, FieldError, is_stored
+from shared.model.remediation_policy import ManagementPolicy, RemediationPolicy
 from shared.provisioning.images import ImageError, supported_image
 
 # `<name>-a` is a host name and a Linux VM name (64), `mirrorplane-<name>` a resource group (90), `<name>-vip` a DNS
@@ -239,6 +240,8 @@ class ClusterSpec(ApiModel):
     timing: Timing = Timing()
     failover: bool = True
     default_primary: NodeName | None = None
+    remediation: RemediationPolicy = RemediationPolicy()
+    management_policy: ManagementPolicy = ManagementPolicy.FULL
 
     @field_validator("tags")
     @classmethod
