@@ -1,0 +1,110 @@
+"""From samples to the recorded result: one JSON document, medians only, no address or path of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.mirror.candidates import COLUMNS, GLUSTERFS, ORDERED, RAW, STRICT
+from bench.mirror.network import FAR_ADDED_MS, NEAR
+from bench.mirror.rounds import Key, Measurements, cpu_title, rows_of
+from bench.mirror.rows import Load, Row
+
+_GIB: Final = 1 << 30
+_DIGITS: Final = 4
+PLAIN: Final = "-plain"
+
+
+def machine(others_percent: float, load_before: float) -> str:
+    """What was measured on, and how much of it others used meanwhile."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
+    return (
+        f"{os.cpu_count()} CPUs ({_processor()}), {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}; application, both nodes and the far wire share the CPUs. "
+        f"The machine was shared: other work took {others_percent:.0f} % of its processor time during the run "
+        f"(load average {load_before:.1f} before it). Ratios mean more than absolute figures."
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{_DIGITS}g}")
+
+
+def _entry(name: str, link: str, unit: str, values: Mapping[str, float | None]) -> dict[str, Any]:
+    columns = {column: _rounded(values.get(column)) for column in COLUMNS}
+    return {"row": name, "link_ms": 0 if link == NEAR else FAR_ADDED_MS, "unit": unit, **columns}
+
+
+def speed_rows(found: Measurements, loads: Sequence[Load]) -> list[dict[str, Any]]:
+    """The raw disk has no wire: its figure stands in the rows of both."""
+    entries = []
+    for row, link in rows_of(loads):
+        values = {name: found.median(Key(row.name, link, name)) for name in COLUMNS}
+        values[RAW] = found.median(Key(row.name, NEAR, RAW))
+        entries.append(_entry(row.name, link, row.unit, values))
+    return entries
+
+
+def cpu_rows(found: Measurements, loads: Sequence[Load]) -> list[dict[str, Any]]:
+    """Processor time of all daemons of both nodes per operation, near."""
+    entries = []
+    for load in loads:
+        if load.cpu:
+            title = cpu_title(load)
+            values = {name: found.median_cpu_us(Key(title, NEAR, name)) for name in COLUMNS}
+            entries.append(_entry(f"CPU: {title}", NEAR, f"µs/{load.cpu}", values))
+    return entries
+
+
+def _cost_percent(row: Row, encrypted: Sequence[float], plain: Sequence[float]) -> float | None:
+    """Median over the rounds of what encryption takes away."""
+    costs = [
+        (1 - with_it / without) * 100 if row.higher else (with_it / without - 1) * 100
+        for with_it, without in zip(encrypted, plain, strict=False)
+    ]
+    return statistics.median(costs) if costs else None
+
+
+def tls_rows(found: Measurements, loads: Sequence[Load]) -> list[dict[str, Any]]:
+    """`found` holds the candidates and their `-plain` twins, measured in the same rounds."""
+    entries = []
+    for load in loads:
+        row = load.rows[0]
+        values = {
+            name: _cost_percent(
+                row,
+                found.values.get(Key(row.name, NEAR, name), ()),
+                found.values.get(Key(row.name, NEAR, name + PLAIN), ()),
+            )
+            for name in (STRICT, ORDERED)
+        }
+        entries.append(_entry(f"TLS cost: {row.name}", NEAR, "%", values))
+    return entries
+
+
+def memory_rows(
+    peaks: Mapping[tuple[str, str], float], per_thousand_files_kib: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """`peaks`: (candidate, node) -> MiB at the end of the run."""
+    entries = [
+        _entry(
+            f"memory, node {node} ({what}), peak of the whole run",
+            NEAR,
+            "MiB",
+            {name: peaks.get((name, node)) for name in (GLUSTERFS, STRICT, ORDERED)},
+        )
+        for node, what in (("a", "primary"), ("b", "replica"))
+    ]
+    entries.append(_entry("memory, both nodes, per 1,000 files in use", NEAR, "KiB", per_thousand_files_kib))
+    return entries
