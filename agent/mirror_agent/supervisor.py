@@ -17,6 +17,7 @@ from typing import Final
 from mirror_agent import contract
 from mirror_agent.app.checkers import CheckerSet
 from mirror_agent.app.checks import Surroundings
+from mirror_agent.app.handover_relay import HandoverRelay
 from mirror_agent.app.outcomes import Prepared
 from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.clock import BOOT_CLOCK
@@ -46,8 +47,10 @@ from mirror_agent.net.witness import TableWitness
 from mirror_agent.node.commands import Commands
 from mirror_agent.node.durable import DurableError, DurableStore, boot_id, sync_all
 from mirror_agent.node.engine import Engine
+from mirror_agent.node.handover import Handover
 from mirror_agent.node.hands import Hands
 from mirror_agent.node.node import Node
+from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import Reporter
 from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.web.client_roles import server_context
@@ -131,6 +134,14 @@ class Supervisor:
             application_processes=self._runner.processes,
         )
         self._checkers = CheckerSet(application, surroundings, on_trip=self._tripped, log=log.record)
+        # The first address of the peer is its private one; the relay stays inside the subnet.
+        relay = HandoverRelay(
+            address=configuration.address,
+            peer_address=configuration.peer.addresses[0],
+            ports=application.service_ports,
+            log=log.record,
+        )
+        self._handover = Handover(relay, facts=lambda: (self.node.state, self.node.decision))
         self._hands = Hands(
             self.node,
             witness=self._witness,
@@ -138,6 +149,7 @@ class Supervisor:
             runner=self._runner,
             checkers=self._checkers,
             service_ports=application.service_ports,
+            relay_ended=self._handover.ended,
             start_id=start_id,
             log=log,
         )
@@ -150,7 +162,9 @@ class Supervisor:
             boot_id=kernel_boot_id,
             start_id=start_id,
         )
-        self._commands = Commands(self.node, self._reporter, log=log)
+        timing = self.node.state.timing
+        self._rhythm = ProbeRhythm(interval_s=timing.probe_interval_s, slack_s=timing.margin_s)
+        self._commands = Commands(self.node, self._reporter, rhythm=self._rhythm, log=log)
         self._peer_client = self._make_peer_client()
         self._control_plane = ControlPlaneClient(
             url=agent.control_plane_url,
@@ -163,6 +177,7 @@ class Supervisor:
             log=log.record,
             paths=paths,
         )
+        self.node.watch(self._handover.changed)
         self.node.watch(self._peer_client.poke)
         self.node.watch(self._control_plane.poke)
 
@@ -272,7 +287,12 @@ class Supervisor:
             trusted=self.node.state.durable.trusted,
         )
         paths, log = self._paths, self._log
-        probe = ProbeServer(self._probe_answer, application_name=self._configuration.application.name, log=log.record)
+        probe = ProbeServer(
+            self._probe_answer,
+            application_name=self._configuration.application.name,
+            log=log.record,
+            on_load_balancer=self._rhythm.asked,
+        )
         local = LocalApi(self._commands, socket_path=paths.agent_socket, log=log.record)
         console = ConsoleApi(
             self._commands,
@@ -301,6 +321,7 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._handover.ended()
             await self._runner.close()
             await self._engine.stop()
             await loop.run_in_executor(None, sync_all)

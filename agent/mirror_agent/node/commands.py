@@ -10,6 +10,7 @@ from mirror_agent.contract import Command, CommandAction, CommandResult
 from mirror_agent.core.model import SERVING, App, Order, Phase, Role, State, Wish
 from mirror_agent.eventlog import EventLog
 from mirror_agent.node.node import ORDER_DEADLINE_S, Node
+from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import MAX_SENTENCE, Reporter
 from mirror_agent.web.local_api import RequestOutcome
 
@@ -17,9 +18,10 @@ from mirror_agent.web.local_api import RequestOutcome
 class Commands:
     """Implements `NodeControl`. A command is an event to the core; its end is a fact the core reports."""
 
-    def __init__(self, node: Node, reporter: Reporter, *, log: EventLog) -> None:
+    def __init__(self, node: Node, reporter: Reporter, *, rhythm: ProbeRhythm, log: EventLog) -> None:
         self._node = node
         self._reporter = reporter
+        self._rhythm = rhythm
         self._log = log
         self._counter = itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
@@ -41,6 +43,9 @@ class Commands:
                 if node.state.role not in SERVING:
                     text = f"{action.value} is for the serving node; this one is {node.state.role.value}"
                     return RequestOutcome("refused", text)
+                if action is CommandAction.SWAP:
+                    waited_s = await self._rhythm.just_asked()
+                    self._log.record("swap.begins", waited_for_probe_s=round(waited_s, 2), who=requested_by)
                 succeeded, message = await self._order(action.value, requested_by, reason)
                 return RequestOutcome("succeeded" if succeeded else "failed", message)
             case CommandAction.STOP:

@@ -8,7 +8,7 @@ moment of acting, because the loop may have slept since the decision (I4: deadli
 from __future__ import annotations
 
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 from mirror_agent.app.checkers import CheckerSet
 from mirror_agent.app.connections import reset_connections
@@ -56,15 +56,18 @@ class Hands:
         runner: ApplicationRunner,
         checkers: CheckerSet,
         service_ports: tuple[int, ...],
+        relay_ended: Callable[[], Awaitable[None]],
         start_id: str,
         log: EventLog,
     ) -> None:
+        """`relay_ended`: returns when nothing but the application may hold its service ports."""
         self._node = node
         self._witness = witness
         self._engine = engine
         self._runner = runner
         self._checkers = checkers
         self._service_ports = service_ports
+        self._relay_ended = relay_ended
         self._start_id = start_id
         self._counter = itertools.count(1)
         self._log = log
@@ -167,6 +170,7 @@ class Hands:
 
     async def _start(self, epoch: int) -> None:
         node = self._node
+        await self._relay_ended()
         if needs_promise(node.state) and not promise_holds(node.state, node.now):
             return  # slept since the decision; the next one starts from the new facts
         node.post(AppReported(App.STARTING))

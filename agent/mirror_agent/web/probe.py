@@ -23,6 +23,8 @@ from mirror_agent.contract import MODULE_NAME, PROBE_PORT, Phase, Role
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.redaction import redact, redact_text
 
+# The source of every probe of an Azure load balancer ("What is IP address 168.63.129.16?", Azure documentation).
+PLATFORM_ADDRESS: Final = "168.63.129.16"
 SERVING_ROLES: Final = frozenset({Role.PRIM, Role.ALONE})
 _KEEPALIVE_S: Final = 5.0
 
@@ -74,8 +76,11 @@ class ProbeServer:
         log: RecordEvent,
         host: str = "0.0.0.0",
         port: int = PROBE_PORT,
+        on_load_balancer: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_load_balancer` is called when a probe of the load balancer has got its answer."""
         self._answer = answer
+        self._on_load_balancer = on_load_balancer
         self._names = {MODULE_NAME, application_name}
         self._log = log
         self._host = host
@@ -116,8 +121,10 @@ class ProbeServer:
             self._log("probe.answer-failed", error=f"{type(error).__name__}: {error}")
             return None
 
-    async def _ready(self, _request: web.Request) -> web.Response:
+    async def _ready(self, request: web.Request) -> web.Response:
         answer = self._ask()
+        if request.remote == PLATFORM_ADDRESS:
+            self._on_load_balancer()
         if answer is None:
             return web.Response(status=503, text="the node cannot tell its state\n")
         headers = {"X-Mirrorplane-Role": answer.role.value, "X-Mirrorplane-Epoch": str(answer.epoch)}

@@ -19,7 +19,8 @@ from shared.provisioning.specs.spec import Spec
 _REMOTE_LOGIN: Final = {"linux": 22, "windows": 3389}
 
 # Priorities: gaps for later rules; application rules from 1000; 4096 is the last one Azure allows.
-_PROBE, _PEER, _ADMIN, _CONTROL_PLANE, _CONSOLE, _APPLICATION, _DENY = 100, 110, 120, 130, 140, 1000, 4096
+_PROBE, _PEER, _HANDOVER, _ADMIN, _CONTROL_PLANE, _CONSOLE = 100, 110, 115, 120, 130, 140
+_APPLICATION, _DENY = 1000, 4096
 
 
 def security_group(plan: ClusterPlan) -> Spec:
@@ -40,6 +41,10 @@ def _rules(plan: ClusterPlan) -> Iterable[Body]:
     clients = ["Internet"] if plan.frontend == "public" else ["VirtualNetwork"]
     yield _allow("probe", _PROBE, ["AzureLoadBalancer"], plan.subnet, [PROBE_PORT], "health probe of the load balancer")
     yield _allow("peer", _PEER, [plan.subnet], plan.subnet, [HEARTBEAT_PORT, MIRROR_PORT], "the other node, mutual TLS")
+    # For some seconds after a planned swap the old primary passes connections on to the new one.
+    relayed = sorted({rule.backend_port for rule in plan.rules if rule.protocol == "tcp"})
+    if relayed:
+        yield _allow("handover", _HANDOVER, [plan.subnet], plan.subnet, relayed, "relay of the other node at a swap")
     if plan.admin_addresses:
         ports = [_REMOTE_LOGIN[plan.image.os], CONSOLE_PORT]
         yield _allow("administration", _ADMIN, list(plan.admin_addresses), plan.subnet, ports, "given addresses only")

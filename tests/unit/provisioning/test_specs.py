@@ -245,6 +245,14 @@ class TestSecurityRules:
         peer = self.rules(plan())["peer"]
         assert (peer["sourceAddressPrefix"], peer["destinationPortRanges"]) == ("10.0.0.0/24", ["8888", "5600"])
 
+    def test_a_node_may_pass_connections_on_to_the_other_one(self) -> None:
+        """The relay of a planned swap: TCP ports of the application, from inside the subnet only."""
+        udp = ForwardingRule("time", "udp", 123, 123)
+        handover = self.rules(plan(rules=(ForwardingRule("reports", "tcp", 80, 8081), udp)))["handover"]
+        assert handover["destinationPortRange"] == "8081"
+        assert handover["sourceAddressPrefix"] == handover["destinationAddressPrefix"] == "10.0.0.0/24"
+        assert "handover" not in self.rules(plan(rules=(udp,)))
+
     def test_remote_login_is_open_to_the_given_addresses_only(self) -> None:
         for made, port in ((plan(), "22"), (windows_plan(), "3389")):
             rules = self.rules(made)
