@@ -34,7 +34,7 @@ _GATHER_S: Final = 0.0005
 
 
 class Connector:
-    """`link`: "connecting", "resync", "live" or "lost". `expected`: hand-over, the point the peer must stand at."""
+    """Keeps one replica connected. `expected`: hand-over, the point the peer must stand at."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Connector:
         expected: Point | None,
         on_change: Callable[[], None],
     ) -> None:
-        self.link = "connecting"
+        self._link = "connecting"
         self.error: str | None = None
         self.stream: Stream | None = None
         self.stream_id = ""
@@ -94,9 +94,14 @@ class Connector:
         self._expected = None
         self._wake.set()
 
+    @property
+    def link(self) -> str:
+        """One of "connecting", "resync", "live", "lost". A stream found lost counts before its keeper has woken."""
+        return "lost" if self._link == "live" and self.live_stream() is None else self._link
+
     def live_stream(self) -> Stream | None:
         stream = self.stream
-        return stream if stream is not None and self.link == "live" and stream.lost is None else None
+        return stream if stream is not None and self._link == "live" and stream.lost is None else None
 
     # -- connecting ------------------------------------------------------------------------------------------------
 
@@ -127,9 +132,9 @@ class Connector:
         self._on_change()
 
     def _set_link(self, link: str) -> None:
-        if link != self.link:
-            log.info("mirror: link %s -> %s", self.link, link)
-            self.link = link
+        if link != self._link:
+            log.info("mirror: link %s -> %s", self._link, link)
+            self._link = link
             self._on_change()
 
     def _one_connection(self) -> None:

@@ -185,6 +185,10 @@ class Descriptors:
             return inode.fd
 
     def _evict(self) -> None:
+        self._make_room()
+        self._sweep()
+
+    def _make_room(self) -> None:
         """Second chance: an inode used since the last round stays. Gives up after one round over all."""
         for _ in range(len(self._open)):
             if len(self._open) <= self._open_max or not self._handles:
@@ -206,7 +210,6 @@ class Descriptors:
                     self._open.append(inode)
                     return
             self._bury(inode)
-        self._sweep()
 
     def _bury(self, inode: Inode) -> None:
         for fd in (inode.fd, inode.rw):

@@ -1,11 +1,13 @@
 """What a resync takes away from this node is kept: files, directories and byte ranges, each with a manifest line.
 
-Guarantee (I6): the manifest line and the data are on disk before `keep_*` returns, and the caller changes the original
-only after that. One folder per resync; `manifest.jsonl` has one JSON object per kept thing, `ranges.bin` the ranges one
-after the other, and every kept entry lies in a numbered item beside it, with owner, mode, times and attributes.
+Guarantee (I6): the manifest line and the data are written when `keep_*` returns, and the caller changes the original
+only after that, so a crash of the process at any point loses nothing. They are on disk at the latest with the first
+`sync` after `SYNC_S`, and always before the resync ends; a power cut can lose what was kept in the last `SYNC_S`.
 
-An entry on the same file system is moved, otherwise copied and then removed. A file that has further names inside the
-replicated directory is always copied, because those names may be written to later.
+One folder per resync; `manifest.jsonl` has one JSON object per kept thing, `ranges.bin` the ranges one after the other,
+and every kept entry lies in a numbered item beside it, with owner, mode, times and attributes. An entry on the same
+file system is moved, otherwise copied and then removed; a file with further names is always copied, because those names
+may be written to later.
 
 Limits: no limit of size or age; when the folder cannot be written, the resync stops and says so.
 """
@@ -18,13 +20,17 @@ import json
 import logging
 import os
 import stat
+import time
 from datetime import UTC, datetime
 from typing import IO, Any, Final
+
+from mirror_agent.mirror import syscalls
 
 log: Final = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.jsonl"
 RANGES: Final = "ranges.bin"
+SYNC_S: Final = 1.0
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES: Final = 1024 * 1024
@@ -42,9 +48,10 @@ class Quarantine:
         self._manifest: IO[bytes] | None = None
         self._ranges: IO[bytes] | None = None
         self._dirty = False
+        self._synced_s = time.monotonic()
 
     def close(self) -> None:
-        self.sync()
+        self._sync_now()
         for stream in (self._manifest, self._ranges):
             if stream is not None:
                 stream.close()
@@ -54,14 +61,14 @@ class Quarantine:
         self._fd = -1
 
     def keep_range(self, path: str, fd: int, offset: int, length: int) -> None:
-        """Copies a byte range of an open file; durable after the next `sync`."""
+        """Copies a byte range of an open file."""
         self._open()
         assert self._ranges is not None
-        position = self._ranges.tell()
+        position = os.fstat(self._ranges.fileno()).st_size
         digest = hashlib.sha256()
         done = 0
         while done < length and (data := os.pread(fd, min(_COPY_BYTES, length - done), offset + done)):
-            self._ranges.write(data)
+            write_all(self._ranges.fileno(), data, position + done)
             digest.update(data)
             done += len(data)
         if done:
@@ -74,7 +81,7 @@ class Quarantine:
             )  # fmt: skip
 
     def keep_entry(self, path: str, parent_fd: int, name: bytes) -> None:
-        """Takes a directory entry, with all below it, out of the tree. Durable at return."""
+        """Takes a directory entry, with all below it, out of the tree."""
         self._open()
         item = f"{self.kept_items:06d}".encode()
         st = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
@@ -87,7 +94,6 @@ class Quarantine:
             self._note(line, 0 if stat.S_ISDIR(st.st_mode) else st.st_size)
             self.sync()
             os.rename(name, item, src_dir_fd=parent_fd, dst_dir_fd=self._fd)
-            os.fsync(self._fd)
             return
         copied = copy_entry(parent_fd, name, self._fd, item)
         self._note(line, copied)
@@ -95,19 +101,25 @@ class Quarantine:
         remove_entry(parent_fd, name)
 
     def sync(self) -> None:
+        """Flushes to disk what was kept, at most once in `SYNC_S`: a resync may keep thousands of small things."""
+        if self._dirty and time.monotonic() - self._synced_s >= SYNC_S:
+            self._sync_now()
+
+    def _sync_now(self) -> None:
         if not self._dirty:
             return
         assert self._manifest is not None
         assert self._ranges is not None
         for stream in (self._ranges, self._manifest):
-            stream.flush()
             os.fsync(stream.fileno())
-        os.fsync(self._fd)
+        syscalls.syncfs(self._fd)
         self._dirty = False
+        self._synced_s = time.monotonic()
 
     def _note(self, line: dict[str, Any], size: int) -> None:
         assert self._manifest is not None
-        self._manifest.write(json.dumps({**line, "at_utc": datetime.now(UTC).isoformat()}).encode() + b"\n")
+        text = json.dumps({**line, "at_utc": datetime.now(UTC).isoformat()}).encode() + b"\n"
+        write_all(self._manifest.fileno(), text, os.fstat(self._manifest.fileno()).st_size)
         self._dirty = True
         self.kept_items += 1
         self.kept_bytes += size
@@ -118,14 +130,20 @@ class Quarantine:
         os.makedirs(self.path, mode=0o700)
         self._fd = os.open(self.path, _DIR_FLAGS)
         self._device = os.fstat(self._fd).st_dev
-        self._manifest = open(os.path.join(self.path, MANIFEST), "xb")  # noqa: SIM115 - closed in `close`
-        self._ranges = open(os.path.join(self.path, RANGES), "xb")  # noqa: SIM115 - closed in `close`
+        self._manifest = open(os.path.join(self.path, MANIFEST), "xb", buffering=0)  # noqa: SIM115 - closed in `close`
+        self._ranges = open(os.path.join(self.path, RANGES), "xb", buffering=0)  # noqa: SIM115 - closed in `close`
         parent = os.open(os.path.dirname(self.path), _DIR_FLAGS)
         try:
             os.fsync(parent)
         finally:
             os.close(parent)
         log.warning("resync: keeping what differs in %s", self.path)
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
 
 
 def copy_attributes(source_fd: int, target_fd: int) -> None:
@@ -147,9 +165,8 @@ def copy_attributes(source_fd: int, target_fd: int) -> None:
 def _copy_data(source_fd: int, target_fd: int) -> int:
     done = 0
     while data := os.pread(source_fd, _COPY_BYTES, done):
-        os.pwrite(target_fd, data, done)
+        write_all(target_fd, data, done)
         done += len(data)
-    os.fsync(target_fd)
     return done
 
 
@@ -167,7 +184,6 @@ def copy_entry(from_fd: int, from_name: bytes, to_fd: int, to_name: bytes) -> in
                 try:
                     for name in os.listdir(inner_from):
                         copied += copy_entry(inner_from, os.fsencode(name), inner_to, os.fsencode(name))
-                    os.fsync(inner_to)
                 finally:
                     os.close(inner_to)
             finally:

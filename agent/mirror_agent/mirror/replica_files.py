@@ -17,6 +17,7 @@ from typing import Final
 from mirror_agent.mirror import syscalls, wire
 from mirror_agent.mirror.front_attrs import apply_attributes
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode, Root
+from mirror_agent.mirror.quarantine import write_all
 from mirror_agent.mirror.wire import Entry, Frame
 
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,8 +33,8 @@ class Preserving:
     def before_change(self, inode: Inode, fd: int, offset: int, length: int) -> None:
         """Bytes [offset, offset+length) of a file are about to change."""
 
-    def before_remove(self, inode: Inode | None, parent: Inode, name: bytes) -> bool:
-        """A name is about to go; True if it is out of the way already."""
+    def before_remove(self, inode: Inode | None, parent: Inode, name: bytes, *, last: bool) -> bool:
+        """A name is about to go (`last`: its inode has no other on the primary); True if it is out of the way now."""
         return False
 
 
@@ -125,30 +126,33 @@ class ReplicaFiles:
         parent, directory = self.directory(frame.offset)
         name = wire.name_of(frame.payload)
         victim = self.by_fid.get(frame.fid)
-        if not self.preserving.before_remove(victim, parent, name):
+        last = bool(frame.flags & wire.LAST_LINK)
+        if not self.preserving.before_remove(victim, parent, name, last=last):
             if frame.flags & wire.DIRECTORY:
                 os.rmdir(name, dir_fd=directory)
             else:
                 os.unlink(name, dir_fd=directory)
-        if frame.flags & wire.LAST_LINK:
+        if last:
             self._orphaned(victim)
 
     def _orphaned(self, inode: Inode | None) -> None:
         if inode is not None:
             inode.orphan = True
+            self.descriptors.close(inode)
 
     def rename(self, frame: Frame) -> None:
         move = wire.parse_rename(frame.payload)
         _, old = self.directory(frame.offset)
         parent, new = self.directory(move.new_parent)
         victim = self.by_fid.get(move.victim)
+        last = bool(move.victim_flags & wire.LAST_LINK)
         if move.flags:
             syscalls.renameat2(old, move.name, new, move.new_name, move.flags)
         else:
             if victim is not None:
-                self.preserving.before_remove(victim, parent, move.new_name)
+                self.preserving.before_remove(victim, parent, move.new_name, last=last)
             os.rename(move.name, move.new_name, src_dir_fd=old, dst_dir_fd=new)
-        if move.victim_flags & wire.LAST_LINK:
+        if last:
             self._orphaned(victim)
 
     # -- data and attributes ---------------------------------------------------------------------------------------
@@ -204,12 +208,6 @@ class ReplicaFiles:
         if inode.orphan or not (inode.is_file or inode.is_dir):
             return -1
         return os.dup(self.descriptors.data_fd(inode, self.call))
-
-
-def write_all(fd: int, data: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)
 
 
 def create_entry(directory: int, entry: Entry) -> None:

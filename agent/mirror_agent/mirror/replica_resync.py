@@ -4,8 +4,9 @@ Frames of the resync and live frames come in one order, so the last one is right
 it is *pending*: before a live frame changes or removes it, what was there goes to quarantine as well (whether it
 differed or not cannot be known any more).
 
-A name the primary moves from a directory this side has to one it does not have yet waits in a stash directory inside
-the root, under its fid, until the resync reaches its new directory; what is left there at the end goes to quarantine.
+What the primary moves from a directory this side has to one it does not have yet waits in a stash directory inside
+the root, under its fid, until the resync reaches its new directory; so does a file whose last name here goes while it
+has another there. What is left in the stash at the end goes to quarantine.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from typing import Final
 
 from mirror_agent.mirror import limits, wire
 from mirror_agent.mirror.inodes import Inode, Root
-from mirror_agent.mirror.quarantine import Quarantine
+from mirror_agent.mirror.quarantine import Quarantine, write_all
 from mirror_agent.mirror.replica_files import (
     ApplyError,
     Preserving,
     ReplicaFiles,
     create_entry,
     set_entry,
-    write_all,
 )
 from mirror_agent.mirror.wire import Entry, Frame
 
@@ -177,8 +177,11 @@ class ResyncTarget(Preserving):
             # A second link of the same file: one is enough to find it again.
             os.unlink(name, dir_fd=directory)
             return
-        os.rename(name, str(frame.fid).encode(), src_dir_fd=directory, dst_dir_fd=self._stash(parent.root))
-        self._stashed.add(frame.fid)
+        self._put_into_stash(frame.fid, parent, directory, name)
+
+    def _put_into_stash(self, fid: int, parent: Inode, directory: int, name: bytes) -> None:
+        os.rename(name, str(fid).encode(), src_dir_fd=directory, dst_dir_fd=self._stash(parent.root))
+        self._stashed.add(fid)
 
     def _stash(self, root: Root) -> int:
         if root.index not in self._stashes:
@@ -239,11 +242,20 @@ class ResyncTarget(Preserving):
                 path = os.readlink(f"/proc/self/fd/{fd}")
                 self._quarantine.keep_range(path, fd, index * block, block)
 
-    def before_remove(self, inode: Inode | None, parent: Inode, name: bytes) -> bool:
-        if inode is None or not (inode.fid in self._pending or inode.fid in self._unlisted):
+    def before_remove(self, inode: Inode | None, parent: Inode, name: bytes, *, last: bool) -> bool:
+        """Content that was not compared is kept; an inode that lives on under a name this side does not have yet
+        waits in the stash for it."""
+        if inode is None or inode.orphan:
             return False
         directory = self._files.path_fd(parent)
-        self._displace(parent, directory, name)
+        if last:
+            if inode.fid not in self._pending and inode.fid not in self._unlisted:
+                return False
+            self._displace(parent, directory, name)
+            return True
+        if os.fstat(self._files.path_fd(inode)).st_nlink > 1:
+            return False
+        self._put_into_stash(inode.fid, parent, directory, name)
         return True
 
     def finish(self) -> None:

@@ -43,9 +43,11 @@ def server_context(config: MirrorConfig) -> ssl.SSLContext:
     return context
 
 
-def _tune(connection: socket.socket, silence_s: float) -> None:
+def _tune(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence_s * 1000))
+    # Also ends a connection whose receiver keeps its window shut, so not the time after which a peer counts as silent:
+    # the stream's own watch judges that by what is heard.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.APPLY_STALL_S * 1000))
 
 
 def connect(context: ssl.SSLContext, config: MirrorConfig, address: str) -> ssl.SSLSocket:
@@ -55,7 +57,7 @@ def connect(context: ssl.SSLContext, config: MirrorConfig, address: str) -> ssl.
         source = (config.listen_address, 0)
     raw = socket.create_connection((address, config.port), limits.CONNECT_TIMEOUT_S, source_address=source)
     try:
-        _tune(raw, config.limits.peer_silence_s)
+        _tune(raw)
         raw.settimeout(limits.HANDSHAKE_TIMEOUT_S)
         return context.wrap_socket(raw, server_hostname=config.peer_san)
     except BaseException:
@@ -71,7 +73,7 @@ def _dns_names(connection: ssl.SSLSocket) -> list[str]:
 def accept(context: ssl.SSLContext, config: MirrorConfig, raw: socket.socket) -> ssl.SSLSocket:
     """Verifies an incoming connection. Raises OSError or `PeerRefusedError`; the socket is closed then."""
     try:
-        _tune(raw, config.limits.peer_silence_s)
+        _tune(raw)
         raw.settimeout(limits.HANDSHAKE_TIMEOUT_S)
         connection = context.wrap_socket(raw, server_side=True)
     except BaseException:

@@ -1,0 +1,171 @@
+"""Resync: whatever the replica had, and whatever the application does meanwhile, both trees end up identical, and
+nothing the replica held alone is lost without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.lab.mirror.chaos import Chaos
+from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
+
+pytestmark = pytest.mark.lab
+
+
+async def compare(pair: Pair, epoch: int) -> None:
+    """Everything the application did is on both sides."""
+    await pair.a.engine.require_peer(epoch=epoch)
+    here = await asyncio.to_thread(tree, pair.a.root)
+    there = await asyncio.to_thread(tree, pair.b.root)
+    assert not differences(here, there)
+
+
+def manifest(node: Node) -> list[dict[str, object]]:
+    return [
+        json.loads(line)
+        for path in sorted(Path(node.config.quarantine_dir).rglob("manifest.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def stored(node: Node, pattern: str) -> bytes:
+    return b"".join(path.read_bytes() for path in Path(node.config.quarantine_dir).rglob(pattern) if path.is_file())
+
+
+def plant(root: Path, *, blob: bytes) -> None:
+    (root / "same").write_bytes(blob)
+    (root / "d" / "e").mkdir(parents=True)
+    (root / "d" / "e" / "f").write_bytes(blob[:1000])
+    os.symlink("same", root / "s")
+    os.link(root / "same", root / "d" / "same-too")
+
+
+def sent_bytes(node: Node) -> int:
+    return max(status.replicated_bytes for status in node.seen)
+
+
+async def test_identical_trees_send_no_content(pair: Pair) -> None:
+    blob = os.urandom(3 << 20)
+    plant(pair.a.root, blob=blob)
+    shutil.copytree(pair.a.root, pair.b.root, dirs_exist_ok=True, symlinks=True)
+    await pair.make_pair()
+    await compare(pair, 1)
+    assert sent_bytes(pair.a) < 200_000
+    assert [line["kind"] for line in manifest(pair.b)] == ["entry"]  # the copy had no hard link
+
+
+async def test_only_differing_ranges_travel_and_are_kept(pair: Pair) -> None:
+    blob = os.urandom(8 << 20)
+    (pair.a.root / "f").write_bytes(blob)
+    changed = bytearray(blob)
+    changed[1_000_000:1_000_010] = b"differing!"
+    changed[5_000_000:5_000_010] = b"and again!"
+    (pair.b.root / "f").write_bytes(bytes(changed) + b"longer by this tail")
+    await pair.make_pair()
+    await compare(pair, 1)
+    assert sent_bytes(pair.a) < 400_000
+    lines = manifest(pair.b)
+    assert {line["kind"] for line in lines} == {"range"}
+    ranges = stored(pair.b, "ranges.bin")
+    for line in lines:
+        start, length, offset = line["stored_offset"], line["length"], line["offset"]
+        assert isinstance(start, int)
+        assert isinstance(length, int)
+        assert isinstance(offset, int)
+        expected = (bytes(changed) + b"longer by this tail")[offset : offset + length]
+        assert ranges[start : start + length] == expected
+    assert b"differing!" in ranges
+    assert b"longer by this tail" in ranges
+
+
+async def test_every_kind_of_difference(pair: Pair) -> None:
+    a, b = pair.a.root, pair.b.root
+    blob = os.urandom(200_000)
+    plant(a, blob=blob)
+    plant(b, blob=blob)
+    (a / "kind").mkdir()
+    (b / "kind").write_text("a file here, a directory there")
+    (a / "kind2").write_text("a file there, a directory here")
+    (b / "kind2" / "deep" / "deeper").mkdir(parents=True)
+    (b / "kind2" / "deep" / "deeper" / "precious").write_text("precious")
+    (b / "only-here").mkdir()
+    os.mkfifo(b / "only-here" / "fifo")
+    os.symlink("elsewhere", b / "only-here" / "link")
+    os.symlink("x", a / "link")
+    os.symlink("y", b / "link")
+    # Two names of one inode here, two files there; and the other way round.
+    (b / "p").write_text("one inode, two names")
+    os.link(b / "p", b / "q")
+    (a / "p").write_text("file p")
+    (a / "q").write_text("file q")
+    (a / "r").write_text("linked")
+    os.link(a / "r", a / "t")
+    (b / "r").write_text("file r")
+    (b / "t").write_text("file t")
+    (a / "modes").touch(0o640)
+    (b / "modes").touch(0o600)
+    os.chown(b / "modes", 77, 78)
+    os.setxattr(b / "modes", "user.extra", b"x")
+    os.setxattr(a / "modes", "user.wanted", b"y")
+    (a / "empty").touch()
+    (b / "empty").write_text("not empty")
+    os.mknod(a / "device", 0o20644, os.makedev(1, 3))
+    os.mknod(b / "device", 0o20644, os.makedev(1, 5))
+    (a / "sparse").touch()
+    os.truncate(a / "sparse", 5_000_000)
+    os.utime(a / "d", ns=(0, 123_456_789))
+    await pair.make_pair()
+    await compare(pair, 1)
+    kept = {str(line["path"]).rsplit("/", 1)[-1] for line in manifest(pair.b)}
+    assert {"kind", "kind2", "only-here", "link", "empty", "device"} <= kept
+    kept_bytes = stored(pair.b, "*")
+    # "file r" became the linked file in place (kept as a range), "file t" gave way to its second name (an entry).
+    for lost in (b"precious", b"one inode, two names", b"file r", b"file t", b"not empty"):
+        assert lost in kept_bytes, lost
+
+
+class Crowd:
+    """Several seeded applications on one directory."""
+
+    def __init__(self, root: Path, seed: int, size: int) -> None:
+        self.workers = [Chaos(root, seed * 10 + number) for number in range(size)]
+        for worker in self.workers:
+            worker.start()
+
+    async def go_on(self, operations: int = 60) -> None:
+        """Until each has done so many more."""
+        floors = [worker.operations + operations for worker in self.workers]
+        await eventually(lambda: all(w.operations >= floor for w, floor in zip(self.workers, floors, strict=True)), 60)
+
+    async def stop(self) -> None:
+        for worker in self.workers:
+            worker.enough.set()
+        for worker in self.workers:
+            await asyncio.to_thread(worker.join, 30)
+            assert not worker.is_alive()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_application_runs_while_the_replica_comes_and_goes(tmp_path: Path, seed: int) -> None:
+    async with running_pair(tmp_path) as pair:
+        await pair.b.engine.become_replica(epoch=1)
+        await pair.a.engine.become_primary(epoch=1, paired=False)
+        crowd = Crowd(pair.a.root, seed, 2)
+        for _ in range(3):
+            await pair.a.until(lambda status: status.link == "live", within_s=60)
+            await crowd.go_on()
+            await pair.relay.cut()
+            await pair.a.until(lambda status: status.link == "connecting")
+            await crowd.go_on()
+            await pair.relay.start()
+        await pair.a.until(lambda status: status.link == "live", within_s=60)
+        await pair.a.engine.require_peer(epoch=2)
+        await crowd.go_on()
+        await crowd.stop()
+        await compare(pair, 2)
+        assert not [status for status in pair.a.seen if "could not apply" in str(status.error)]
