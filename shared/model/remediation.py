@@ -63,6 +63,8 @@ class ActionRecord(Document):
     machine_id: str | None = None
     """Azure's unique id of the VM that a replacement is to delete: a new one of the same name is another VM."""
     result: str = ""
+    refusals: int = 0
+    """How often it was refused before anything was done; a refusal that never passes ends the step."""
 
 
 class NodeLadder(Document):
@@ -112,3 +114,19 @@ class RemediationRecord(Document):
     @property
     def open_action(self) -> ActionRecord | None:
         return next((action for action in self.actions if action.status in OPEN), None)
+
+
+class Tracked(Document):
+    """A cluster that needs attention. `zone`: where its open action works, "" if it has none."""
+
+    cluster_id: str
+    cluster: str
+    zone: str = ""
+
+
+class ZoneLease(Document):
+    """`expires_at` by the control plane's clock: long after the step it is for must have ended."""
+
+    zone: str
+    action: str
+    expires_at: AwareDatetime

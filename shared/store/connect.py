@@ -14,9 +14,12 @@ from shared.store.azure_rows import AzureRows
 from shared.store.desired import TableClusters, TableOperations
 from shared.store.identities import TableCredentials, TableTokens
 from shared.store.memory_rows import MemoryRows
-from shared.store.observed import TableAudits, TableCommands, TableEvents, TableNodeStates, TableProbes
+from shared.store.fleet import TableFleet
+from shared.store.observed import TableAudits, TableCommands, TableEvents, TableNodeStates
 from shared.store.ports import QUEUE_NAME, ReconcileQueue, Store
+from shared.store.probe_log import TableProbes
 from shared.store.queue import AzureReconcileQueue, MemoryReconcileQueue, base64_policy
+from shared.store.remediation import TableRemediations
 from shared.store.retention import TableRetention
 from shared.store.rows import Rows
 from shared.store.witness import TableWitness
@@ -39,7 +42,7 @@ class Connection:
     close: Callable[[], Awaitable[None]]
 
 
-def assemble(rows: Rows, queue: ReconcileQueue, witness: TableWitness) -> Store:
+def assemble(rows: Rows, queue: ReconcileQueue, witness: TableWitness, witness_rows: Rows) -> Store:
     return Store(
         clusters=TableClusters(rows),
         operations=TableOperations(rows),
@@ -50,16 +53,18 @@ def assemble(rows: Rows, queue: ReconcileQueue, witness: TableWitness) -> Store:
         credentials=TableCredentials(rows),
         commands=TableCommands(rows),
         audits=TableAudits(rows),
+        fleet=TableFleet(rows, witness_rows),
         witness=witness,
         queue=queue,
         retention=TableRetention(rows),
+        remediations=TableRemediations(rows),
     )
 
 
 def memory_store(rows: MemoryRows, queue: MemoryReconcileQueue) -> Store:
     """For tests: the same adapters over rows in memory. The witness signature is real, made with an invented key."""
     witness = TableWitness(rows, "https://witness.invalid", "witness", "aW52ZW50ZWQ=")
-    return assemble(rows, queue, witness)
+    return assemble(rows, queue, witness, rows)
 
 
 def connect(settings: Mapping[str, str], make_credential: MakeCredential, *, retries: int = 3) -> Connection:
@@ -94,7 +99,7 @@ def connect(settings: Mapping[str, str], make_credential: MakeCredential, *, ret
         if credential is not None:
             await credential.close()
 
-    return Connection(assemble(rows, queue, witness), close)
+    return Connection(assemble(rows, queue, witness, witness_rows), close)
 
 
 def _witness(text: str, retries: int) -> tuple[AzureRows, TableWitness]:

@@ -20,17 +20,19 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from mirror_agent.contract import NodeName, WitnessAccess
 
-from shared.model.audit import AuditRecord
+from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.cluster import ClusterRecord
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeResult
 from shared.model.operation import Operation
 from shared.model.principal import ApiToken, ClusterAuthority, Enrolment, NodeCredential
+from shared.model.remediation import RemediationRecord, Tracked, ZoneLease
 
 T = TypeVar("T")
 
 MAX_DOCUMENT_CHARS: Final = 480_000  # 960,000 bytes as UTF-16, under the entity limit of 1,048,576
 MAX_PAGE: Final = 1000  # rows of one table query
+FLEET: Final = "fleet"  # stands where a cluster id stands, for what concerns all of them
 QUEUE_NAME: Final = "mirrorplane-reconcile"
 
 
@@ -196,10 +198,34 @@ class Audits(Protocol):
     async def put(self, record: AuditRecord, etag: str | None) -> None:
         """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
 
-    async def last_run(self) -> datetime | None:
-        """When the last audit of the whole fleet ended, for the dead-man's switch."""
+    async def fleet(self) -> Versioned[FleetRecord] | None:
+        """The audit of the whole fleet: who runs it, when it last ended (the dead-man's switch), the storm guard."""
 
-    async def note_run(self, at: datetime) -> None: ...
+    async def put_fleet(self, record: FleetRecord, etag: str | None) -> str:
+        """Creates (`etag` None, raises Exists) or replaces (raises Changed); returns the new ETag."""
+
+    async def append_turns(self, turns: Sequence[VerdictTurn]) -> None:
+        """Idempotent by (cluster, time, kind, node): a repeated audit writes the same rows again."""
+
+    async def turns(self, cluster_id: str, day: date, after: str | None, limit: int) -> Page[VerdictTurn]:
+        """Changes of verdicts, newest first; of the storm guard under the cluster id `FLEET`."""
+
+
+@dataclass(frozen=True)
+class ClusterRows:
+    """What the tables hold about one cluster at an audit. `audit_etag` is set where there is a row, readable or not."""
+
+    states: Mapping[NodeName, NodeState]
+    witness: WitnessRecord | None
+    audit: AuditRecord | None
+    audit_etag: str | None
+
+
+class FleetRows(Protocol):
+    """Reading and writing many clusters with few operations: the audit's own view of the tables."""
+
+    async def between(self, first: str, beyond: str, limit: int) -> Mapping[str, ClusterRows]:
+        """By cluster id, first <= id < beyond: one query per 1000 rows of each table."""
 
 
 class Witness(Protocol):
@@ -228,6 +254,28 @@ class Retention(Protocol):
 
     async def purge_events(self, before: date, limit: int) -> int: ...
 
+    async def purge_probes(self, before: date, limit: int) -> int:
+        """Removes at most `limit` rows of probes of days before that, of all clusters together."""
+
+
+class Remediations(Protocol):
+    async def get(self, cluster_id: str) -> Versioned[RemediationRecord] | None: ...
+
+    async def put(self, record: RemediationRecord, etag: str | None) -> Versioned[RemediationRecord]:
+        """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
+
+    async def tracked(self) -> list[Tracked]: ...
+
+    async def track(self, entry: Tracked) -> None: ...
+
+    async def untrack(self, cluster_id: str) -> None: ...
+
+    async def take_zone(self, lease: ZoneLease, now: datetime) -> bool:
+        """True if this action holds the zone now; False if another one does."""
+
+    async def leave_zone(self, zone: str, action: str) -> None:
+        """Nothing happens if another action holds it."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -242,6 +290,8 @@ class Store:
     credentials: Credentials
     commands: Commands
     audits: Audits
+    fleet: FleetRows
     witness: Witness
     queue: ReconcileQueue
     retention: Retention
+    remediations: Remediations

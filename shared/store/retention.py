@@ -10,11 +10,14 @@ from shared.model.cluster import NODES
 from shared.store.desired import CLUSTERS
 from shared.store.identities import CREDENTIALS
 from shared.store.keys import day_text
-from shared.store.observed import AUDIT, COMMANDS, EVENTS, HISTORY, PROBES, STATES
+from shared.store.observed import AUDIT, COMMANDS, EVENTS, HISTORY, STATES, TURNS
+from shared.store.probe_log import PROBES, probe_key_range
+from shared.store.remediation import REMEDIATION
 from shared.store.rows import Rows
 
-_BY_DAY: Final = (HISTORY, PROBES)
-_BY_CLUSTER: Final = (STATES, AUDIT, COMMANDS, CREDENTIALS)
+_BY_DAY: Final = (HISTORY,)
+_MAX_DAYS: Final = 400
+_BY_CLUSTER: Final = (STATES, AUDIT, COMMANDS, CREDENTIALS, REMEDIATION)
 assert CLUSTERS not in _BY_CLUSTER
 
 
@@ -34,6 +37,8 @@ class TableRetention:
         removed = 0
         for table in _BY_DAY:
             removed += await self._remove(table, f"{cluster_id}|", f"{cluster_id}}}", limit - removed)
+        removed += await self._remove(TURNS, f"{cluster_id}|", f"{cluster_id}}}", limit - removed)
+        removed += await self._remove_probes(cluster_id, limit - removed)
         for table in _BY_CLUSTER:
             removed += await self._remove(table, cluster_id, f"{cluster_id}!", limit - removed)
         return removed
@@ -46,6 +51,26 @@ class TableRetention:
             await self._rows.delete(EVENTS, f"seen-{identity[:2]}", [identity])
             await self._rows.delete(EVENTS, partition, [key])
         return len(pairs)
+
+    async def purge_probes(self, before: date, limit: int) -> int:
+        return await self._remove(PROBES, "0", day_text(before), limit)
+
+    async def _remove_probes(self, cluster_id: str, limit: int) -> int:
+        """Of one cluster: its key range in the partition of each day that is left. Days are skipped by their keys."""
+        removed, position, beyond = 0, "0", ":"
+        first, last = probe_key_range(cluster_id)
+        suffix = first[:2]
+        for _ in range(_MAX_DAYS):
+            found = await self._rows.scan_keys(PROBES, position, beyond, 1)
+            if not found or removed >= limit:
+                break
+            day = found[0][0].partition("|")[0]
+            partition = f"{day}|{suffix}"
+            rows = await self._rows.scan(PROBES, partition, limit - removed, after=first, before=last)
+            await self._rows.delete(PROBES, partition, [row.key for row in rows])
+            removed += len(rows)
+            position = f"{day}}}"
+        return removed
 
     async def _remove(self, table: str, first: str, beyond: str, limit: int) -> int:
         if limit <= 0:

@@ -1,0 +1,210 @@
+"""The planner: verdict, history, policy and the state of the fleet in, one decision out. Pure.
+
+Guarantees, each a property test:
+- no action on a node that serves, may serve, or is in the recorded in-sync set. A node outside that set cannot become
+  primary (it would have to resynchronise first), so the time between this decision and its effect is harmless;
+- one action per cluster at a time, one per zone; at most `actions_per_day` per node in 24 h, each step once in 6 h;
+- the same inputs give the same action id: two audits at once, or one that is repeated, mean one action.
+Rules are asked in a fixed order and the first that holds decides; `rules.py` has their sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from mirror_agent.contract import NodeName
+
+from shared.health.verdict import ClusterVerdict, Fleet
+from shared.model.remediation import LADDER, SPENT, ActionRecord, NodeLadder, RemediationRecord, Step
+from shared.model.remediation_policy import RemediationMode
+from shared.remediation.model import DAY, LOOKS_NEEDED, STEP_PERIOD, Action, Decision, History, Policy
+from shared.remediation.rules import PEOPLE, sentence
+from shared.remediation.sight import (
+    NodeSight,
+    both_sick,
+    look_at,
+    may_serve,
+    other,
+    witness_names,
+    witness_read,
+)
+from shared.remediation.watch import action_id
+
+
+def plan(verdict: ClusterVerdict, history: History, policy: Policy, fleet: Fleet, now: datetime) -> Decision:
+    """`history.record` is the record after `watched(verdict, …)` of this look."""
+    record = history.record
+    if not verdict.sick:
+        return _quiet("nothing-sick")
+    node = verdict.sick[0]
+    blocked = (
+        _by_policy(policy, now)
+        or _by_situation(verdict, node, fleet, now)
+        or _by_time(record, node, policy, now)
+        or _by_other_work(record, node, history.busy_zones, policy, now)
+    )
+    if blocked is not None:
+        return blocked
+    return _next_step(verdict, record, node, policy, now)
+
+
+def _by_policy(policy: Policy, now: datetime) -> Decision | None:
+    wishes = policy.wishes
+    if wishes.mode is RemediationMode.OFF:
+        return _quiet("mode-off")
+    if wishes.pause_reasons:
+        return _quiet("paused", reasons="; ".join(wishes.pause_reasons))
+    for window in wishes.maintenance:
+        if window.begins <= now < window.ends:
+            return _quiet("maintenance-window", until=window.ends.isoformat(timespec="minutes"), reason=window.reason)
+    if policy.changing:
+        return _quiet("cluster-changing")
+    return None
+
+
+def _by_situation(verdict: ClusterVerdict, node: NodeName, fleet: Fleet, now: datetime) -> Decision | None:
+    """Whose turn it is. Sacredness before everything that depends on time."""
+    if fleet.storm:
+        return _quiet("storm-guard")
+    if verdict.paused_by:
+        return _quiet("platform-knows", reasons="; ".join(verdict.paused_by))
+    if both_sick(verdict):
+        return _quiet("both-sick", node)
+    if verdict.serving is None:
+        return _quiet("nobody-serves", node)
+    if may_serve(verdict, node, now):
+        return _quiet("serving-is-sacred", node)
+    if not witness_read(verdict):
+        return _quiet("witness-unread", node)
+    if verdict.serving != other(node) or not witness_names(verdict, other(node)):
+        return _quiet("nobody-serves", node)
+    sight = look_at(verdict, node, now)
+    if sight.customer_initiated:
+        return _quiet("customer-initiated", node)
+    if sight.stopped_by_order:
+        return _quiet("stopped-by-order", node)
+    return None
+
+
+def _by_time(record: RemediationRecord, node: NodeName, policy: Policy, now: datetime) -> Decision | None:
+    ladder, limits = record.ladder(node), policy.limits
+    if ladder.suspended_at is not None:
+        return _people("self-suspended", node, ladders=ladder.ladders)
+    if ladder.sick_since is None:
+        return _quiet("observer-was-away", node)
+    sick_s = (now - ladder.sick_since).total_seconds()
+    if sick_s < limits.sick_for_s or ladder.sick_looks < LOOKS_NEEDED:
+        return _quiet(
+            "not-sick-long-enough",
+            node,
+            sick_s=f"{sick_s:.0f}",
+            looks=ladder.sick_looks,
+            wanted_s=f"{limits.sick_for_s:.0f}",
+        )
+    events = (
+        (policy.changed_at, "the last change of the cluster"),
+        (record.serving_since, "a change of the serving node"),
+        (ladder.booted_at, "a start of its VM"),
+    )
+    for at, what in events:
+        if at is not None and now - at < timedelta(seconds=limits.grace_s):
+            return _quiet("grace", node, grace_s=f"{limits.grace_s:.0f}", what=what)
+    return None
+
+
+def _by_other_work(
+    record: RemediationRecord, node: NodeName, busy_zones: frozenset[str], policy: Policy, now: datetime
+) -> Decision | None:
+    running = record.open_action
+    if running is not None:
+        return _quiet("action-running", node, step=running.step.value, running=running.node)
+    cool_s = policy.limits.cool_down_s
+    for action in record.actions:
+        if action.ended_at is not None and now - action.ended_at < timedelta(seconds=cool_s):
+            return _quiet("cool-down", node, cool_s=f"{cool_s:.0f}")
+    if policy.zones.get(node) in busy_zones:
+        return _quiet("zone-busy", node)
+    return None
+
+
+def _next_step(
+    verdict: ClusterVerdict, record: RemediationRecord, node: NodeName, policy: Policy, now: datetime
+) -> Decision:
+    ladder, limits = record.ladder(node), policy.limits
+    spent = sum(1 for action in spent_actions(record, node) if now - _acted_at(action) < DAY)
+    if spent >= limits.actions_per_day:
+        return _people("budget-spent", node, count=spent)
+    sight = look_at(verdict, node, now)
+    skipped: list[Step] = []
+    for step in LADDER:
+        if step in ladder.tried:
+            continue
+        if not _can_help(step, sight) or _lately(record, node, step, now):
+            skipped.append(step)
+            continue
+        rule = _rule_of(step, sight)
+        action = Action(action_id(verdict.cluster_id, node, ladder, step), node, ladder.incident or "", step)
+        return Decision(
+            rule,
+            action,
+            sentence(rule, node=node),
+            dry_run=policy.wishes.mode is RemediationMode.DRY_RUN,
+            node=node,
+            skipped=tuple(skipped),
+        )
+    return _people("ladder-exhausted", node)
+
+
+def with_ladder_ended(ladder: NodeLadder, policy: Policy, now: datetime) -> NodeLadder:
+    """After `ladder-exhausted`: the next ladder begins, or remediation suspends itself."""
+    ladders = ladder.ladders + 1
+    suspended = now if ladders >= policy.limits.ladders_before_suspension else None
+    return ladder.model_copy(update={"tried": (), "ladders": ladders, "suspended_at": suspended})
+
+
+def spent_actions(record: RemediationRecord, node: NodeName) -> Iterator[ActionRecord]:
+    return (action for action in record.actions if action.node == node and action.status in SPENT)
+
+
+def _acted_at(action: ActionRecord) -> datetime:
+    return action.started_at or action.planned_at
+
+
+def _lately(record: RemediationRecord, node: NodeName, step: Step, now: datetime) -> bool:
+    return any(action.step is step and now - _acted_at(action) < STEP_PERIOD for action in spent_actions(record, node))
+
+
+def _can_help(step: Step, sight: NodeSight) -> bool:
+    match step:
+        case Step.MODULE_RESTART:  # travels in the answer to a heartbeat
+            return sight.heard and not sight.absent
+        case Step.AGENT_RESTART:
+            return not sight.absent and not sight.without_power
+        case Step.MACHINE_RESTART | Step.REDEPLOY:
+            return not sight.absent
+        case Step.REPLACE:
+            return True
+
+
+def _rule_of(step: Step, sight: NodeSight) -> str:
+    match step:
+        case Step.MODULE_RESTART:
+            return "restart-module"
+        case Step.AGENT_RESTART:
+            return "restart-agent"
+        case Step.MACHINE_RESTART:
+            return "start-machine" if sight.without_power else "restart-machine"
+        case Step.REDEPLOY:
+            return "redeploy-machine"
+        case Step.REPLACE:
+            return "recreate-machine" if sight.absent else "replace-machine"
+
+
+def _quiet(rule: str, node: NodeName | None = None, **values: object) -> Decision:
+    return Decision(rule, None, sentence(rule, node=node, **values), node=node)
+
+
+def _people(rule: str, node: NodeName, **values: object) -> Decision:
+    assert rule in PEOPLE
+    return Decision(rule, None, sentence(rule, node=node, **values), page=True, node=node)
