@@ -5,6 +5,7 @@
 #   make test                 everything that can run here  CI=true: a missing piece is a failure
 #   make check                style, types, layers and the tests that need no lab
 #   make sim SEEDS=10000      the decision core against a simulated world with faults; FIRST=seed to begin with
+#   make bench                measure the mirror against raw ext4 and GlusterFS (12 minutes)  QUICK=1: few rows, a minute
 #   make setup                only install what the others need
 
 SHELL := /bin/bash
@@ -16,7 +17,7 @@ FIRST ?= 0
 PYTHON_BIN := .venv/bin
 SOURCES := agent shared functions lab tests $(wildcard function_app.py)
 
-.PHONY: setup setup-lenient demo test check lint down sim
+.PHONY: setup setup-lenient demo test bench check lint down sim
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -33,6 +34,9 @@ test: setup-lenient lint
 
 check: setup-lenient lint
 	@$(PYTHON_BIN)/python -m pytest -m "not lab"
+
+bench: setup-lenient
+	@QUICK=$(QUICK) $(PYTHON_BIN)/python -m bench.mirror
 
 lint:
 	@$(PYTHON_BIN)/ruff format --check $(SOURCES)

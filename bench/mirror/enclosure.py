@@ -1,7 +1,7 @@
 """The namespaces the whole benchmark lives in, so that nothing of it can stay behind.
 
 Guarantee: daemons, mounts, loop devices, network namespaces and relays exist only inside one pid and one mount
-namespace. Their first process ends when this one does, however it does (PR_SET_PDEATHSIG), and the kernel then kills
+namespace. Their first process ends when this one does, however it does (pdeathsig), and the kernel then kills
 every process inside and takes every mount with it. What is on the disk is one empty directory, removed at the end and,
 after a SIGKILL, by the next run.
 
@@ -10,10 +10,10 @@ Limits: needs root. Ctrl-C and SIGTERM end the run at once; there is no partial 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -39,22 +39,23 @@ class Outcome:
 
 
 class Base:
-    """The empty directory the inside mounts its memory file system on; locked as long as somebody uses it."""
+    """The empty directory the inside mounts its memory file system on; locked as long as this process or the first one
+    inside lives (both hold the descriptor)."""
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix=_PREFIX)
         os.chmod(self.path, 0o755)  # PostgreSQL runs as a user of its own
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self.lock_fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
 
     def remove(self) -> None:
-        os.close(self._fd)
+        os.close(self.lock_fd)
         os.rmdir(self.path)
 
 
 def remove_stale() -> None:
-    """Directories of runs that were killed. The lock matters: a mount point in another mount namespace is no obstacle
-    to rmdir, which would detach it there."""
+    """Directories of runs that were killed. The lock matters: rmdir of a mount point in another mount namespace is
+    allowed and detaches it there, with loop devices that nobody could free any more."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -82,11 +83,13 @@ def enclosed(module: str, arguments: Sequence[str]) -> Outcome:
     try:
         inside = subprocess.Popen(
             [
+                *("setpriv", "--pdeathsig=KILL", "--"),
                 *("unshare", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"),
                 *(sys.executable, "-m", module, base.path, *arguments),
             ],
             # The terminal's Ctrl-C is for this process alone; it ends the inside as a whole.
             start_new_session=True,
+            pass_fds=(base.lock_fd,),
         )
         returncode = inside.wait()
     finally:
@@ -99,15 +102,12 @@ def enclosed(module: str, arguments: Sequence[str]) -> Outcome:
 
 
 def _end(unshare: subprocess.Popen[bytes]) -> None:
-    """Kills the first process inside; it is gone, and `unshare` ends, when all others in its namespace are."""
+    """Kills `unshare`, and by that the first process inside, which has ended when all others in its namespace have."""
     children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):  # it may just have ended
-            os.kill(int(child), signal.SIGKILL)
-    if not children:
-        unshare.kill()
-    try:
-        unshare.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        unshare.kill()
-        unshare.wait()
+    first = [os.pidfd_open(int(child)) for child in children]
+    unshare.kill()
+    unshare.wait()
+    for fd in first:
+        if not select.select([fd], [], [], _END_S)[0]:
+            print(f"bench: a process inside does not end within {_END_S:.0f} s", file=sys.stderr)
+        os.close(fd)

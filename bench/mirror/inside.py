@@ -121,6 +121,8 @@ class Bench:
 
     def result(self) -> dict[str, Any]:
         loads = self._settings.loads()
+        if not loads:
+            raise BenchError(f"no row has {self._settings.match!r} in its name")
         trips = {link: self._network.round_trip_ms(link) for link in (networks.FAR, networks.NEAR)}
         candidates = self.candidates()
         for candidate in candidates:
@@ -128,6 +130,8 @@ class Bench:
         if any(load.database for load in loads):
             raw, *others = candidates
             self._servers.open(raw.directory, {other.name: other.directory for other in others})
+        # On fresh daemons: later they have room of their own to fill first.
+        per_thousand_files_kib = self._per_thousand_files_kib(candidates)
         say(f"set up; round trip near {trips['near']:.3f} ms, far {trips['far']:.3f} ms")
         self._rounds.measure(loads, candidates, self._settings.rounds)
         self._servers.close()
@@ -135,7 +139,7 @@ class Bench:
         entries = report.speed_rows(found, loads) + report.cpu_rows(found, loads)
         peaks = self._peaks(candidates)
         entries += self._tls(candidates, loads)
-        entries += report.memory_rows(peaks, self._per_thousand_files_kib(candidates))
+        entries += report.memory_rows(peaks, per_thousand_files_kib)
         self._compare(candidates)
         for candidate in candidates:
             candidate.stop()

@@ -4,7 +4,7 @@ Problem: netem is a kernel module that many kernels lack. Here every packet that
 `delay_us` later, in order. Segmentation offload is on (packets of up to 64 KiB with their virtio header pass as they
 are), so that the relay limits no candidate's bandwidth.
 
-Limits: one process per direction; beyond `_QUEUE_PACKETS_MAX` packets under way it drops, as a switch would. It asks
+Limits: one process per direction; beyond `QUEUE_PACKETS_MAX` packets under way it drops, as a switch would. It asks
 for real-time scheduling, because a wire does not wait for a processor; without the permission the delay grows under
 load.
 
@@ -36,7 +36,7 @@ _IFF_VNET_HDR: Final = 0x4000
 # TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
 _OFFLOAD: Final = 0x01 | 0x02 | 0x04
 _PACKET_BYTES_MAX: Final = 65536 + 512
-_QUEUE_PACKETS_MAX: Final = 8192
+QUEUE_PACKETS_MAX: Final = 8192
 _BATCH_PACKETS: Final = 64
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_TIMERSLACK: Final = 29
@@ -65,7 +65,7 @@ def take(source: int, due_s: float, under_way: deque[tuple[float, bytes]]) -> No
             packet = os.read(source, _PACKET_BYTES_MAX)
         except BlockingIOError:
             return
-        if len(under_way) < _QUEUE_PACKETS_MAX:
+        if len(under_way) < QUEUE_PACKETS_MAX:
             under_way.append((due_s, packet))
 
 

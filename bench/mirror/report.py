@@ -12,7 +12,7 @@ from typing import Any, Final
 from bench.mirror.candidates import COLUMNS, GLUSTERFS, ORDERED, RAW, STRICT
 from bench.mirror.network import FAR_ADDED_MS, NEAR
 from bench.mirror.rounds import Key, Measurements, cpu_title, rows_of
-from bench.mirror.rows import Load, Row
+from bench.mirror.rows import Load
 
 _GIB: Final = 1 << 30
 _DIGITS: Final = 4
@@ -67,29 +67,34 @@ def cpu_rows(found: Measurements, loads: Sequence[Load]) -> list[dict[str, Any]]
     return entries
 
 
-def _cost_percent(row: Row, encrypted: Sequence[float], plain: Sequence[float]) -> float | None:
-    """Median over the rounds of what encryption takes away."""
-    costs = [
-        (1 - with_it / without) * 100 if row.higher else (with_it / without - 1) * 100
-        for with_it, without in zip(encrypted, plain, strict=False)
-    ]
-    return statistics.median(costs) if costs else None
+def _cost_percent(encrypted: Sequence[float], plain: Sequence[float], *, higher: bool) -> float | None:
+    """What encryption takes away of the plain median, in per cent."""
+    if not encrypted or not plain:
+        return None
+    with_it, without = statistics.median(encrypted), statistics.median(plain)
+    return (1 - with_it / without) * 100 if higher else (with_it / without - 1) * 100
 
 
 def tls_rows(found: Measurements, loads: Sequence[Load]) -> list[dict[str, Any]]:
-    """`found` holds the candidates and their `-plain` twins, measured in the same rounds."""
+    """`found` holds the candidates and their `-plain` twins, measured in the same rounds. Processor time as well: it
+    suffers less from what else the machine does."""
     entries = []
     for load in loads:
-        row = load.rows[0]
-        values = {
-            name: _cost_percent(
-                row,
-                found.values.get(Key(row.name, NEAR, name), ()),
-                found.values.get(Key(row.name, NEAR, name + PLAIN), ()),
-            )
-            for name in (STRICT, ORDERED)
-        }
-        entries.append(_entry(f"TLS cost: {row.name}", NEAR, "%", values))
+        row, title = load.rows[0], cpu_title(load)
+        for what, samples, higher in (
+            (row.name, {key: values for key, values in found.values.items() if key.row == row.name}, row.higher),
+            (
+                f"processor time, {title}",
+                {key: values for key, values in found.cpu_us.items() if key.row == title},
+                False,
+            ),
+        ):
+            own = {key.candidate: values for key, values in samples.items()}
+            costs = {
+                name: _cost_percent(own.get(name, ()), own.get(name + PLAIN, ()), higher=higher)
+                for name in (STRICT, ORDERED)
+            }
+            entries.append(_entry(f"TLS cost: {what}", NEAR, "%", costs))
     return entries
 
 

@@ -123,19 +123,24 @@ def _wanted(text: str) -> dict[Path, str]:
     return wanted
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.mirror.table")
-    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if something is out of date")
-    arguments = parser.parse_args()
+def update(*, check: bool) -> bool:
+    """Makes both files anew (`check`: only looks); True if one was not up to date."""
     stale = False
     for path, content in _wanted(render(json.loads(RESULT.read_text()))).items():
         if path.exists() and path.read_text() == content:
             continue
         stale = True
-        if not arguments.check:
+        if not check:
             path.write_text(content)
-        print(f"table: {path.relative_to(_ROOT)} {'is out of date' if arguments.check else 'written'}")
-    return 1 if stale and arguments.check else 0
+        print(f"table: {path.relative_to(_ROOT)} {'is out of date' if check else 'written'}")
+    return stale
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.mirror.table")
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if something is out of date")
+    arguments = parser.parse_args()
+    return 1 if update(check=arguments.check) and arguments.check else 0
 
 
 if __name__ == "__main__":
