@@ -119,7 +119,7 @@ async def _repair_operation(store: Store, record: ClusterRecord, now: datetime) 
 
 async def _repair_action(store: Store, record: ClusterRecord, ref: OperationRef, now: datetime) -> list[str]:
     current = await store.operations.get(ref.id)
-    commands = await store.commands.of_cluster(record.id)
+    commands = [entry for entry in await store.commands.of_cluster(record.id) if entry.value.operation_id == ref.id]
     if current is not None and current.value.is_final:
         for entry in commands:
             await store.commands.delete(record.id, entry.value.id)

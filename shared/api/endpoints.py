@@ -7,11 +7,12 @@ from typing import Final
 
 from mirror_agent.contract import EnrolRequest, EnrolResponse, HeartbeatPost, HeartbeatResponse
 
-from shared.api import clusters, nodes, observations, tokens
+from shared.api import clusters, nodes, observations, remediation, tokens
 from shared.api.call import Answer, Call
 from shared.api.clusters import ActionRequest
 from shared.api.endpoint import Endpoint, Guard
 from shared.api.plane import ControlPlane
+from shared.api.remediation import RemediationView
 from shared.api.tokens import TokenRequest
 from shared.api.views import (
     ClusterList,
@@ -123,6 +124,15 @@ _ALL: Final = (
         "List the control plane's own probes of a node, newest first.",
         {200: ProbeList},
         query=("node", *_PAGING),
+    ),
+    Endpoint(
+        "remediation_get",
+        "GET",
+        "clusters/{name}/remediation",
+        Guard.MONITOR,
+        remediation.get_remediation,
+        "Read what remediation knows, decided and did for a cluster, and the drift of its resources.",
+        {200: RemediationView},
     ),
     Endpoint(
         "event_list",

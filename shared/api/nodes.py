@@ -34,6 +34,7 @@ from shared.model.cluster_spec import node_private_address
 from shared.model.node_state import CommandStatus, HistoryEntry, NodeCommand, NodeState
 from shared.model.principal import Enrolment, NodePrincipal
 from shared.provisioning.configuration import configuration_version, node_configuration
+from shared.remediation.commands import withheld
 from shared.security.authority import RequestRefused
 from shared.security.enrolment import EnrolmentRefused, enrol
 from shared.store.ports import Changed, Exists, Versioned
@@ -104,6 +105,7 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
         commands=tuple(
             Command(id=command.id, action=command.action, requested_by=command.requested_by, reason=command.reason)
             for command in deliverable([entry.value for entry in commands], caller.node)
+            if not withheld(command, post.heartbeats[-1])
         ),
         confirmed_results=tuple(confirmed),
     )

@@ -61,6 +61,7 @@ DRIFT: Final = {
     "drift-reported": "resources differ from the spec; managementPolicy is observe, so they are only reported: {names}",
     "drift-repaired": "resources differ from the spec and the reconciler brings them back: {names}",
     "drift-not-repairable": "resources differ in a way that cannot be changed in place; a person must decide: {names}",
+    "drift-returns": "what the last repair brought back differs again; something else changes it: {names}",
     "drift-waits": "resources differ from the spec, and repair waits because {why}",
 }
 GROUPS: Final = {

@@ -1,0 +1,24 @@
+"""The planner's policy from the cluster's record."""
+
+from __future__ import annotations
+
+from mirror_agent.contract import NodeName
+
+from shared.model.cluster import NODES, SETTLED, ClusterRecord
+from shared.remediation.model import Policy
+
+
+def policy_of(record: ClusterRecord) -> Policy:
+    return Policy(
+        wishes=record.spec.remediation,
+        generation=record.generation,
+        changing=record.state not in SETTLED or not record.ever_succeeded,
+        changed_at=record.updated_at,
+        zones={node: zone_of(record, node) for node in NODES},
+    )
+
+
+def zone_of(record: ClusterRecord, node: NodeName) -> str:
+    """Zone numbers are per subscription and region; a region without zones counts as one."""
+    zones = record.spec.compute.zones
+    return f"{record.spec.location}-{zones[NODES.index(node)] if zones else '0'}"
