@@ -5,8 +5,9 @@ from __future__ import annotations
 import azure.functions as func
 
 from functions.web import new_blueprint
-from shared.api.audit import audit_fleet, repair_fleet
+from shared.api.repair import repair_fleet
 from shared.api.retention import remove_expired
+from shared.audit.pipeline import audit_fleet
 from shared.composition import control_plane
 
 blueprint = new_blueprint()

@@ -15,9 +15,15 @@ from datetime import UTC, datetime
 
 from azure.core.credentials_async import AsyncTokenCredential
 
+from shared.alert_channels import read_courier
 from shared.api.plane import ControlPlane as ControlPlane
 from shared.api.probe import HttpProber
-from shared.settings import SettingInvalid, read_settings
+from shared.audit.platform import Platform
+from shared.azure.arm import AzureMachines
+from shared.azure.observe import AzurePlatform, monitor_endpoints
+from shared.azure.session import AzureSession
+from shared.azure.settings import AzureSettings
+from shared.settings import SettingInvalid, Settings, read_settings
 from shared.store.connect import SettingMissing, connect
 
 _current: ControlPlane | None = None
@@ -43,6 +49,8 @@ def build(environment: Mapping[str, str]) -> ControlPlane:
         clock=_utc_now,
         new_id=_new_id,
         prober=HttpProber(),
+        platform=_platform(settings, environment),
+        courier=read_courier(environment, _utc_now),
     )
 
 
@@ -62,6 +70,12 @@ def _managed_identity(client_id: str | None) -> AsyncTokenCredential:
     from azure.identity.aio import ManagedIdentityCredential
 
     return ManagedIdentityCredential(client_id=client_id)
+
+
+def _platform(settings: Settings, environment: Mapping[str, str]) -> Platform:
+    azure = AzureSettings(settings.subscription_id, settings.arm_endpoint, environment.get("AZURE_CLIENT_ID"))
+    session = AzureSession(azure)  # makes its clients at first use
+    return AzurePlatform(session, AzureMachines(session), monitor_endpoints(settings.arm_endpoint, environment))
 
 
 def _utc_now() -> datetime:

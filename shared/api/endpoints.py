@@ -11,6 +11,7 @@ from shared.api import clusters, nodes, observations, remediation, tokens
 from shared.api.call import Answer, Call
 from shared.api.clusters import ActionRequest
 from shared.api.endpoint import Endpoint, Guard
+from shared.api.health import answer_health
 from shared.api.plane import ControlPlane
 from shared.api.remediation import RemediationView
 from shared.api.tokens import TokenRequest
@@ -29,11 +30,6 @@ from shared.model.cluster_spec import ClusterSpec
 
 _PAGING: Final = ("top", "continue")
 _CONDITIONS: Final = ("If-Match", "If-None-Match", "Operation-Id")
-
-
-async def answer_health(plane: ControlPlane, caller: None, call: Call) -> Answer:
-    """Says that the app runs and is configured, and nothing else: it is open to anybody."""
-    return Answer(200, {"status": "ok"}, {"Cache-Control": "no-store"})
 
 
 async def answer_openapi(plane: ControlPlane, caller: object, call: Call) -> Answer:
@@ -211,7 +207,15 @@ _ALL: Final = (
         "This document.",
         {200: None},
     ),
-    Endpoint("health", "GET", "health", Guard.ANYBODY, answer_health, "Does the app run?", {200: HealthView}),
+    Endpoint(
+        "health",
+        "GET",
+        "health",
+        Guard.ANYBODY,
+        answer_health,
+        "Does the app run, and does it still audit?",
+        {200: HealthView, 503: HealthView},
+    ),
 )
 
 ENDPOINTS: Final = MappingProxyType({endpoint.name: endpoint for endpoint in _ALL})

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from shared.alerts.courier import Courier
 from shared.api.probe import Prober
+from shared.audit.platform import BlindPlatform, Platform
 from shared.settings import Settings
 from shared.store.ports import Store
 
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """`clock` is aware UTC. `new_id` makes identities of clusters, operations and requests (UUID texts)."""
+    """`clock` is aware UTC. `new_id` makes identities of clusters, operations and requests (UUID texts).
+    `platform` is Azure's own view of a cluster, asked where the cheap facts leave doubt. A `courier` without channels
+    tells nobody: alerts are raised and shown all the same."""
 
     settings: Settings
     store: Store
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     prober: Prober
+    platform: Platform = field(default_factory=BlindPlatform)
+    courier: Courier = field(default_factory=Courier)

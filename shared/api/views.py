@@ -11,7 +11,7 @@ from mirror_agent.contract import ApplicationState, Heartbeat, NodeName, Phase, 
 from pydantic import AwareDatetime
 
 from shared.api.call import API_VERSION
-from shared.health.assess import NodeFacts, assess
+from shared.health.glimpse import NodeFacts, glimpse
 from shared.model.audit import NodeHealth
 from shared.model.cluster import NODES, ClusterRecord, ObservedNode, OperationRef, ProvisioningState
 from shared.model.cluster_spec import ClusterSpec, node_private_address
@@ -154,7 +154,7 @@ class Links:
 def node_view(record: ClusterRecord, node: NodeName, state: NodeState | None, now: datetime) -> NodeView:
     seen = record.resources.nodes.get(node, ObservedNode())
     beat = None if state is None else state.heartbeat
-    verdict = assess(
+    verdict = glimpse(
         NodeFacts(
             heartbeat=beat,
             heartbeat_age_s=None if state is None else (now - state.received_at).total_seconds(),

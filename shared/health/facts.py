@@ -1,4 +1,4 @@
-"""What is known of a cluster at one moment: facts, each with its source, our time of seeing it, and how far to trust it.
+"""What is known of a cluster at one moment: facts, each with its source, our time of seeing it, and its trust.
 
 Guarantee: a fact is frozen and carries no clock of a node. `observed_at` is always the control plane's own time: the
 arrival of a heartbeat, the end of a probe, the moment Azure answered. A collector that failed is a fact too

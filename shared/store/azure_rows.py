@@ -127,6 +127,14 @@ class AzureRows:
 
         return await self._call(table, read)
 
+    async def scan_range(self, table: str, first: str, beyond: str, limit: int) -> list[StoredRow]:
+        async def read(client: TableClient) -> list[StoredRow]:
+            text = "PartitionKey ge @first and PartitionKey lt @beyond"
+            rows = _first(client, text, {"first": first, "beyond": beyond}, limit, None)
+            return [_stored(entity) async for entity in rows]
+
+        return await self._call(table, read)
+
     async def close(self) -> None:
         await self._service.close()
 

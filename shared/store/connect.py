@@ -10,11 +10,14 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.queue.aio import QueueClient
 
+from shared.store.alert_flow import TableDeadLetters, TableDeliveries, TableEventFacts
+from shared.store.alert_ports import AlertStore
+from shared.store.alerts import TableAlerts, TableGroups, TableSilences
 from shared.store.azure_rows import AzureRows
 from shared.store.desired import TableClusters, TableOperations
+from shared.store.fleet import TableFleet
 from shared.store.identities import TableCredentials, TableTokens
 from shared.store.memory_rows import MemoryRows
-from shared.store.fleet import TableFleet
 from shared.store.observed import TableAudits, TableCommands, TableEvents, TableNodeStates
 from shared.store.ports import QUEUE_NAME, ReconcileQueue, Store
 from shared.store.probe_log import TableProbes
@@ -57,6 +60,14 @@ def assemble(rows: Rows, queue: ReconcileQueue, witness: TableWitness, witness_r
         witness=witness,
         queue=queue,
         retention=TableRetention(rows),
+        alerting=AlertStore(
+            alerts=TableAlerts(rows),
+            groups=TableGroups(rows),
+            silences=TableSilences(rows),
+            event_facts=TableEventFacts(rows),
+            deliveries=TableDeliveries(rows),
+            dead_letters=TableDeadLetters(rows),
+        ),
         remediations=TableRemediations(rows),
     )
 

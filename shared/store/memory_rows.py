@@ -82,6 +82,11 @@ class MemoryRows:
         rows = self._enter("scan_keys", table)
         return sorted(pair for pair in rows if first <= pair[0] < beyond)[: max(limit, 0)]
 
+    async def scan_range(self, table: str, first: str, beyond: str, limit: int) -> list[StoredRow]:
+        rows = self._enter("scan_range", table)
+        pairs = sorted(pair for pair in rows if first <= pair[0] < beyond)
+        return [rows[pair] for pair in pairs[: max(limit, 0)]]
+
     async def close(self) -> None:
         return None
 

@@ -7,28 +7,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from typing import Final
 
 from mirror_agent.contract import NodeName
 
-from shared.model.audit import AuditRecord
+from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.cluster import NODES
 from shared.model.event import RecordedEvent
-from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeResult
+from shared.model.node_state import HistoryEntry, NodeCommand, NodeState
 from shared.store.keys import day_text, digest, node_day, reverse_number, reverse_ticks
-from shared.store.ports import Exists, Page, Versioned
+from shared.store.ports import FLEET, Exists, Page, Versioned
 from shared.store.rows import M, Row, Rows, document, parse, parse_all
 
 STATES: Final = "nodestate"
 HISTORY: Final = "nodehistory"
-PROBES: Final = "probes"
 EVENTS: Final = "events"
 AUDIT: Final = "audit"
+TURNS: Final = "verdicthistory"
 COMMANDS: Final = "commands"
 MAX_COMMANDS: Final = 100
-_FLEET: Final = "fleet"
-_LATEST: Final = "latest"
+LATEST: Final = "latest"
 
 
 async def _day_page(rows: Rows, table: str, model: type[M], partition: str, after: str | None, limit: int) -> Page[M]:
@@ -71,25 +70,6 @@ class TableNodeStates:
         return await _day_page(self._rows, HISTORY, HistoryEntry, node_day(cluster_id, node, day), after, limit)
 
 
-class TableProbes:
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-
-    async def append(self, results: Sequence[ProbeResult]) -> None:
-        by_partition: dict[str, dict[str, Row]] = defaultdict(dict)
-        for result in results:
-            partition = node_day(result.cluster_id, result.node, result.at.astimezone(UTC).date())
-            key = reverse_ticks(result.at)
-            by_partition[partition][key] = Row(partition, key, document(result))
-        for rows in by_partition.values():
-            await self._rows.upsert(PROBES, list(rows.values()))
-
-    async def page(
-        self, cluster_id: str, node: NodeName, day: date, after: str | None, limit: int
-    ) -> Page[ProbeResult]:
-        return await _day_page(self._rows, PROBES, ProbeResult, node_day(cluster_id, node, day), after, limit)
-
-
 class TableEvents:
     """Two rows per event: `seen` (key from source and id) decides that it is recorded once and says under which key;
     the listing row is written after it, again at a repetition, so that a crash between the two heals itself."""
@@ -123,21 +103,32 @@ class TableAudits:
         self._rows = rows
 
     async def get(self, cluster_id: str) -> Versioned[AuditRecord] | None:
-        row = await self._rows.get(AUDIT, cluster_id, _LATEST)
+        row = await self._rows.get(AUDIT, cluster_id, LATEST)
         return None if row is None else Versioned(parse(AuditRecord, row), row.etag)
 
     async def put(self, record: AuditRecord, etag: str | None) -> None:
-        row = Row(record.cluster_id, _LATEST, document(record))
+        row = Row(record.cluster_id, LATEST, document(record))
         await (self._rows.insert(AUDIT, row) if etag is None else self._rows.replace(AUDIT, row, etag))
 
-    async def last_run(self) -> datetime | None:
-        row = await self._rows.get(AUDIT, _FLEET, _LATEST)
-        return None if row is None else datetime.fromisoformat(str(row.properties["at"]))
+    async def fleet(self) -> Versioned[FleetRecord] | None:
+        row = await self._rows.get(AUDIT, FLEET, LATEST)
+        return None if row is None else Versioned(parse(FleetRecord, row), row.etag)
 
-    async def note_run(self, at: datetime) -> None:
-        before = await self.last_run()
-        if before is None or before < at:
-            await self._rows.upsert(AUDIT, [Row(_FLEET, _LATEST, {"at": at.isoformat()})])
+    async def put_fleet(self, record: FleetRecord, etag: str | None) -> str:
+        row = Row(FLEET, LATEST, document(record))
+        return await (self._rows.insert(AUDIT, row) if etag is None else self._rows.replace(AUDIT, row, etag))
+
+    async def append_turns(self, turns: Sequence[VerdictTurn]) -> None:
+        by_partition: dict[str, dict[str, Row]] = defaultdict(dict)
+        for turn in turns:
+            partition = f"{turn.cluster_id}|{day_text(turn.at.astimezone(UTC).date())}"
+            key = f"{reverse_ticks(turn.at)}-{turn.kind.value}-{turn.node or ''}"
+            by_partition[partition][key] = Row(partition, key, document(turn))
+        for rows in by_partition.values():
+            await self._rows.upsert(TURNS, list(rows.values()))
+
+    async def turns(self, cluster_id: str, day: date, after: str | None, limit: int) -> Page[VerdictTurn]:
+        return await _day_page(self._rows, TURNS, VerdictTurn, f"{cluster_id}|{day_text(day)}", after, limit)
 
 
 class TableCommands:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from mirror_agent.contract import NodeName, WitnessAccess
 
@@ -27,6 +27,9 @@ from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeR
 from shared.model.operation import Operation
 from shared.model.principal import ApiToken, ClusterAuthority, Enrolment, NodeCredential
 from shared.model.remediation import RemediationRecord, Tracked, ZoneLease
+
+if TYPE_CHECKING:
+    from shared.store.alert_ports import AlertStore  # it is made of this module's Page and Versioned
 
 T = TypeVar("T")
 
@@ -295,3 +298,4 @@ class Store:
     queue: ReconcileQueue
     retention: Retention
     remediations: Remediations
+    alerting: AlertStore

@@ -84,6 +84,9 @@ class Rows(Protocol):
     async def scan_keys(self, table: str, first: str, beyond: str, limit: int) -> list[tuple[str, str]]:
         """(partition, key) of rows with first <= partition < beyond."""
 
+    async def scan_range(self, table: str, first: str, beyond: str, limit: int) -> list[StoredRow]:
+        """Whole rows with first <= partition < beyond, in key order: one query per 1000 rows, over many partitions."""
+
     async def close(self) -> None: ...
 
 

@@ -16,13 +16,18 @@ from azure.data.tables import TableSasPermissions, generate_table_sas
 from mirror_agent.contract import NodeName, WitnessAccess
 
 from shared.store.ports import Exists, WitnessRecord
-from shared.store.rows import Row, Rows, Value
+from shared.store.rows import Row, Rows, StoredRow, Value
 
 TABLE: Final = "witness"
 ROW_KEY: Final = "record"
 PROVISIONED: Final = "provisioned"
 VALIDITY: Final = timedelta(days=60)
 RENEWAL: Final = timedelta(days=14)
+
+
+def witness_record(row: StoredRow) -> WitnessRecord:
+    texts = {name: str(row.properties.get(name, "")) for name in ("primary", "in_sync", "nonce", "rule")}
+    return WitnessRecord(epoch=int(row.properties.get("epoch", 0)), **texts)
 
 
 class TableWitness:
@@ -49,10 +54,7 @@ class TableWitness:
 
     async def read(self, cluster_id: str) -> WitnessRecord | None:
         row = await self._rows.get(TABLE, cluster_id, ROW_KEY)
-        if row is None:
-            return None
-        texts = {name: str(row.properties.get(name, "")) for name in ("primary", "in_sync", "nonce", "rule")}
-        return WitnessRecord(epoch=int(row.properties.get("epoch", 0)), **texts)
+        return None if row is None else witness_record(row)
 
     async def delete(self, cluster_id: str) -> None:
         await self._rows.delete(TABLE, cluster_id, [ROW_KEY])

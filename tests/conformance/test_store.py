@@ -19,7 +19,7 @@ from azure.storage.queue.aio import QueueClient
 from mirror_agent.contract import CommandAction
 
 from lab.azurite.server import Azurite
-from shared.model.audit import AuditRecord, NodeHealth, NodeVerdict
+from shared.model.audit import AuditRecord, FleetRecord, TrackRecord, TurnKind, VerdictTurn
 from shared.model.event import RecordedEvent
 from shared.model.node_state import CommandStatus, HistoryEntry, NodeCommand, ProbeOutcome, ProbeResult
 from shared.model.operation import OperationStatus, finished
@@ -315,7 +315,9 @@ async def test_a_command_is_created_once_and_moved_conditionally(store: Store) -
 
 
 async def test_an_audit_row_is_conditional_and_the_last_run_never_moves_back(store: Store) -> None:
-    verdict = NodeVerdict(health=NodeHealth.HEALTHY, rule="fresh-heartbeat", sentence="", since=NOW)
+    verdict = TrackRecord(
+        state="healthy", rule="two-sources-agree", sentence="", since=NOW, seen="healthy", seen_since=NOW
+    )
     audit = AuditRecord(cluster_id=str(uuid.uuid4()), cluster="pay", audited_at=NOW, run_id="1", nodes={"a": verdict})
     assert await store.audits.get(audit.cluster_id) is None
     await store.audits.put(audit, None)
@@ -327,9 +329,72 @@ async def test_an_audit_row_is_conditional_and_the_last_run_never_moves_back(sto
     await store.audits.put(audit, read.etag)
     with pytest.raises(Changed):
         await store.audits.put(audit, read.etag)
-    await store.audits.note_run(NOW)
-    await store.audits.note_run(NOW - timedelta(minutes=1))
-    assert await store.audits.last_run() == NOW
+    fleet = await store.audits.fleet()
+    mine = FleetRecord(run_id=str(uuid.uuid4()), ended_at=NOW)
+    etag = await store.audits.put_fleet(mine, None if fleet is None else fleet.etag)
+    with pytest.raises((Changed, Exists)):
+        await store.audits.put_fleet(mine, None if fleet is None else fleet.etag)
+    read_again = await store.audits.fleet()
+    assert read_again is not None
+    assert (read_again.value, read_again.etag) == (mine, etag)
+
+
+async def test_a_range_of_clusters_is_read_at_once(store: Store) -> None:
+    ids = [f"e{digit}{uuid.uuid4().hex[2:]}" for digit in "0123"]
+    for cluster_id in ids:
+        await store.node_states.put(node_state(cluster_id), None)
+        await store.witness.ensure(cluster_id, "a")
+    await store.audits.put(AuditRecord(cluster_id=ids[1], cluster="pay", audited_at=NOW, run_id="1"), None)
+    found = await store.fleet.between("e1", "e3", 1000)
+    assert {ids[1], ids[2]} <= found.keys()
+    assert not {ids[0], ids[3]} & found.keys()
+    one, two = found[ids[1]], found[ids[2]]
+    assert one.states.keys() == {"a"}
+    assert (one.audit is not None, one.audit_etag is not None) == (True, True)
+    assert (two.audit, two.audit_etag) == (None, None)
+    assert two.witness is not None
+    assert two.witness.in_sync == "a"
+
+
+async def test_turns_of_verdicts_are_kept_newest_first_and_once(store: Store) -> None:
+    cluster_id = str(uuid.uuid4())
+    turns = [
+        VerdictTurn(
+            cluster_id=cluster_id,
+            cluster="pay",
+            kind=kind,
+            at=NOW + timedelta(seconds=number),
+            before="healthy",
+            after="exposed",
+            rule="runs-alone",
+            sentence="s",
+        )
+        for number, kind in enumerate((TurnKind.CLUSTER, TurnKind.NODE))
+    ]
+    await store.audits.append_turns(turns)
+    await store.audits.append_turns(turns)
+    page = await store.audits.turns(cluster_id, TODAY, None, 10)
+    assert list(page.items) == turns[::-1]
+
+
+async def test_probes_of_a_node_are_paged_beside_those_of_its_peer(store: Store) -> None:
+    cluster_id = str(uuid.uuid4())
+    looks = [
+        ProbeResult(cluster_id=cluster_id, node=node, at=NOW + timedelta(seconds=number), outcome=ProbeOutcome.SERVING)
+        for number in range(7)
+        for node in (("a", "b") if number % 2 else ("b",))
+    ]
+    await store.probes.append(looks)
+    for node in ("a", "b"):
+        seen: list[ProbeResult] = []
+        after: str | None = None
+        while True:
+            page = await store.probes.page(cluster_id, node, TODAY, after, 2)
+            seen += page.items
+            after = page.next
+            if after is None:
+                break
+        assert seen == [look for look in reversed(looks) if look.node == node]
 
 
 async def test_the_safety_record_is_created_once_and_never_overwritten(store: Store) -> None:
@@ -363,13 +428,29 @@ async def test_retention_removes_old_days_and_what_a_deleted_cluster_left(store:
                 for second in range(3)
             ]
         )
+        beats = [
+            HistoryEntry(
+                cluster_id=owner,
+                node="a",
+                heartbeat=heartbeat(sequence=number),
+                received_at=old,
+                agent_start_seen_at=old,
+            )
+            for number in range(3)
+        ]
+        await store.node_states.append_history(beats)
     assert await store.retention.purge_days(cluster_id, TODAY, 2) == 2
     assert await store.retention.purge_days(cluster_id, TODAY, 100) == 1
     assert await store.retention.purge_days(cluster_id, TODAY, 100) == 0
-    assert len((await store.probes.page(cluster_id, "b", TODAY, None, 10)).items) == 3
-    assert await store.retention.purge_cluster(cluster_id, 100) == 4
+    assert await store.retention.purge_cluster(cluster_id, 2) == 2
+    assert await store.retention.purge_cluster(cluster_id, 100) == 5
     assert await store.retention.purge_cluster(cluster_id, 100) == 0
     assert len((await store.probes.page(neighbour, "b", old.date(), None, 10)).items) == 3
+    assert await store.retention.purge_probes(TODAY, 2) == 2
+    while await store.retention.purge_probes(TODAY, 1000):
+        pass
+    assert (await store.probes.page(neighbour, "b", old.date(), None, 10)).items == ()
+    assert len((await store.probes.page(neighbour, "b", TODAY, None, 10)).items) == 3
     assert await store.node_states.get(neighbour, "a") is not None
 
     event = RecordedEvent(id=str(uuid.uuid4()), source="s", type="T", received_at=datetime(2020, 1, 1, tzinfo=UTC))

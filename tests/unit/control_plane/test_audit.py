@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from mirror_agent.contract import ApplicationState, Heartbeat
 
-from shared.api.audit import audit_cluster, audit_fleet
 from shared.api.probe import Probed
 from shared.api.retention import KEPT_DAYS, remove_expired
-from shared.health.assess import NodeFacts, assess, silent_after_s
+from shared.audit.pipeline import audit_fleet
+from shared.health.glimpse import NodeFacts, glimpse, silent_after_s
 from shared.model.audit import NodeHealth
 from shared.model.node_state import ProbeOutcome
 from shared.store.ports import Unavailable
@@ -45,7 +45,7 @@ def test_rules(
     health: NodeHealth,
     rule: str,
 ) -> None:
-    found = assess(NodeFacts(beat, age_s, 5.0, probe, gap_s))
+    found = glimpse(NodeFacts(beat, age_s, 5.0, probe, gap_s))
     assert (found.health, found.rule) == (health, rule)
     assert found.sentence
 
@@ -66,24 +66,32 @@ async def test_an_audit_records_probes_and_verdicts(app: App) -> None:
     audit = await app.plane.store.audits.get(record.id)
     assert audit is not None
     assert {node: verdict.rule for node, verdict in audit.value.nodes.items()} == {
-        "a": "fresh-heartbeat",
+        "a": "two-sources-agree",
         "b": "never-seen",
     }
-    assert await app.plane.store.audits.last_run() == app.clock()
+    fleet = await app.plane.store.audits.fleet()
+    assert fleet is not None
+    assert (fleet.value.ended_at, fleet.value.held_until) == (app.clock(), None)
 
 
 async def test_a_silent_node_is_marked_by_the_second_audit_and_since_when(app: App) -> None:
     record = await app.provisioned()
     await app.plane.store.node_states.put(node_state(record.id), None)
     seen: list[tuple[str, int]] = []
-    for _ in range(4):
+    for _ in range(5):
         app.clock.advance(30)
         await app.fire("health_audit", None)
         audit = await app.plane.store.audits.get(record.id)
         assert audit is not None
         verdict = audit.value.nodes["a"]
         seen.append((verdict.rule, int((app.clock() - verdict.since).total_seconds())))
-    assert seen == [("observer-just-started", 0), ("silent", 0), ("silent", 30), ("silent", 60)]
+    assert seen == [
+        ("observer-just-started", 0),
+        ("observer-just-started", 30),
+        ("confirming", 60),
+        ("silent-and-unreachable", 0),
+        ("silent-and-unreachable", 30),
+    ]
 
 
 async def test_nobody_is_accused_by_an_audit_that_was_away_itself(app: App) -> None:
@@ -99,14 +107,13 @@ async def test_nobody_is_accused_by_an_audit_that_was_away_itself(app: App) -> N
 
 async def test_two_audits_at_once_leave_one_verdict(app: App) -> None:
     record = await app.provisioned()
-    await asyncio.gather(audit_fleet(app.plane), audit_fleet(app.plane))
+    assert sorted(await asyncio.gather(audit_fleet(app.plane), audit_fleet(app.plane))) == [0, 1]
     audit = await app.plane.store.audits.get(record.id)
     assert audit is not None
-    first = audit.value
-    await audit_cluster(app.plane, record, "late", 30)
-    audit = await app.plane.store.audits.get(record.id)
-    assert audit is not None
-    assert audit.value == first, "a run that looked at the same moment changes nothing"
+    assert await audit_fleet(app.plane) == 0, "a run at the same moment as one that ended is a doubled tick"
+    again = await app.plane.store.audits.get(record.id)
+    assert again is not None
+    assert again.etag == audit.etag
 
 
 async def test_an_audit_that_was_killed_is_no_audit(app: App) -> None:
@@ -114,7 +121,13 @@ async def test_an_audit_that_was_killed_is_no_audit(app: App) -> None:
     app.rows.fail("scan", "clusters", Unavailable("killed"))
     with pytest.raises(Unavailable):
         await audit_fleet(app.plane)
-    assert await app.plane.store.audits.last_run() is None
+    fleet = await app.plane.store.audits.fleet()
+    assert fleet is not None
+    assert fleet.value.ended_at is None
+    app.clock.advance(30)
+    assert await audit_fleet(app.plane) == 0, "the killed run's hold has not passed"
+    app.clock.advance(30)
+    assert await audit_fleet(app.plane) == 1
 
 
 async def test_one_damaged_cluster_does_not_hide_the_others(app: App) -> None:
