@@ -78,7 +78,9 @@ class NodeLadder(Document):
     tried: tuple[Step, ...] = ()
     """Steps of the present ladder that were tried or found impossible."""
     ladders: int = 0
-    """Ladders that ended without a cure."""
+    """Ladders that ended without a cure; part of every action's id, so it only grows within an incident."""
+    forgiven: int = 0
+    """How many of them a person has seen: the suspension counts from here."""
     suspended_at: AwareDatetime | None = None
     boot_id: str | None = None
     booted_at: AwareDatetime | None = None

@@ -91,9 +91,7 @@ def _by_time(record: RemediationRecord, node: NodeName, policy: Policy, now: dat
     ladder, limits = record.ladder(node), policy.limits
     if ladder.suspended_at is not None:
         return _people("self-suspended", node, ladders=ladder.ladders)
-    if ladder.sick_since is None:
-        return _quiet("observer-was-away", node)
-    sick_s = (now - ladder.sick_since).total_seconds()
+    sick_s = 0.0 if ladder.sick_since is None else (now - ladder.sick_since).total_seconds()
     if sick_s < limits.sick_for_s or ladder.sick_looks < LOOKS_NEEDED:
         return _quiet(
             "not-sick-long-enough",
@@ -136,11 +134,13 @@ def _next_step(
     if spent >= limits.actions_per_day:
         return _people("budget-spent", node, count=spent)
     sight = look_at(verdict, node, now)
+    left = [step for step in LADDER if step not in ladder.tried]
+    possible = [step for step in left if _can_help(step, sight)]
+    if possible and all(_lately(record, node, step, now) for step in possible):
+        return _people("steps-spent", node)
     skipped: list[Step] = []
-    for step in LADDER:
-        if step in ladder.tried:
-            continue
-        if not _can_help(step, sight) or _lately(record, node, step, now):
+    for step in left:
+        if step not in possible or _lately(record, node, step, now):
             skipped.append(step)
             continue
         rule = _rule_of(step, sight)
@@ -159,7 +159,7 @@ def _next_step(
 def with_ladder_ended(ladder: NodeLadder, policy: Policy, now: datetime) -> NodeLadder:
     """After `ladder-exhausted`: the next ladder begins, or remediation suspends itself."""
     ladders = ladder.ladders + 1
-    suspended = now if ladders >= policy.limits.ladders_before_suspension else None
+    suspended = now if ladders - ladder.forgiven >= policy.limits.ladders_before_suspension else None
     return ladder.model_copy(update={"tried": (), "ladders": ladders, "suspended_at": suspended})
 
 

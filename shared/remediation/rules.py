@@ -14,7 +14,6 @@ QUIET: Final = {
     "maintenance-window": "maintenance until {until}: {reason}",
     "cluster-changing": "the cluster is being created, changed or deleted; the reconciler is at work",
     "storm-guard": "too large a part of the fleet looks sick at once; the fault is probably ours or the region's",
-    "observer-was-away": "the audit itself was away, so nobody knows whether node {node} has been sick all the time",
     "platform-knows": "the platform or an operator is at work: {reasons}",
     "customer-initiated": "a person stopped or restarted node {node} on purpose (customer initiated)",
     "serving-is-sacred": "node {node} serves, may serve, or is in the recorded in-sync set; it is never touched",
@@ -22,7 +21,8 @@ QUIET: Final = {
     "witness-unread": "the safety record was not read in this look, so nobody knows that node {node} is free to act on",
     "both-sick": "both nodes are sick; acting on one could take the last copy away",
     "stopped-by-order": "node {node} was stopped by an order of its operator",
-    "not-sick-long-enough": "node {node} has been sick for {sick_s} s at {looks} audits; {wanted_s} s and 2 are needed",
+    "not-sick-long-enough": "node {node} has been sick for {sick_s} s at {looks} audits without a gap; "
+    "{wanted_s} s and 2 are needed",
     "grace": "within {grace_s} s after {what}; nodes may still be settling",
     "action-running": "step {step} on node {running} is under way; one action at a time",
     "cool-down": "{cool_s} s after the last step have not passed yet",
@@ -30,6 +30,7 @@ QUIET: Final = {
 }
 PEOPLE: Final = {
     "budget-spent": "{count} actions on node {node} within 24 h are all that is allowed; a person must look",
+    "steps-spent": "every step that could help node {node} was taken within the last 6 h; a person must look",
     "ladder-exhausted": "every step of the ladder was tried for node {node} without a cure; a person must look",
     "self-suspended": "{ladders} ladders did not cure node {node}; remediation stopped itself until the cluster's spec "
     "is sent again",

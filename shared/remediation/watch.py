@@ -34,7 +34,7 @@ def watched(verdict: ClusterVerdict, record: RemediationRecord, policy: Policy, 
     nodes = {node: _node(verdict, record, node, policy, now, away=away) for node in NODES}
     if policy.generation != record.generation:
         # The spec was sent again: whoever did that has seen the suspension.
-        nodes = {node: ladder.model_copy(update={"suspended_at": None}) for node, ladder in nodes.items()}
+        nodes = {node: _resumed(ladder) for node, ladder in nodes.items()}
     serving, since = record.serving, record.serving_since
     if verdict.serving is not None and verdict.serving != serving:
         # The first serving node ever seen is no change.
@@ -102,6 +102,12 @@ def _booted(ladder: NodeLadder, boot_id: str | None, now: datetime) -> NodeLadde
     # Within an incident a boot is the cure being tried, or the sickness itself: it earns no grace.
     earns_grace = ladder.boot_id is not None and ladder.incident is None
     return ladder.model_copy(update={"boot_id": boot_id, "booted_at": now if earns_grace else ladder.booted_at})
+
+
+def _resumed(ladder: NodeLadder) -> NodeLadder:
+    if ladder.suspended_at is None:
+        return ladder
+    return ladder.model_copy(update={"suspended_at": None, "forgiven": ladder.ladders})
 
 
 def _action(action: ActionRecord, verdict: ClusterVerdict, policy: Policy, now: datetime) -> ActionRecord:
