@@ -8,6 +8,7 @@ from typing import Final
 from mirror_agent.contract import EnrolRequest, EnrolResponse, HeartbeatPost, HeartbeatResponse
 
 from shared.api import clusters, nodes, observations, remediation, tokens
+from shared.api.alert_endpoints import ALERT_ENDPOINTS
 from shared.api.call import Answer, Call
 from shared.api.clusters import ActionRequest
 from shared.api.endpoint import Endpoint, Guard
@@ -39,6 +40,7 @@ async def answer_openapi(plane: ControlPlane, caller: object, call: Call) -> Ans
 
 
 _ALL: Final = (
+    *ALERT_ENDPOINTS,
     Endpoint(
         "cluster_put",
         "PUT",

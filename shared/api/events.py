@@ -1,8 +1,9 @@
 """Platform events as Event Grid delivers them: recorded once, in any order; a malformed one is kept with the reason.
 
 The trigger hands over the raw text, because a converter that raises would make Event Grid deliver a malformed event
-again and again for a day. Nothing here calls Azure: an event is a hint to look, and the look is taken elsewhere.
-Both schemas are read: CloudEvents 1.0 and the Event Grid schema.
+again and again for a day. Nothing here calls Azure: an event becomes a fact, and the next audit looks and decides.
+Read are CloudEvents 1.0, the Event Grid schema, and the bare common alert schema of Azure Monitor. Every delivery runs
+through the same idempotent writes, whether it is new or not: a crash between two of them is healed by the next one.
 """
 
 from __future__ import annotations
@@ -15,27 +16,53 @@ from datetime import datetime
 from typing import Any, Final
 
 from shared.api.plane import ControlPlane
+from shared.events.interpret import Malformed, fact_of
+from shared.model.alert import DeadLetter, DeadLetterKind
 from shared.model.event import RecordedEvent
+from shared.model.event_fact import EventFact
 from shared.store.ports import TooLarge
 from shared.structured_log import Log
 
 MAX_KEPT_CHARS: Final = 2000
 MAX_ID_CHARS: Final = 1024
+COMMON_ALERT: Final = "azuremonitorcommonalertschema"
 _RESOURCE_GROUP: Final = re.compile(r"/resourcegroups/mirrorplane-([a-z0-9-]+)(?:/|$)", re.IGNORECASE)
 log = Log("mirrorplane.events")
 
 
 async def record_event(plane: ControlPlane, text: str) -> RecordedEvent:
     """Raises Unavailable only: then Event Grid delivers the event again, which is wanted."""
-    event = read_event(text, plane.clock())
+    event, fact = understood(text, plane.clock())
     try:
         new = await plane.store.events.record(event)
     except TooLarge as error:
         event = event.model_copy(update={"data": {}, "malformed": True, "reason": f"data dropped: {error}"})
         new = await plane.store.events.record(event)
+    if event.malformed:
+        letter = DeadLetter(
+            id=f"{event.source}#{event.id}",
+            kind=DeadLetterKind.EVENT,
+            at=event.received_at,
+            reason=event.reason,
+            text=text[:MAX_KEPT_CHARS],
+        )
+        await plane.store.alerting.dead_letters.record(letter)
+    elif fact is not None:
+        await plane.store.alerting.event_facts.merge(fact)
     write = log.warning if event.malformed else log.info
     write("event", id=event.id, type=event.type, cluster=event.cluster, new=new, reason=event.reason)
     return event
+
+
+def understood(text: str, now: datetime) -> tuple[RecordedEvent, EventFact | None]:
+    """The event and what it says of our resources. Pure."""
+    event = read_event(text, now)
+    if event.malformed:
+        return event, None
+    try:
+        return event, fact_of(event, now)
+    except Malformed as error:
+        return event.model_copy(update={"malformed": True, "reason": str(error)}), None
 
 
 def read_event(text: str, now: datetime) -> RecordedEvent:
@@ -46,6 +73,8 @@ def read_event(text: str, now: datetime) -> RecordedEvent:
         return _malformed(text, now, f"no JSON: {error}")
     if not isinstance(body, dict):
         return _malformed(text, now, f"no JSON object, found {type(body).__name__}")
+    if str(body.get("schemaId") or "").lower() == COMMON_ALERT:
+        body = _wrapped(body)
     cloud = "specversion" in body
     names = ("source", "type", "time") if cloud else ("topic", "eventType", "eventTime")
     missing = [name for name in ("id", *names[:2]) if not isinstance(body.get(name), str) or not body[name]]
@@ -65,6 +94,23 @@ def read_event(text: str, now: datetime) -> RecordedEvent:
         data=data if isinstance(data, dict) else {} if data is None else {"value": data},
         received_at=now,
     )
+
+
+def _wrapped(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A bare common alert as an event. Its id is the alert's with its condition: an alert fires once and ends once."""
+    data = body.get("data")
+    essentials = data.get("essentials") if isinstance(data, Mapping) else None
+    values = essentials if isinstance(essentials, Mapping) else {}
+    condition = str(values.get("monitorCondition") or "")
+    fired, resolved = values.get("firedDateTime"), values.get("resolvedDateTime")
+    return {
+        "specversion": "1.0",
+        "id": f"{values['alertId']}#{condition}" if values.get("alertId") else "",
+        "source": "azure-monitor",
+        "type": COMMON_ALERT,
+        "time": resolved if condition == "Resolved" else fired,
+        "data": data,
+    }
 
 
 def cluster_named_in(source: str, subject: str, data: object) -> str | None:

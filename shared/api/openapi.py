@@ -16,6 +16,7 @@ from shared.api.endpoint import Endpoint, Guard
 from shared.api.endpoints import ENDPOINTS
 from shared.api.problem import STATUS
 from shared.api.views import ErrorView
+from shared.model.alert import AlertState, DeadLetterKind, Severity
 from shared.model.cluster_spec import NAME_PATTERN
 
 _JSON: Final = "application/json"
@@ -28,6 +29,10 @@ _SECURITY: Final[dict[Guard, list[dict[str, list[str]]]]] = {
 _QUERY: Final[dict[str, dict[str, Any]]] = {
     "top": {"schema": {"type": "integer", "minimum": 1, "maximum": MAX_TOP}, "description": "Rows of a page."},
     "continue": {"schema": {"type": "string"}, "description": "From a nextLink."},
+    "state": {"schema": {"type": "string", "enum": [state.value for state in AlertState]}},
+    "severity": {"schema": {"type": "string", "enum": [severity.value for severity in Severity]}},
+    "cluster": {"schema": {"type": "string"}, "description": "Only of this cluster."},
+    "kind": {"schema": {"type": "string", "enum": [kind.value for kind in DeadLetterKind]}, "required": True},
     "node": {"schema": {"type": "string", "enum": ["a", "b"]}, "required": True},
 }
 _PATH: Final[dict[str, dict[str, Any]]] = {

@@ -21,6 +21,10 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 STOP_S: Final = 60.0
 
 EXPECTED: Final[dict[str, str]] = {
+    "alert_action": "http POST alerts/{idAndAction} (anonymous)",
+    "alert_delivery": "timer 5,20,35,50 * * * * *",
+    "alert_get": "http GET alerts/{id} (anonymous)",
+    "alert_list": "http GET alerts (anonymous)",
     "cluster_action": "http POST clusters/{nameAndAction} (anonymous)",
     "cluster_delete": "http DELETE clusters/{name} (anonymous)",
     "cluster_get": "http GET clusters/{name} (anonymous)",
@@ -29,6 +33,7 @@ EXPECTED: Final[dict[str, str]] = {
     "cluster_probes": "http GET clusters/{name}/probes (anonymous)",
     "cluster_put": "http PUT clusters/{name} (anonymous)",
     "drift": "timer 47 */3 * * * *",
+    "dead_letter_list": "http GET dead-letters (anonymous)",
     "event_list": "http GET events (anonymous)",
     "health": "http GET health (anonymous)",
     "health_audit": "timer */30 * * * * *",
@@ -44,6 +49,11 @@ EXPECTED: Final[dict[str, str]] = {
     "remediation": "timer 3,13,23,33,43,53 * * * * *",
     "remediation_get": "http GET clusters/{name}/remediation (anonymous)",
     "retention": "timer 0 17 * * * *",
+    "silence_create": "http POST silences (anonymous)",
+    "silence_delete": "http DELETE silences/{id} (anonymous)",
+    "silence_get": "http GET silences/{id} (anonymous)",
+    "silence_list": "http GET silences (anonymous)",
+    "silence_put": "http PUT silences/{id} (anonymous)",
     "token_create": "http POST tokens (anonymous)",
     "token_delete": "http DELETE tokens/{id} (anonymous)",
     "token_list": "http GET tokens (anonymous)",

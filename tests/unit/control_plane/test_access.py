@@ -22,13 +22,16 @@ RANK = {AccessRole.MONITOR: 0, AccessRole.CONTROL: 1, AccessRole.ADMIN: 2}
 
 
 def _path(endpoint: Endpoint) -> str:
-    return endpoint.route.replace("{nameAndAction}", "pay:swap").replace("{name}", "pay").replace("{id}", "0" * 16)
+    route = endpoint.route.replace("{nameAndAction}", "pay:swap").replace("{idAndAction}", f"{'0' * 32}:acknowledge")
+    return route.replace("{name}", "pay").replace("{id}", "0" * 16)
 
 
 def _body(endpoint: Endpoint) -> object:
     return {
         "cluster_put": cluster_body(),
         "token_create": {"name": "ci", "role": "Admin"},
+        "silence_create": {"cluster": "pay", "reason": "we know", "until": "2026-11-22T13:00:00Z"},
+        "silence_put": {"reason": "we know", "until": "2026-11-22T13:00:00Z"},
         "node_enrol": enrol_body(csr()),
     }.get(endpoint.name)
 
