@@ -36,6 +36,7 @@ log: Final = logging.getLogger(__name__)
 # Frames nobody waits for are acknowledged in bulk: after so many bytes, and with every pulse.
 _LAZY_ACK_BYTES: Final = 256 * limits.KIB
 _SPACE_UNIT: Final = 4096
+_EAGER: Final = wire.WAITED | wire.SYNC
 
 
 class Refused(Exception):
@@ -151,7 +152,8 @@ class ReplicaSession:
             while (frame := wire.decode(buffer, position, filled)) is not None:
                 position += frame.size
                 self._accept(frame)
-                waited = waited or bool(frame.flags & wire.WAITED)
+                # A frame with SYNC is answered by its DONE; its place in the order is acknowledged with the next ones.
+                waited = waited or frame.flags & _EAGER == wire.WAITED
             if waited or self.position[1] - self._acked_bytes >= _LAZY_ACK_BYTES:
                 self._acknowledge()
             if self._sealing:
@@ -251,12 +253,7 @@ class ReplicaSession:
         while (job := self._jobs.get()) is not None:
             seq, fd, data_only = job
             try:
-                if fd < 0:
-                    self._sync_all()
-                elif data_only:
-                    os.fdatasync(fd)
-                else:
-                    os.fsync(fd)
+                self._flush(fd, data_only=data_only)
             except OSError as error:
                 self._answer(Op.NAK, seq, data=wire.text_payload(f"flushing failed: {error}"))
                 self._shut(self._data, socket.SHUT_RD)
@@ -265,6 +262,14 @@ class ReplicaSession:
             finally:
                 if fd >= 0:
                     os.close(fd)
+
+    def _flush(self, fd: int, *, data_only: bool) -> None:
+        if fd < 0:
+            self._sync_all()
+        elif data_only:
+            os.fdatasync(fd)
+        else:
+            os.fsync(fd)
 
     def _sync_all(self) -> None:
         for root in self._roots:
@@ -280,17 +285,21 @@ class ReplicaSession:
     def _write(self, frame: Frame) -> None:
         fd = self._files.write(frame)
         if frame.flags & wire.SYNC:
-            if fd < 0:
-                self._answer(Op.DONE, frame.seq)
-            else:
-                self._jobs.put((frame.seq, os.dup(fd), True))
+            self._flush_for(frame, fd, data_only=True)
 
     def _fsync(self, frame: Frame) -> None:
         fd = self._files.flushable(frame.fid)
+        self._flush_for(frame, fd, data_only=bool(frame.flags & wire.DATA_ONLY))
+
+    def _flush_for(self, frame: Frame, fd: int, *, data_only: bool) -> None:
+        """At once for a lone client (a thread switch less), in the pool when others may be waiting for this thread."""
         if fd < 0:
             self._answer(Op.DONE, frame.seq)
+        elif frame.flags & wire.ALONE:
+            self._flush(fd, data_only=data_only)
+            self._answer(Op.DONE, frame.seq)
         else:
-            self._jobs.put((frame.seq, fd, bool(frame.flags & wire.DATA_ONLY)))
+            self._jobs.put((frame.seq, os.dup(fd), data_only))
 
     def _barrier(self, frame: Frame) -> None:
         self._jobs.put((frame.seq, -1, False))

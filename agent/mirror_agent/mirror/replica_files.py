@@ -115,7 +115,7 @@ class ReplicaFiles:
             raise ApplyError(f"file id {frame.fid} is used twice")
         create_entry(directory, entry)
         inode = self.open_name(frame.fid, directory, entry.name, parent.root)
-        set_entry(self.path_fd(inode), entry)
+        set_new_entry(self.path_fd(inode), entry)
 
     def link(self, frame: Frame) -> None:
         _, directory = self.directory(frame.offset)
@@ -203,24 +203,39 @@ class ReplicaFiles:
             os.removexattr(f"/proc/self/fd/{self.path_fd(inode)}", wire.xattr_name(frame.payload))
 
     def flushable(self, fid: int) -> int:
-        """A descriptor of one's own to flush a file or directory with, or -1 if there is nothing to flush."""
+        """A descriptor to flush a file or directory with, valid for this frame; -1 if there is nothing to flush."""
         inode = self.inode(fid)
         if inode.orphan or not (inode.is_file or inode.is_dir):
             return -1
-        return os.dup(self.descriptors.data_fd(inode, self.call))
+        return self.descriptors.data_fd(inode, self.call)
 
 
 def create_entry(directory: int, entry: Entry) -> None:
-    """The bare entry; owner, mode and attributes follow with `set_entry`."""
+    """The bare entry; owner, mode and attributes are completed by `set_new_entry` or `set_entry`."""
     match stat.S_IFMT(entry.mode):
         case stat.S_IFDIR:
-            os.mkdir(entry.name, 0o700, dir_fd=directory)
+            os.mkdir(entry.name, stat.S_IMODE(entry.mode), dir_fd=directory)
         case stat.S_IFLNK:
             os.symlink(entry.target, entry.name, dir_fd=directory)
-        case stat.S_IFREG | stat.S_IFIFO | stat.S_IFSOCK | stat.S_IFCHR | stat.S_IFBLK as kind:
-            os.mknod(entry.name, kind | 0o600, entry.rdev, dir_fd=directory)
+        case stat.S_IFREG | stat.S_IFIFO | stat.S_IFSOCK | stat.S_IFCHR | stat.S_IFBLK:
+            os.mknod(entry.name, entry.mode, entry.rdev, dir_fd=directory)
         case kind:
             raise ApplyError(f"{entry.name!r} has the unknown type {kind:o}")
+
+
+def set_new_entry(fd: int, entry: Entry) -> None:
+    """Completes what `create_entry` just made. It has no extended attributes but those its directory gave it, and the
+    primary's directory gave the same."""
+    path = f"/proc/self/fd/{fd}"
+    st = os.fstat(fd)
+    if (st.st_uid, st.st_gid) != (entry.uid, entry.gid):
+        os.chown(path, entry.uid, entry.gid)
+        st = os.fstat(fd)
+    for key, value in entry.xattrs:
+        os.setxattr(path, key, value)
+    if st.st_mode != entry.mode and not stat.S_ISLNK(entry.mode):
+        os.chmod(path, stat.S_IMODE(entry.mode))
+    os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def set_entry(fd: int, entry: Entry) -> None:

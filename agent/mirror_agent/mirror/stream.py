@@ -31,6 +31,7 @@ from mirror_agent.mirror.wire import Buffer, Frame, Op, Space, WireError
 
 _SEND_BYTES: Final = 1024 * 1024
 _EAGER_BYTES: Final = 32 * 1024
+_JOIN_BYTES_MAX: Final = 64 * 1024
 _LATENCY_SAMPLES: Final = 2048
 _ACK_BUFFER_BYTES: Final = 256 * 1024
 # Acknowledgements are small, but a DIFFERENT frame may name every block of its SUM.
@@ -92,6 +93,7 @@ class Stream:
         self._sending = threading.Lock()
         self._queue: deque[tuple[bytes, Buffer]] = deque()
         self._queued_bytes = 0
+        self._large: Buffer | None = None
         self._seq = 0
         self._appended_bytes = 0
         self._acked_bytes = 0
@@ -118,6 +120,8 @@ class Stream:
         """Queues one frame; its sequence number, or 0 when the stream is lost. Waits while the ring is full."""
         crc = zlib.crc32(data)
         size = wire.HEADER_BYTES + len(data)
+        if flags & wire.SYNC and not self._slots:
+            flags |= wire.ALONE
         if self._appended_bytes - self._acked_bytes > self._ring_bytes and op != Op.HEARTBEAT:
             self.flush()
             self._wait(lambda: self._appended_bytes - self._acked_bytes <= self._ring_bytes)
@@ -147,7 +151,7 @@ class Stream:
             finally:
                 self._sending.release()
 
-    def _take(self) -> bytes | None:
+    def _take(self) -> Buffer | None:
         with self._lock:
             if not self._queue or self.lost is not None:
                 self._queue.clear()
@@ -156,7 +160,20 @@ class Stream:
             parts: list[Buffer] = []
             size = 0
             while self._queue and size < _SEND_BYTES:
-                header, data = self._queue.popleft()
+                header, data = self._queue[0]
+                if len(data) >= _JOIN_BYTES_MAX:
+                    # Large data is not copied once more: the header goes with what is before it, the data alone.
+                    if data is not self._large:
+                        self._large = data
+                        parts.append(header)
+                        break
+                    if parts:
+                        break
+                    self._queue.popleft()
+                    self._queued_bytes -= wire.HEADER_BYTES + len(data)
+                    self._large = None
+                    return data
+                self._queue.popleft()
                 parts.append(header)
                 parts.append(data)
                 size += len(header) + len(data)

@@ -88,13 +88,15 @@ class Op(IntEnum):
 
 _OPS: Final = frozenset(int(op) for op in Op)
 
-# Flags: WAITED = somebody waits for this frame's acknowledgement, so it is sent at once; SYNC = flushed before DONE.
+# Flags: WAITED = somebody waits for this frame's acknowledgement, so it is sent at once; SYNC = flushed before DONE;
+# ALONE = nobody else was waiting, so the flush need not make room for others.
 WAITED: Final = 1 << 0
 SYNC: Final = 1 << 1
 DATA_ONLY: Final = 1 << 2
 DIRECTORY: Final = 1 << 3
 LAST_LINK: Final = 1 << 4
 FINAL: Final = 1 << 5
+ALONE: Final = 1 << 6
 
 PREFIX: Final = struct.Struct("<II")
 REST: Final = struct.Struct("<HHQQQQ")
