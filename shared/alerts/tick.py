@@ -59,7 +59,10 @@ async def _look(
     names = sorted(asked - {FLEET})
     records = dict(zip(names, await _each(names, lambda name: _record(plane, name)), strict=True))
     gone = frozenset(name for name, record in records.items() if record is None or _is_ending(record))
-    work = {name: _work(record) for name, record in records.items() if record is not None and name not in gone}
+    ours = [record for name, record in sorted(records.items()) if record is not None and name not in gone]
+    work = {entry.name: found for entry, found in zip(ours, await _each(ours, _work_of(plane)), strict=True)}
+    for name in sorted({fact.cluster for fact in facts if records[fact.cluster] is None}):
+        await plane.store.alerting.event_facts.purge(name)  # of a deleted cluster, its own end included
     kept = [fact for fact in facts if fact.cluster not in gone]
     return seen(verdicts, fleet, kept, work, gone, await _own_conditions(plane, now))
 
@@ -73,9 +76,16 @@ def _is_ending(record: ClusterRecord) -> bool:
     return record.state is ProvisioningState.DELETING
 
 
-def _work(record: ClusterRecord) -> ClusterWork:
-    """An update or an action may delete, write and stop VMs: that is our own doing."""
-    return ClusterWork(record.created_at, record.state not in SETTLED or record.action is not None)
+def _work_of(plane: ControlPlane) -> Callable[[ClusterRecord], Coroutine[Any, Any, ClusterWork]]:
+    """An update, an action or a repair may delete, write and stop VMs: that is our own doing."""
+
+    async def read(record: ClusterRecord) -> ClusterWork:
+        if record.state not in SETTLED or record.action is not None:
+            return ClusterWork(record.created_at, True)
+        found = await plane.store.remediations.get(record.id)
+        return ClusterWork(record.created_at, found is not None and found.value.open_action is not None)
+
+    return read
 
 
 async def _own_conditions(plane: ControlPlane, now: datetime) -> list[Condition]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from shared.alerts.tick import advance_alerts
 from shared.api.plane import ControlPlane
 from shared.audit.collect import look
 from shared.audit.doubt import facts_in_doubt
@@ -84,7 +85,9 @@ async def audit_fleet(plane: ControlPlane) -> int:
 
 async def _tell_and_repair(plane: ControlPlane, verdicts: tuple[ClusterVerdict, ...], run: _Run) -> None:
     """What follows from the verdicts. Each part is level-triggered: the next audit makes up for one that failed."""
-    await remediate(plane, verdicts, fleet_of(run.record), run.now)
+    fleet = fleet_of(run.record)
+    await advance_alerts(plane, verdicts, run.now, fleet)
+    await remediate(plane, verdicts, fleet, run.now)
 
 
 class _Run:
