@@ -127,8 +127,8 @@ class Tracked(Document):
 
 
 class ZoneLease(Document):
-    """`expires_at` by the control plane's clock: long after the step it is for must have ended."""
+    """`holder`: the id of a cluster. `expires_at` by the control plane's clock: long after the step it is for must have ended."""
 
     zone: str
-    action: str
+    holder: str
     expires_at: AwareDatetime

@@ -87,7 +87,7 @@ async def _begin(
         return
     zone = zone_of(cluster, action.node)
     limit_s = step_limit_s(action.step, cluster.spec.remediation.limits)
-    lease = ZoneLease(zone=zone, action=action.id, expires_at=now + timedelta(seconds=limit_s) + LEASE_MARGIN)
+    lease = ZoneLease(zone=zone, holder=cluster.id, expires_at=now + timedelta(seconds=limit_s) + LEASE_MARGIN)
     if not await executor.store.remediations.take_zone(lease, now):
         await _refuse(executor, stored, action, "zone-taken", "", passing=True)
         return
@@ -203,7 +203,7 @@ async def _fault(executor: Executor, stored: Versioned[RemediationRecord], actio
             log.info("replacing", cluster=stored.value.cluster, node=action.node, state=why)
             return  # its own time limit ends it
         await _refuse(executor, stored, action, "arm-refused", why, passing=True)
-    elif fault.status is not None and fault.status < 500:
+    elif fault.status and fault.status < 500:
         await _end(executor, stored, action, ActionStatus.FAILED, sentence("arm-refused", why=why))
     elif action.step is not Step.REPLACE:
         await _write(executor, stored, action.model_copy(update={"status": ActionStatus.SENT, "result": why}))
@@ -281,8 +281,7 @@ async def _tidy(executor: Executor, cluster: ClusterRecord, record: RemediationR
             await store.commands.delete(cluster.id, command_id)
         waiting = waiting or any(c.operation_id == action.id and c.id not in gone for c in commands)
     for node in NODES:
-        for action in record.actions[-2:]:
-            await store.remediations.leave_zone(zone_of(cluster, node), action.id)
+        await store.remediations.leave_zone(zone_of(cluster, node), cluster.id)
     if not needs_attention(record) and not waiting:
         await store.remediations.untrack(cluster.id)
     else:

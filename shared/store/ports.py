@@ -257,6 +257,9 @@ class Retention(Protocol):
 
     async def purge_events(self, before: date, limit: int) -> int: ...
 
+    async def purge_turns(self, cluster_id: str, before: date, limit: int) -> int:
+        """Removes at most `limit` entries of the history of verdicts of days before that."""
+
     async def purge_probes(self, before: date, limit: int) -> int:
         """Removes at most `limit` rows of probes of days before that, of all clusters together."""
 
@@ -274,10 +277,10 @@ class Remediations(Protocol):
     async def untrack(self, cluster_id: str) -> None: ...
 
     async def take_zone(self, lease: ZoneLease, now: datetime) -> bool:
-        """True if this action holds the zone now; False if another one does."""
+        """True if this cluster holds the zone now; False if another one does."""
 
-    async def leave_zone(self, zone: str, action: str) -> None:
-        """Nothing happens if another action holds it."""
+    async def leave_zone(self, zone: str, holder: str) -> None:
+        """Nothing happens if another cluster holds it."""
 
 
 @dataclass(frozen=True)

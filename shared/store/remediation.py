@@ -57,9 +57,7 @@ class TableRemediations:
         if held is None:
             return False  # it went this moment; the next look takes it
         holder = parse(ZoneLease, held)
-        if holder.action == lease.action:
-            return True
-        if holder.expires_at > now:
+        if holder.holder != lease.holder and holder.expires_at > now:
             return False
         try:
             await self._rows.replace(REMEDIATION, row, held.etag)
@@ -67,9 +65,9 @@ class TableRemediations:
             return False
         return True
 
-    async def leave_zone(self, zone: str, action: str) -> None:
+    async def leave_zone(self, zone: str, holder: str) -> None:
         held = await self._rows.get(REMEDIATION, _ZONES, zone)
-        if held is None or parse(ZoneLease, held).action != action:
+        if held is None or parse(ZoneLease, held).holder != holder:
             return
         try:
             await self._rows.delete_if(REMEDIATION, _ZONES, zone, held.etag)

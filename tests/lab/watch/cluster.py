@@ -1,0 +1,138 @@
+"""A cluster in the lab with short limits of remediation, and the accidents that befall it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from lab.control import LabClient
+from lab.demo.api import ControlPlane, DemoFailed
+from lab.demo.cluster import body
+from lab.demo.nodes import Nodes
+from lab.info import LabInfo
+
+NAME: Final = "demo"
+POLL_S: Final = 1.0
+PROVISION_DEADLINE_S: Final = 600.0
+ARM: Final = "https://management.azure.com/"
+COMPUTE_VERSION: Final = "2024-07-01"
+# The same ladder as in production, in seconds instead of minutes.
+LIMITS: Final = {
+    "sickForS": 5.0,
+    "graceS": 0.0,
+    "agentStepS": 60.0,
+    "machineStepS": 120.0,
+    "replaceStepS": 900.0,
+    "coolDownS": 5.0,
+    "healthyResetS": 5.0,
+    "actionsPerDay": 6,
+}
+
+
+@dataclass
+class Watched:
+    """The cluster as its control plane shows it."""
+
+    api: ControlPlane
+    lab: LabInfo
+    state: Path
+
+    @property
+    def nodes(self) -> Nodes:
+        return Nodes(self.lab, self.state, NAME)
+
+    async def provision(self) -> None:
+        wanted = body("ledger") | {
+            "remediation": {"mode": "on", "limits": LIMITS},
+            # What is lost comes back by remediation here, so that its ladder is seen; drift is only reported.
+            "managementPolicy": "observe",
+        }
+        _, _, headers = await self.api.call("PUT", f"/clusters/{NAME}", wanted)
+        await self.api.wait_operation(headers, deadline_s=PROVISION_DEADLINE_S, show=lambda _: None)
+
+    async def roles(self) -> dict[str, str]:
+        cluster = await self.api.cluster(NAME)
+        return {node["name"]: f"{node['role']} {node['phase']}" for node in cluster["nodes"]}
+
+    async def heard(self) -> dict[str, str]:
+        """When each node was last heard, by the control plane's clock."""
+        cluster = await self.api.cluster(NAME)
+        return {node["name"]: str(node["lastHeartbeatAt"]) for node in cluster["nodes"]}
+
+    async def replica(self) -> str:
+        return next(node for node, role in (await self.roles()).items() if role.startswith("SECOND"))
+
+    async def remediation(self) -> dict[str, Any]:
+        _, document, _ = await self.api.call("GET", f"/clusters/{NAME}/remediation")
+        return document
+
+    async def actions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self.remediation())["actions"]
+        return found
+
+    async def events(self) -> list[dict[str, Any]]:
+        _, document, _ = await self.api.call("GET", "/events?top=200")
+        return [event for event in document["value"] if event.get("cluster") == NAME]
+
+    async def until_repaired(self, known: int, *, deadline_s: float) -> list[dict[str, Any]]:
+        """Waits until an action beyond the first `known` is cured and the pair is PRIM and SECOND; the new actions."""
+        limit = time.monotonic() + deadline_s
+        while True:
+            try:
+                actions = (await self.actions())[known:]
+                roles = sorted((await self.roles()).values())
+            except DemoFailed:
+                actions, roles = [], []
+            if any(action["status"] == "cured" for action in actions) and roles == ["PRIM ready", "SECOND ready"]:
+                return actions
+            if time.monotonic() > limit:
+                raise AssertionError(f"not repaired in {deadline_s:.0f} s: {roles}, {await self.remediation()}")
+            await asyncio.sleep(POLL_S)
+
+    # --- accidents --------------------------------------------------------------------------------------------------
+    async def stop_agent(self, node: str) -> None:
+        """For good: the service is stopped, so nothing in the VM starts it again."""
+        await self.nodes.run(node, "systemctl", "stop", "mirrorplane-agent")
+
+    async def freeze(self, node: str) -> None:
+        await LabClient(self.lab.control_socket).acall("freeze", node=f"{NAME}/{node}")
+
+    async def lose_machine(self, node: str) -> None:
+        """The VM and its data disk are deleted, by somebody else than the control plane."""
+        group = f"/subscriptions/{self.lab.subscription_id}/resourceGroups/mirrorplane-{NAME}"
+        async with await self._arm() as session:
+            for path in (f"virtualMachines/{NAME}-{node}", f"disks/{NAME}-{node}-data"):
+                url = f"{self.lab.arm_url}{group}/providers/Microsoft.Compute/{path}?api-version={COMPUTE_VERSION}"
+                await _delete(session, url)
+
+    async def _arm(self) -> aiohttp.ClientSession:
+        tokens = self.lab.read_tokens()
+        query = {"resource": ARM, "api-version": "2019-08-01"}
+        async with aiohttp.ClientSession() as session:
+            headers = {"X-IDENTITY-HEADER": tokens.identity_header}
+            async with session.get(tokens.identity_endpoint, params=query, headers=headers) as answer:
+                document = await answer.json()
+                assert answer.status == 200, document
+        trust = ssl.create_default_context(cafile=str(self.lab.ca))
+        return aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {document['access_token']}"},
+            connector=aiohttp.TCPConnector(ssl=trust),
+        )
+
+
+async def _delete(session: aiohttp.ClientSession, url: str, *, deadline_s: float = 60.0) -> None:
+    limit = time.monotonic() + deadline_s
+    async with session.delete(url) as answer:
+        assert answer.status in (200, 202, 204), await answer.text()
+    while True:
+        async with session.get(url) as answer:
+            if answer.status == 404:
+                return
+        assert time.monotonic() < limit, f"{url} is not gone after {deadline_s:.0f} s"
+        await asyncio.sleep(0.5)
