@@ -55,3 +55,9 @@ async def cluster_heartbeats(req: func.HttpRequest) -> func.HttpResponse:
 @blueprint.route("clusters/{name}/probes", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def cluster_probes(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("cluster_probes", req)
+
+
+@blueprint.function_name("cluster_verdicts")
+@blueprint.route("clusters/{name}/verdicts", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def cluster_verdicts(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond("cluster_verdicts", req)

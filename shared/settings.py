@@ -17,6 +17,8 @@ from typing import Final
 
 DEFAULT_ARM_ENDPOINT: Final = "https://management.azure.com"
 WRAPPING_KEY_BYTES: Final = 32
+DEFAULT_RETENTION_DAYS: Final = 14  # of heartbeats, probes and events
+MAX_RETENTION_DAYS: Final = 400
 
 
 class SettingInvalid(Exception):
@@ -33,6 +35,7 @@ class Settings:
     easy_auth: bool
     agent_wheel: Path | None
     control_plane_addresses: tuple[str, ...]
+    retention_days: int = DEFAULT_RETENTION_DAYS
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -50,6 +53,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         easy_auth=_easy_auth(environment),
         agent_wheel=Path(wheel) if wheel else None,
         control_plane_addresses=_addresses(environment),
+        retention_days=_retention_days(environment),
     )
 
 
@@ -90,6 +94,14 @@ def _easy_auth(environment: Mapping[str, str]) -> bool:
             return True
         case other:
             raise SettingInvalid(f"MIRRORPLANE_EASY_AUTH is {other!r}; valid: 'enabled', or absent")
+
+
+def _retention_days(environment: Mapping[str, str]) -> int:
+    name = "MIRRORPLANE_RETENTION_DAYS"
+    text = environment.get(name, "") or str(DEFAULT_RETENTION_DAYS)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_RETENTION_DAYS:
+        raise SettingInvalid(f"{name} is {text!r}; give a number of days from 1 to {MAX_RETENTION_DAYS}")
+    return int(text)
 
 
 def _addresses(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from shared.api.endpoint import Endpoint, Guard
 from shared.api.health import answer_health
 from shared.api.plane import ControlPlane
 from shared.api.remediation import RemediationView
+from shared.api.timeline import RANGE
 from shared.api.tokens import TokenRequest
 from shared.api.views import (
     ClusterList,
@@ -26,6 +27,7 @@ from shared.api.views import (
     OperationView,
     ProbeList,
     TokenList,
+    VerdictList,
 )
 from shared.model.cluster_spec import ClusterSpec
 
@@ -111,7 +113,7 @@ _ALL: Final = (
         observations.list_heartbeats,
         "List the recorded heartbeats of a node, newest first.",
         {200: HeartbeatList},
-        query=("node", *_PAGING),
+        query=("node", *RANGE, *_PAGING),
     ),
     Endpoint(
         "cluster_probes",
@@ -121,7 +123,7 @@ _ALL: Final = (
         observations.list_probes,
         "List the control plane's own probes of a node, newest first.",
         {200: ProbeList},
-        query=("node", *_PAGING),
+        query=("node", *RANGE, *_PAGING),
     ),
     Endpoint(
         "remediation_get",
@@ -133,6 +135,16 @@ _ALL: Final = (
         {200: RemediationView},
     ),
     Endpoint(
+        "cluster_verdicts",
+        "GET",
+        "clusters/{name}/verdicts",
+        Guard.MONITOR,
+        observations.list_verdicts,
+        "List the changes of the audit's verdicts on a cluster and its nodes, newest first.",
+        {200: VerdictList},
+        query=(*RANGE, *_PAGING),
+    ),
+    Endpoint(
         "event_list",
         "GET",
         "events",
@@ -140,7 +152,7 @@ _ALL: Final = (
         observations.list_events,
         "List recorded platform events, newest arrival first.",
         {200: EventList},
-        query=_PAGING,
+        query=(*RANGE, *_PAGING),
     ),
     Endpoint(
         "token_create",

@@ -29,6 +29,8 @@ _SECURITY: Final[dict[Guard, list[dict[str, list[str]]]]] = {
 _QUERY: Final[dict[str, dict[str, Any]]] = {
     "top": {"schema": {"type": "integer", "minimum": 1, "maximum": MAX_TOP}, "description": "Rows of a page."},
     "continue": {"schema": {"type": "string"}, "description": "From a nextLink."},
+    "from": {"schema": {"type": "string", "format": "date-time"}, "description": "Nothing older, by our clock."},
+    "to": {"schema": {"type": "string", "format": "date-time"}, "description": "Nothing newer, by our clock."},
     "state": {"schema": {"type": "string", "enum": [state.value for state in AlertState]}},
     "severity": {"schema": {"type": "string", "enum": [severity.value for severity in Severity]}},
     "cluster": {"schema": {"type": "string"}, "description": "Only of this cluster."},

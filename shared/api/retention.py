@@ -8,12 +8,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from shared.alerts.retention import remove_old_alerts
 from shared.api.plane import ControlPlane
+from shared.settings import DEFAULT_RETENTION_DAYS
+from shared.store.ports import FLEET
 from shared.structured_log import Log
 
-KEPT_DAYS: Final = 7
 OPERATIONS_KEPT: Final = timedelta(days=30)  # the guidelines ask for 24 hours at least
+KEPT_DAYS: Final = DEFAULT_RETENTION_DAYS
+VERDICTS_KEPT_DAYS: Final = 90  # few rows, and what a post-mortem asks for
 MAX_ROWS_PER_RUN: Final = 5000  # per table family; a node writes 17,280 heartbeats a day, a run is hourly
+MAX_PROBE_ROWS_PER_RUN: Final = 50_000  # of all clusters together; a cluster writes 2,880 a day, a run is hourly
 PAGE: Final = 100
 log = Log("mirrorplane.retention")
 
@@ -21,8 +26,9 @@ log = Log("mirrorplane.retention")
 async def remove_expired(plane: ControlPlane) -> dict[str, int]:
     """Returns how many rows of each kind went."""
     now = plane.clock()
-    oldest = now.date() - timedelta(days=KEPT_DAYS)
-    removed = {"days": 0, "events": 0, "operations": 0, "deletedClusters": 0}
+    oldest = now.date() - timedelta(days=plane.settings.retention_days)
+    removed = {"days": 0, "probes": 0, "verdicts": 0, "events": 0, "operations": 0, "deletedClusters": 0}
+    oldest_turn = now.date() - timedelta(days=max(VERDICTS_KEPT_DAYS, plane.settings.retention_days))
     live: set[str] = set()
     after: str | None = None
     while True:
@@ -30,6 +36,9 @@ async def remove_expired(plane: ControlPlane) -> dict[str, int]:
         for entry in page.items:
             live.add(entry.value.id)
             removed["days"] += await plane.store.retention.purge_days(entry.value.id, oldest, MAX_ROWS_PER_RUN)
+            removed["verdicts"] += await plane.store.retention.purge_turns(
+                entry.value.id, oldest_turn, MAX_ROWS_PER_RUN
+            )
         after = page.next
         if after is None:
             break
@@ -40,7 +49,10 @@ async def remove_expired(plane: ControlPlane) -> dict[str, int]:
         removed["deletedClusters"] += count
         if count == 0:
             await plane.store.clusters.forget_deleted(cluster_id)
+    removed["verdicts"] += await plane.store.retention.purge_turns(FLEET, oldest_turn, MAX_ROWS_PER_RUN)
+    removed["probes"] = await plane.store.retention.purge_probes(oldest, MAX_PROBE_ROWS_PER_RUN)
     removed["events"] = await plane.store.retention.purge_events(oldest, MAX_ROWS_PER_RUN)
     removed["operations"] = await plane.store.operations.purge_finished(now - OPERATIONS_KEPT, MAX_ROWS_PER_RUN)
+    removed["alerts"] = await remove_old_alerts(plane, now, MAX_ROWS_PER_RUN)
     log.info("retention", **removed)
     return removed

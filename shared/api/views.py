@@ -12,7 +12,7 @@ from pydantic import AwareDatetime
 
 from shared.api.call import API_VERSION
 from shared.health.glimpse import NodeFacts, glimpse
-from shared.model.audit import NodeHealth
+from shared.model.audit import NodeHealth, VerdictTurn
 from shared.model.cluster import NODES, ClusterRecord, ObservedNode, OperationRef, ProvisioningState
 from shared.model.cluster_spec import ClusterSpec, node_private_address
 from shared.model.document import STORED, ApiModel
@@ -122,6 +122,13 @@ class ProbeList(ApiModel):
 
 class EventList(ApiModel):
     value: tuple[RecordedEvent, ...]
+    next_link: str | None = None
+
+
+class VerdictList(ApiModel):
+    """Changes of verdicts of a cluster and its nodes."""
+
+    value: tuple[VerdictTurn, ...]
     next_link: str | None = None
 
 

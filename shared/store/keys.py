@@ -43,6 +43,12 @@ def reverse_number(number: int) -> str:
     return f"{10**12 - 1 - min(number, 10**12 - 1):012d}"
 
 
+def history_key(agent_start_seen_at: datetime, sequence: int) -> str:
+    """Of a recorded heartbeat: newest agent start first, then the greatest sequence. Unlike an arrival time, this is
+    the same again when a node repeats a post whose answer was lost."""
+    return f"{reverse_ticks(agent_start_seen_at)}-{reverse_number(sequence)}"
+
+
 def day_text(day: date) -> str:
     return f"{day:%Y%m%d}"
 

@@ -16,7 +16,7 @@ from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.cluster import NODES
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState
-from shared.store.keys import day_text, digest, node_day, reverse_number, reverse_ticks
+from shared.store.keys import day_text, digest, history_key, node_day, reverse_ticks
 from shared.store.ports import FLEET, Exists, Page, Versioned
 from shared.store.rows import M, Row, Rows, document, parse, parse_all
 
@@ -56,10 +56,7 @@ class TableNodeStates:
         by_partition: dict[str, dict[str, Row]] = defaultdict(dict)
         for entry in entries:
             partition = node_day(entry.cluster_id, entry.node, entry.received_at.astimezone(UTC).date())
-            beat = entry.heartbeat
-            # Newest agent start first, then the greatest sequence: unlike an arrival time, this is the same again
-            # when a node repeats a post whose answer was lost.
-            key = f"{reverse_ticks(entry.agent_start_seen_at)}-{reverse_number(beat.sequence)}"
+            key = history_key(entry.agent_start_seen_at, entry.heartbeat.sequence)
             by_partition[partition][key] = Row(partition, key, document(entry))
         for rows in by_partition.values():
             await self._rows.upsert(HISTORY, list(rows.values()))

@@ -52,6 +52,9 @@ class TableRetention:
             await self._rows.delete(EVENTS, partition, [key])
         return len(pairs)
 
+    async def purge_turns(self, cluster_id: str, before: date, limit: int) -> int:
+        return await self._remove(TURNS, f"{cluster_id}|", f"{cluster_id}|{day_text(before)}", limit)
+
     async def purge_probes(self, before: date, limit: int) -> int:
         return await self._remove(PROBES, "0", day_text(before), limit)
 

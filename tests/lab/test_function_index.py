@@ -31,6 +31,7 @@ EXPECTED: Final[dict[str, str]] = {
     "cluster_heartbeats": "http GET clusters/{name}/heartbeats (anonymous)",
     "cluster_list": "http GET clusters (anonymous)",
     "cluster_probes": "http GET clusters/{name}/probes (anonymous)",
+    "cluster_verdicts": "http GET clusters/{name}/verdicts (anonymous)",
     "cluster_put": "http PUT clusters/{name} (anonymous)",
     "drift": "timer 47 */3 * * * *",
     "dead_letter_list": "http GET dead-letters (anonymous)",

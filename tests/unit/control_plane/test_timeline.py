@@ -1,0 +1,93 @@
+"""Paging through history: newest first, inside a time range, nothing twice, nothing missing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+import pytest
+
+from shared.model.audit import TurnKind, VerdictTurn
+from shared.model.node_state import HistoryEntry, ProbeOutcome, ProbeResult
+from tests.control_plane_app import App
+from tests.control_plane_samples import NOW, heartbeat
+
+STEP_S = 3600
+COUNT = 60
+
+
+async def _fill(app: App, cluster_id: str) -> list[datetime]:
+    """Hourly rows over two and a half days, up to now."""
+    times = [NOW - timedelta(seconds=STEP_S * number) for number in range(COUNT)]
+    start = NOW - timedelta(days=3)
+    await app.plane.store.probes.append(
+        [ProbeResult(cluster_id=cluster_id, node="a", at=at, outcome=ProbeOutcome.SERVING) for at in times]
+    )
+    await app.plane.store.node_states.append_history(
+        [
+            HistoryEntry(
+                cluster_id=cluster_id,
+                node="a",
+                heartbeat=heartbeat(sequence=COUNT - number),
+                received_at=at,
+                agent_start_seen_at=start,
+            )
+            for number, at in enumerate(times)
+        ]
+    )
+    await app.plane.store.audits.append_turns(
+        [
+            VerdictTurn(
+                cluster_id=cluster_id,
+                cluster="pay",
+                kind=TurnKind.CLUSTER,
+                at=at,
+                before="healthy",
+                after="exposed",
+                rule="runs-alone",
+                sentence="",
+            )
+            for at in times
+        ]
+    )
+    return times
+
+
+async def _all(app: App, path: str, field: str) -> list[datetime]:
+    found: list[datetime] = []
+    for _ in range(COUNT + 2):
+        page = (await app.send("GET", path)).body
+        found += [datetime.fromisoformat(entry[field]) for entry in page["value"]]
+        if "nextLink" not in page:
+            return found
+        path = page["nextLink"].partition("/api/")[2]
+    raise AssertionError("the pages do not end")
+
+
+LISTS = [("heartbeats?node=a", "receivedAt"), ("probes?node=a", "at"), ("verdicts?", "at")]
+
+
+@pytest.mark.parametrize(("path", "field"), LISTS)
+@pytest.mark.parametrize("top", [1, 7, 100])
+async def test_every_row_once_newest_first(app: App, path: str, field: str, top: int) -> None:
+    record = await app.provisioned()
+    times = await _fill(app, record.id)
+    assert await _all(app, f"clusters/pay/{path}&top={top}", field) == times
+
+
+@pytest.mark.parametrize(("path", "field"), LISTS)
+async def test_a_range_holds_both_its_ends(app: App, path: str, field: str) -> None:
+    record = await app.provisioned()
+    times = await _fill(app, record.id)
+    newest, oldest = times[5], times[33]
+    query = f"&top=10&from={quote(oldest.isoformat())}&to={quote(newest.isoformat())}"
+    assert await _all(app, f"clusters/pay/{path}{query}", field) == times[5:34]
+
+
+@pytest.mark.parametrize(
+    "query", ["from=yesterday", "to=2026-11-22T12:00:00", "from=2026-11-22T11:00Z&to=2026-11-21T00:00Z"]
+)
+async def test_an_unusable_range_is_refused_by_name(app: App, query: str) -> None:
+    await app.provisioned()
+    reply = await app.send("GET", f"clusters/pay/probes?node=a&{query}")
+    assert (reply.status, reply.code) == (400, "InvalidParameter")
