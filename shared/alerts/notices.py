@@ -88,8 +88,10 @@ def planned(
 def _untold(alert: Alert, group: Group) -> bool:
     """Firing and not known as such. An incident that was told, acknowledged and got worse is firing again."""
     told = group.told.get(alert.key)
-    if alert.state is not AlertState.FIRING or told is None:
-        return alert.state is AlertState.FIRING
+    if alert.state is not AlertState.FIRING or alert.cleared_at is not None:
+        return False  # what is over already and only kept is no news
+    if told is None:
+        return True
     if alert.changed_at <= told.changed_at:
         return False
     worse = RANK[alert.severity] > RANK[told.severity]
@@ -148,7 +150,8 @@ def _tell(
     now: datetime,
     in_storm: Sequence[Alert],
 ) -> Plan:
-    firing = [alert for alert in alerts if alert.state in ACTIVE and alert.key not in muted]
+    known = [alert for alert in alerts if alert.cleared_at is None or alert.key in group.told]
+    firing = [alert for alert in known if alert.state in ACTIVE and alert.key not in muted]
     extra = in_storm if any(alert.rule == "storm" for alert in firing) else ()
     shown = {alert.key: alert for alert in (*changed, *firing, *extra)}
     ordered = sorted(
