@@ -83,7 +83,7 @@ def _changes(seen: Judgement, before: Track | None, now: datetime) -> tuple[date
 
 
 def _well(state: Health) -> bool:
-    return state is not Health.DOWN
+    return state in (Health.HEALTHY, Health.EXPOSED)
 
 
 def _flaps(changes: tuple[datetime, ...], now: datetime) -> bool:

@@ -55,7 +55,7 @@ async def _fill(app: App, cluster_id: str) -> list[datetime]:
 
 async def _all(app: App, path: str, field: str) -> list[datetime]:
     found: list[datetime] = []
-    for _ in range(COUNT + 2):
+    for _ in range(COUNT + 8):
         page = (await app.send("GET", path)).body
         found += [datetime.fromisoformat(entry[field]) for entry in page["value"]]
         if "nextLink" not in page:
