@@ -13,8 +13,10 @@ from tests.control_plane_app import App, functions
 # A function that disappears from here has disappeared from Azure: an import error leaves the app "green" and empty.
 TRIGGERED = {
     "alert_delivery": "timerTrigger",
+    "drift": "timerTrigger",
     "health_audit": "timerTrigger",
     "operation_repair": "timerTrigger",
+    "remediation": "timerTrigger",
     "retention": "timerTrigger",
     "platform_event": "eventGridTrigger",
     "reconcile": "queueTrigger",
