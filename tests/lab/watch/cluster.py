@@ -81,15 +81,19 @@ class Watched:
         return [event for event in document["value"] if event.get("cluster") == NAME]
 
     async def until_repaired(self, known: int, *, deadline_s: float) -> list[dict[str, Any]]:
-        """Waits until an action beyond the first `known` is cured and the pair is PRIM and SECOND; the new actions."""
+        """Waits until an action beyond the first `known` is cured, the pair is PRIM and SECOND again, and the incident
+        is closed; the new actions."""
         limit = time.monotonic() + deadline_s
         while True:
             try:
-                actions = (await self.actions())[known:]
+                seen = await self.remediation()
                 roles = sorted((await self.roles()).values())
             except DemoFailed:
-                actions, roles = [], []
-            if any(action["status"] == "cured" for action in actions) and roles == ["PRIM ready", "SECOND ready"]:
+                seen, roles = {"actions": [], "nodes": {}}, []
+            actions: list[dict[str, Any]] = seen["actions"][known:]
+            cured = any(action["status"] == "cured" for action in actions)
+            closed = all(node["incident"] is None for node in seen["nodes"].values())
+            if cured and closed and roles == ["PRIM ready", "SECOND ready"]:
                 return actions
             if time.monotonic() > limit:
                 raise AssertionError(f"not repaired in {deadline_s:.0f} s: {roles}, {await self.remediation()}")
