@@ -168,12 +168,19 @@ class Authority:
     def pem(self) -> str:
         return self.path.read_text()
 
-    def sign(self, public_key: ec.EllipticCurvePublicKey, name: str, unit: str | None = None) -> str:
+    def sign(
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        name: str,
+        unit: str | None = None,
+        names: tuple[x509.GeneralName, ...] = (),
+    ) -> str:
+        """`names`: instead of localhost."""
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         if unit is not None:
             attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
         alternatives = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            names or [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         )
         certificate = (
             _builder(x509.Name(attributes), self._certificate.subject, public_key)
@@ -190,12 +197,13 @@ class Authority:
         certificate = self._directory / f"{name}.pem"
         key_file = self._directory / f"{name}.key"
         certificate.write_text(self.sign(key.public_key(), name, unit))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        key_file.write_bytes(self.private_pem(key))
         return certificate, key_file
+
+    @staticmethod
+    def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        return key.private_bytes(serialization.Encoding.PEM, form, plain)
 
     def client(self, files: tuple[Path, Path] | None = None) -> ssl.SSLContext:
         """A client that trusts this authority, with a certificate of its own if given."""

@@ -8,19 +8,15 @@ Exit codes: 0 done; 1 failed or refused; 2 wrong usage; 3 no agent is running; 4
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mirror_agent import __version__
-from mirror_agent.net.enrolment import DEADLINE_S, Enrolled, EnrolmentFailed, enrol, load_bootstrap
-from mirror_agent.net.identity import BadEnrolment
+from mirror_agent.cli_output import show
 from mirror_agent.paths import Paths
-from mirror_agent.web.local_api import ACTIONS, MAX_HISTORY
+from mirror_agent.web.actions import MAX_HISTORY, nearest
 from mirror_agent.web.local_client import ACTION_TIMEOUT_S, AgentAway, AgentRefused, ask
 
 OK: Final = 0
@@ -30,16 +26,35 @@ AGENT_AWAY: Final = 3
 FORBIDDEN: Final = 4
 NO_ANSWER: Final = 5
 
-_COMMANDS: Final = {
+_QUERIES: Final = {
     "status": "what this node is, and how it is",
     "why": "the rule and the reasons of the last decision",
+    "drill": "what this node would be allowed to do now, and why not; changes nothing",
     "history": "what happened, newest last",
+}
+_ACTIONS: Final = {
     "swap": "exchange the roles of the two nodes, in order",
     "start": "start the module on this node",
     "stop": "stop the module on this node; the other one takes over",
     "restart": "restart the application on this node, without failover",
+    "stopstart": "stop the module on this node, then start it; the other one takes over",
+}
+_SWITCHES: Final = {
+    "failover": "allow or forbid automatic failover in the whole cluster: failover on|off",
+    "checkers": "let the checkers of this node act, or not: checkers on|off",
+}
+_COMMANDS: Final = {
+    **_QUERIES,
+    **_ACTIONS,
+    **_SWITCHES,
+    "prim": "make this node primary although the rules forbid it: prim --force --why TEXT",
     "enrol": "make this machine a node of a cluster",
 }
+_DANGER: Final = """\
+A forced start makes the copy on this node the truth, whatever the other one may hold that is missing here.
+Writes that were acknowledged and are only on the other node will be replaced by what is here (they are kept in its
+quarantine folder). What this node would do by its own rules, and why not:  mirrorctl drill
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,15 +68,14 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; answers the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
+    parser, commands = _parser()
     unknown = _misspelt(words)
     if unknown is not None:
         parser.error(unknown)
     options, rest = parser.parse_known_args(words)
     if rest:
-        known = [option for action in parser._actions for option in action.option_strings] + ["--limit", "--reason"]
-        near = get_close_matches(rest[0], [*known, "--from", "--deadline-s"], n=1)
-        parser.error(f"unknown argument {rest[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        known = {option for action in commands[options.command]._actions for option in action.option_strings}
+        parser.error(f"unknown argument {rest[0]!r}; {nearest(rest[0], tuple(sorted(known)))}")
     try:
         return _enrol(options) if options.command == "enrol" else _ask(options)
     except AgentAway as error:
@@ -70,11 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(FORBIDDEN, str(error))
     except TimeoutError as error:
         return _fail(NO_ANSWER, f"{error}; it may go on: mirrorctl status")
-    except (AgentRefused, BadEnrolment, ValueError) as error:
+    except (AgentRefused, ValueError) as error:
         return _fail(FAILED, str(error))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="mirrorctl", description="Looks at and steers the Mirrorplane node on this machine.")
     parser.add_argument("--version", action="version", version=f"mirrorctl {__version__}")
     parser.add_argument(
@@ -83,17 +97,33 @@ def _parser() -> argparse.ArgumentParser:
     output = _Parser(add_help=False)
     output.add_argument("--root", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     output.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print the result")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for name, sentence in _COMMANDS.items():
-        command = commands.add_parser(name, help=sentence, description=sentence, parents=[output])
-        if name == "history":
-            command.add_argument("-n", "--limit", type=int, default=20, help=f"how many events, up to {MAX_HISTORY}")
-        elif name in ACTIONS:
-            command.add_argument("--reason", default="", help="written into the history beside your name")
-        elif name == "enrol":
-            command.add_argument("--from", dest="source", type=Path, required=True, help="bootstrap.json of this node")
-            command.add_argument("--deadline-s", type=float, default=DEADLINE_S, help="give up after this long")
-    return parser
+    below = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = {
+        name: below.add_parser(name, help=sentence, description=sentence, parents=[output])
+        for name, sentence in _COMMANDS.items()
+    }
+    commands["history"].add_argument(
+        "-n", "--limit", type=int, default=20, help=f"how many events, up to {MAX_HISTORY}"
+    )
+    for name in (*_ACTIONS, *_SWITCHES):
+        why = "written into the history beside your name"
+        commands[name].add_argument("--reason", "--why", dest="reason", metavar="TEXT", default="", help=why)
+    for name in _SWITCHES:
+        commands[name].add_argument("setting", type=_on_or_off, metavar="on|off")
+    commands["prim"].add_argument("--force", action="store_true", help="required: nothing else is a `prim`")
+    commands["prim"].add_argument("--why", "--reason", dest="reason", metavar="TEXT", default="", help="required")
+    commands["prim"].add_argument("--yes", action="store_true", help="do not ask for the cluster's name (for scripts)")
+    commands["enrol"].add_argument(
+        "--from", dest="source", type=Path, required=True, help="bootstrap.json of this node"
+    )
+    commands["enrol"].add_argument("--deadline-s", type=float, help="give up after this long")
+    return parser, commands
+
+
+def _on_or_off(word: str) -> str:
+    if word not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither 'on' nor 'off'")
+    return word
 
 
 def _misspelt(words: Sequence[str]) -> str | None:
@@ -103,33 +133,66 @@ def _misspelt(words: Sequence[str]) -> str | None:
         position += 2 if words[position] == "--root" else 1
     if position >= len(words) or words[position] in _COMMANDS:
         return None
-    word = words[position]
-    near = get_close_matches(word, _COMMANDS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(_COMMANDS)}"
-    return f"{word!r} is no command; {hint}"
+    return f"{words[position]!r} is no command; {nearest(words[position], tuple(_COMMANDS))}"
 
 
 def _ask(options: argparse.Namespace) -> int:
     path = Paths(options.root).agent_socket
     match options.command:
         case "history":
-            _print(ask(path, "history", limit=options.limit), options.output)
-        case name if name in ACTIONS:
-            outcome = ask(path, name, timeout_s=ACTION_TIMEOUT_S, requestedBy="mirrorctl", reason=options.reason)
-            _print(outcome, options.output)
-            return OK if outcome["status"] in ("accepted", "succeeded") else FAILED
+            show(ask(path, "history", limit=options.limit), options.output)
+            return OK
+        case "prim":
+            return _force(path, options)
+        case name if name in _ACTIONS:
+            return _act(path, name, options)
+        case name if name in _SWITCHES:
+            return _act(path, f"{name}-{options.setting}", options)
         case query:
-            _print(ask(path, query), options.output)
-    return OK
+            show(ask(path, query), options.output)
+            return OK
+
+
+def _act(path: Path, op: str, options: argparse.Namespace, confirm: str = "") -> int:
+    request: dict[str, Any] = {"requestedBy": "mirrorctl", "reason": options.reason}
+    if confirm:
+        request["confirm"] = confirm
+    outcome = ask(path, op, timeout_s=ACTION_TIMEOUT_S, **request)
+    show(outcome, options.output)
+    return OK if outcome["status"] in ("accepted", "succeeded") else FAILED
+
+
+def _force(path: Path, options: argparse.Namespace) -> int:
+    if not options.force or not options.reason.strip():
+        return _fail(USAGE, "a forced start is asked for in full: mirrorctl prim --force --why 'what happened'")
+    cluster = str(ask(path, "status")["cluster"])
+    if not options.yes:
+        if not sys.stdin.isatty():
+            return _fail(USAGE, "nobody can be asked here; a script confirms a forced start with --yes")
+        print(_DANGER, file=sys.stderr)
+        print(f"Type the name of the cluster ({cluster}) to go on: ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != cluster:
+            return _fail(FAILED, "that is not the name of the cluster; nothing was done")
+    return _act(path, "force", options, confirm=cluster)
 
 
 def _enrol(options: argparse.Namespace) -> int:
+    # Here, because these import the HTTP and TLS libraries, and every other command must answer at once.
+    import asyncio
+
+    from mirror_agent.net.enrolment import DEADLINE_S, Enrolled, EnrolmentFailed, enrol, load_bootstrap
+    from mirror_agent.net.identity import BadEnrolment
+
     def say(kind: str, /, **fields: object) -> None:
         details = " ".join(f"{name}={value}" for name, value in fields.items())
         print(f"mirrorctl: {kind} {details}".rstrip(), file=sys.stderr)
 
-    bootstrap = load_bootstrap(options.source)
-    outcome = asyncio.run(enrol(bootstrap, log=say, paths=Paths(options.root), deadline_s=options.deadline_s))
+    deadline_s = DEADLINE_S if options.deadline_s is None else options.deadline_s
+    try:
+        bootstrap = load_bootstrap(options.source)
+        outcome = asyncio.run(enrol(bootstrap, log=say, paths=Paths(options.root), deadline_s=deadline_s))
+    except BadEnrolment as error:
+        return _fail(FAILED, str(error))
     match outcome:
         case EnrolmentFailed(reason):
             return _fail(FAILED, reason)
@@ -141,57 +204,13 @@ def _enrol(options: argparse.Namespace) -> int:
                 "address": configuration.address,
                 "already": already,
             }
-            _print(answer, options.output)
+            show(answer, options.output)
             return OK
 
 
 def _fail(code: int, message: str) -> int:
     print(f"mirrorctl: {message}", file=sys.stderr)
     return code
-
-
-def _print(value: Any, output: str) -> None:
-    if output == "json":
-        print(json.dumps(value, indent=2, ensure_ascii=False))
-    elif isinstance(value, list):
-        for event in value:
-            print(_event_line(event))
-    else:
-        lines = _table(value)
-        width = max((len(name) for name, _ in lines), default=0)
-        for name, text in lines:
-            print(f"{name:<{width}}  {text}".rstrip())
-
-
-def _table(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested objects become dotted names; a person reads one fact a line."""
-    lines: list[tuple[str, str]] = []
-    for name, item in value.items():
-        if isinstance(item, Mapping) and item:
-            lines += _table(item, f"{prefix}{name}.")
-        elif isinstance(item, list) and any(isinstance(entry, Mapping) for entry in item):
-            for number, entry in enumerate(item):
-                lines += _table(entry, f"{prefix}{name}[{number}].")
-        else:
-            lines.append((f"{prefix}{name}", _text(item)))
-    return lines
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(_text(entry) for entry in value) or "-"
-        case _:
-            return str(value)
-
-
-def _event_line(event: Mapping[str, Any]) -> str:
-    rest = " ".join(f"{name}={_text(item)}" for name, item in event.items() if name not in ("seq", "utc", "kind"))
-    return f"{event.get('utc', '-')}  {event.get('kind', '-'):<28}  {rest}".rstrip()
 
 
 if __name__ == "__main__":

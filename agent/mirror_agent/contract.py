@@ -232,6 +232,11 @@ class Timing(Contract):
 
 
 class Peer(Contract):
+    """The other node. The first address is its private one; heartbeats go to all of them at the same time.
+
+    Every further address must lead to the same machine's first one (a public address with 1:1 translation does).
+    """
+
     name: NodeName
     addresses: Annotated[tuple[str, ...], Field(min_length=1, max_length=4)]
 
@@ -353,6 +358,8 @@ class Heartbeat(Contract):
     mirror: MirrorReport | None = None
     checkers: tuple[CheckerReport, ...] = ()
     restarts_in_window: int = 0
+    failover: bool | None = None
+    checkers_on: bool | None = None
 
 
 class HeartbeatPost(Contract):

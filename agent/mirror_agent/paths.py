@@ -60,6 +60,11 @@ class Paths:
         return self.state_dir / "commands.json"
 
     @property
+    def switches(self) -> Path:
+        """What an operator has switched on or off; survives restarts."""
+        return self.state_dir / "switches.json"
+
+    @property
     def events(self) -> Path:
         return self.state_dir / "events.jsonl"
 

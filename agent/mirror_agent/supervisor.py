@@ -23,7 +23,14 @@ from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.clock import BOOT_CLOCK
 from mirror_agent.contract import CheckerAction, NodeConfiguration
 from mirror_agent.core.budget import UnsafeTiming, budget
-from mirror_agent.core.events import ActionFailed, AnswerArrived, AppReported, FailoverSet, MirrorReported
+from mirror_agent.core.events import (
+    ActionFailed,
+    AnswerArrived,
+    AppReported,
+    BeatArrived,
+    FailoverSet,
+    MirrorReported,
+)
 from mirror_agent.core.model import (
     Acknowledging,
     App,
@@ -32,18 +39,17 @@ from mirror_agent.core.model import (
     Mirror,
     Role,
     State,
-    Timing,
     Wish,
 )
 from mirror_agent.core.model import (
     Node as NodeName,
 )
 from mirror_agent.eventlog import EventLog
-from mirror_agent.mirror.control import MirrorConfig, MirroredPath
 from mirror_agent.net.control_plane import ControlPlaneClient
 from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential, store_configuration
-from mirror_agent.net.peer import PeerClient, PeerServer, server_name, tls_context
+from mirror_agent.net.peer import Dialogue
 from mirror_agent.net.witness import TableWitness
+from mirror_agent.node.build import core_timing, mirror_config, peer_paths, peer_server
 from mirror_agent.node.commands import Commands
 from mirror_agent.node.durable import DurableError, DurableStore, boot_id, sync_all
 from mirror_agent.node.engine import Engine
@@ -52,6 +58,7 @@ from mirror_agent.node.hands import Hands
 from mirror_agent.node.node import Node
 from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import Reporter
+from mirror_agent.node.switches import Switches
 from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.web.client_roles import server_context
 from mirror_agent.web.console_api import ConsoleApi
@@ -61,42 +68,6 @@ from mirror_agent.web.probe import ProbeAnswer, ProbeServer
 TICK_S: Final = 0.1
 # An orderly leave: the application's stop script, the flush and the hand-over; systemd waits longer (TimeoutStopSec).
 LEAVE_DEADLINE_S: Final = 60.0
-
-
-def core_timing(configuration: NodeConfiguration) -> Timing:
-    """The configured durations as the core takes them; `UnsafeTiming` when they contradict each other."""
-    given = configuration.timing
-    timing = Timing(
-        heartbeat_s=given.heartbeat_s,
-        suspect_s=given.suspect_s,
-        promise_s=given.promise_s,
-        margin_s=given.margin_s,
-        witness_deadline_s=given.witness_deadline_s,
-        probe_interval_s=given.probe_interval_s,
-        probe_threshold=given.probe_threshold,
-    )
-    budget(timing)
-    return timing
-
-
-def mirror_config(configuration: NodeConfiguration, paths: Paths) -> MirrorConfig:
-    peer = configuration.peer.name
-    return MirrorConfig(
-        cluster_id=configuration.cluster_id,
-        node=configuration.node,
-        peer=peer,
-        peer_addresses=configuration.peer.addresses,
-        listen_address=configuration.address,
-        port=contract.MIRROR_PORT,
-        paths=tuple(MirroredPath(entry.path, entry.mode.value) for entry in configuration.application.replicated_paths),
-        state_dir=str(paths.state_dir / "mirror"),
-        quarantine_dir=str(paths.quarantine_dir),
-        certificate_file=str(paths.node_certificate),
-        key_file=str(paths.node_key),
-        ca_file=str(paths.ca_certificate),
-        peer_san=server_name(peer, configuration.cluster_id),
-        runtime_dir=str(paths.run_dir),
-    )
 
 
 class Supervisor:
@@ -113,13 +84,14 @@ class Supervisor:
         kernel_boot_id = boot_id()
         store = DurableStore(paths.state_dir, boot_id=kernel_boot_id)
         durable = store.load() or Durable(identity=secrets.token_hex(8))
+        self._switches = Switches(paths.switches, configured_failover=configuration.failover, log=log)
         state = State(
             me=NodeName(configuration.node),
             peer_name=NodeName(configuration.peer.name),
             timing=core_timing(configuration),
             started_at=Instant(BOOT_CLOCK.now_s()),
             durable=durable,
-            failover=configuration.failover,
+            failover=self._switches.failover.on,
         )
         self.node = Node(state, store=store, log=log)
         self._witness = TableWitness(configuration.witness)
@@ -158,14 +130,37 @@ class Supervisor:
             self.node,
             self._engine,
             self._checkers,
+            switches=self._switches,
+            peer_paths=lambda: self._peers.conditions(),
+            cluster=configuration.cluster_name,
             name=configuration.node,
             boot_id=kernel_boot_id,
             start_id=start_id,
         )
         timing = self.node.state.timing
         self._rhythm = ProbeRhythm(interval_s=timing.probe_interval_s, slack_s=timing.margin_s)
-        self._commands = Commands(self.node, self._reporter, rhythm=self._rhythm, log=log)
-        self._peer_client = self._make_peer_client()
+        self._commands = Commands(
+            self.node,
+            self._reporter,
+            cluster=configuration.cluster_name,
+            switches=self._switches,
+            rhythm=self._rhythm,
+            self_fence=lambda: "",
+            log=log,
+        )
+        self._dialogue = Dialogue(
+            cluster_id=configuration.cluster_id,
+            peer=configuration.peer.name,
+            boot=kernel_boot_id,
+            beat=self.node.beat,
+            hear=lambda beat: self.node.post(BeatArrived(beat)),
+            reply=self.node.reply,
+            answered=lambda beat, sent_at, promise_s: self.node.post(AnswerArrived(beat, sent_at, promise_s)),
+            failover=lambda: self._switches.failover,
+            learn_failover=self._switches.learn_failover,
+            log=log.record,
+        )
+        self._peers = peer_paths(configuration, paths, self._dialogue, timing)
         self._control_plane = ControlPlaneClient(
             url=agent.control_plane_url,
             credential=load_credential(paths),
@@ -178,8 +173,10 @@ class Supervisor:
             paths=paths,
         )
         self.node.watch(self._handover.changed)
-        self.node.watch(self._peer_client.poke)
+        self.node.watch(self._peers.poke)
         self.node.watch(self._control_plane.poke)
+        self._switches.watch(self._switched)
+        self._apply_checkers_switch()
 
     # -- facts that come in -------------------------------------------------------------------------------------
 
@@ -207,6 +204,22 @@ class Supervisor:
             case CheckerAction.NONE:
                 pass  # the event log and the heartbeat carry it
 
+    def _switched(self) -> None:
+        """A switch was changed here or by the peer."""
+        self._apply_checkers_switch()
+        failover = self._switches.failover
+        if failover.on != self.node.state.failover:
+            self.node.post(FailoverSet(failover.on))
+        self._peers.poke()
+        self._control_plane.poke()
+
+    def _apply_checkers_switch(self) -> None:
+        switch = self._switches.checkers
+        if switch.on:
+            self._checkers.switch_on()
+        else:
+            self._checkers.switch_off(f"switched off by {switch.who}: {switch.why}".rstrip(": "))
+
     def _new_configuration(self, configuration: NodeConfiguration) -> None:
         """Kept for the next start of the agent; what can change while it runs changes now."""
         try:
@@ -214,7 +227,7 @@ class Supervisor:
         except UnsafeTiming as error:
             self._log.record_decision("configuration.refused", version=configuration.version, reason=str(error))
             return
-        self.node.post(FailoverSet(configuration.failover))
+        self._switches.configured(configuration.failover)
         # Flushing to the disk must not hold up the loop: a stalled disk would silence the heartbeats.
         storing = asyncio.get_running_loop().run_in_executor(None, store_configuration, self._paths, configuration)
         storing.add_done_callback(lambda done: self._configuration_stored(configuration.version, done))
@@ -225,37 +238,6 @@ class Supervisor:
             self._log.record_decision("configuration.stored", version=version)
         else:
             self._log.record_decision("configuration.not-stored", version=version, error=str(error))
-
-    def _make_peer_client(self) -> PeerClient:
-        configuration, paths = self._configuration, self._paths
-        timing = self.node.state.timing
-        files = {"certificate": paths.node_certificate, "key": paths.node_key, "ca": paths.ca_certificate}
-        return PeerClient(
-            cluster_id=configuration.cluster_id,
-            peer=configuration.peer.name,
-            addresses=configuration.peer.addresses,
-            port=contract.HEARTBEAT_PORT,
-            context=tls_context(server=False, **files),
-            heartbeat_s=timing.heartbeat_s,
-            deadline_s=timing.suspect_s / 2,
-            beat=self.node.beat,
-            on_answer=lambda beat, sent_at, promise_s: self.node.post(AnswerArrived(beat, sent_at, promise_s)),
-            log=self._log.record,
-        )
-
-    def _make_peer_server(self) -> PeerServer:
-        configuration, paths = self._configuration, self._paths
-        files = {"certificate": paths.node_certificate, "key": paths.node_key, "ca": paths.ca_certificate}
-        return PeerServer(
-            cluster_id=configuration.cluster_id,
-            peer=configuration.peer.name,
-            context=tls_context(server=True, **files),
-            host=configuration.address,
-            port=contract.HEARTBEAT_PORT,
-            idle_s=4 * self.node.state.timing.suspect_s,
-            answer=self.node.answer,
-            log=self._log.record,
-        )
 
     # -- answers that go out ------------------------------------------------------------------------------------
 
@@ -303,14 +285,14 @@ class Supervisor:
             tls=server_context(paths.node_certificate, paths.node_key, paths.ca_certificate),
             log=log.record,
         )
-        peer_server = self._make_peer_server()
+        peers = peer_server(self._configuration, paths, self._dialogue, timing)
         await probe.start()
         await local.start()
         await console.start()
-        await peer_server.start()
+        await peers.start()
         tasks = [
             asyncio.create_task(self._control_plane.run(), name="control-plane"),
-            asyncio.create_task(self._peer_client.run(), name="peer"),
+            asyncio.create_task(self._peers.run(), name="peer"),
         ]
         try:
             await self._prepare_application()
@@ -326,7 +308,7 @@ class Supervisor:
             await self._engine.stop()
             await loop.run_in_executor(None, sync_all)
             await self.node.close()
-            await peer_server.stop()
+            await peers.stop()
             await console.stop()
             await local.stop()
             await probe.stop()

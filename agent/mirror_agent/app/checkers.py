@@ -123,6 +123,8 @@ class CheckerSet:
         self._clock = clock
         self._states = {checker.name: CheckerState() for checker in self._checkers}
         self._held = ""
+        self._switched_off = ""
+        self._wanted = False
         self._started_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -148,18 +150,35 @@ class CheckerSet:
 
     def start(self) -> None:
         """The application has been started: forget the past and test."""
-        if self._task is None:
+        self._wanted = True
+        if self._task is None and not self._switched_off:
             self._task = asyncio.create_task(self.run(), name="checkers")
             self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """No test runs after this; the reports say so."""
-        if self._task is None:
-            return
+        self._wanted = False
+        task = self._cancel(self._switched_off or "not running")
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+
+    def switch_off(self, reason: str) -> None:
+        """Nothing is tested and nothing trips until `switch_on`, whether or not the application runs."""
+        self._switched_off = reason
+        self._cancel(reason)
+
+    def switch_on(self) -> None:
+        self._switched_off = ""
+        if self._wanted:
+            self.start()
+
+    def _cancel(self, message: str) -> asyncio.Task[None] | None:
+        """The task that is ending; a test that was under way does not count any more."""
         task, self._task = self._task, None
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        self._states = {name: CheckerState(message="not running") for name in self._states}
+        if task is not None:
+            task.cancel()
+        self._states = {name: CheckerState(message=message[:MAX_SENTENCE_CHARS]) for name in self._states}
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Checkers that end by themselves are a defect; it shows in the log and in every heartbeat."""

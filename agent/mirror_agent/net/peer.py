@@ -1,39 +1,42 @@
-"""Heartbeats between the two nodes: JSON lines over mutual TLS, each node a client of the other.
+"""Heartbeats between the two nodes over mutual TLS, on every configured path at the same time.
 
-Problem: who is alive, in which role and epoch, and for how long does it promise not to take over.
-Guarantee: an answer is made by `answer` at the moment the heartbeat is handled, so a promise is never older than its
-message; the sender counts it from before it sent. Peers are identified by the SAN of their certificate under the
-cluster's own CA. A message of another cluster, version or size ends the connection.
-Limits: MAX_LINE_BYTES a message, MAX_PEERS connections; one heartbeat in flight at a time.
+Problem: who is alive, in which role and epoch, and for how long does it promise not to take over. One broken path must
+not look like a dead peer.
+Guarantee: an answer is made at the moment the heartbeat is handled, so a promise is never older than its message; the
+sender counts it from before it sent. Each path has a connection of its own and each answer counts; only what is newer
+than everything heard before, on whatever path, becomes a fact. Peers are identified by the SAN of their certificate
+under the cluster's own CA.
+Limits: MAX_PEERS connections; one heartbeat in flight on each path.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import ssl
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-from pydantic import TypeAdapter, ValidationError
 
 from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.core.events import Beat
 from mirror_agent.core.model import Instant
 from mirror_agent.eventlog import RecordEvent
+from mirror_agent.net.peer_wire import (
+    MAX_LINE_BYTES,
+    Freshness,
+    Message,
+    ProtocolError,
+    Stamp,
+    Switch,
+    decode,
+    encode,
+)
 
-PROTOCOL: Final = 1
-MAX_LINE_BYTES: Final = 4096
-MAX_PEERS: Final = 4
-
-_BEAT: Final = TypeAdapter(Beat)
-
-
-class ProtocolError(Exception):
-    """The other side does not speak this protocol, or is not who it should be."""
+MAX_PATHS: Final = 4
+# Each path once, and once more while a broken connection has not been noticed here yet.
+MAX_PEERS: Final = 2 * MAX_PATHS
 
 
 def server_name(node: str, cluster_id: str) -> str:
@@ -51,60 +54,53 @@ def tls_context(*, server: bool, certificate: Path, key: Path, ca: Path) -> ssl.
     return context
 
 
-def _encode(cluster_id: str, sequence: int, beat: Beat, promise_s: float | None = None) -> bytes:
-    body = asdict(beat) | {"record_in_sync": sorted(beat.record_in_sync)}
-    message: dict[str, object] = {"v": PROTOCOL, "cluster": cluster_id, "seq": sequence, "beat": body}
-    if promise_s is not None:
-        message["promise_s"] = promise_s
-    line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-    assert len(line) <= MAX_LINE_BYTES, "a heartbeat grew over its limit"
-    return line
+@dataclass(frozen=True)
+class Dialogue:
+    """What this node says to its peer and what it hears; shared by the server and the clients of all paths."""
 
+    cluster_id: str
+    peer: str
+    boot: str
+    beat: Callable[[], Beat]
+    # A heartbeat of the peer that is news.
+    hear: Callable[[Beat], None]
+    # Our answer to a heartbeat of the peer, news or not: our own state, and the promise.
+    reply: Callable[[Beat], tuple[Beat, float]]
+    # The peer's answer, when our heartbeat was sent, and the promise.
+    answered: Callable[[Beat, Instant, float], None]
+    failover: Callable[[], Switch]
+    learn_failover: Callable[[Switch], None]
+    log: RecordEvent
+    clock: Clock = BOOT_CLOCK
+    freshness: Freshness = field(default_factory=Freshness)
 
-def _decode(line: bytes, cluster_id: str, node: str) -> tuple[int, Beat, float]:
-    try:
-        message = json.loads(line)
-        if message["v"] != PROTOCOL or message["cluster"] != cluster_id:
-            raise ProtocolError(f"heartbeat of cluster {message['cluster']!r}, protocol {message['v']!r}")
-        beat = _BEAT.validate_python(message["beat"])
-        sequence, promise_s = int(message["seq"]), float(message.get("promise_s", 0.0))
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise ProtocolError(f"malformed heartbeat: {type(error).__name__}") from error
-    if beat.node != node:
-        raise ProtocolError(f"heartbeat of node {beat.node!r}, expected {node!r}")
-    return sequence, beat, promise_s
+    def compose(self, sequence: int, beat: Beat, promise_s: float = 0.0) -> bytes:
+        stamp = Stamp(self.boot, self.clock.now_s())
+        return encode(self.cluster_id, Message(sequence, beat, stamp, self.failover(), promise_s))
+
+    def read(self, line: bytes) -> Message:
+        return decode(line, self.cluster_id, self.peer)
 
 
 class PeerServer:
     """Answers the peer's heartbeats on port 8888."""
 
-    def __init__(
-        self,
-        *,
-        cluster_id: str,
-        peer: str,
-        context: ssl.SSLContext,
-        host: str,
-        port: int,
-        idle_s: float,
-        answer: Callable[[Beat], tuple[Beat, float]],
-        log: RecordEvent,
-    ) -> None:
-        self._cluster_id = cluster_id
-        self._peer = peer
+    def __init__(self, dialogue: Dialogue, *, context: ssl.SSLContext, host: str, port: int, idle_s: float) -> None:
+        self._dialogue = dialogue
         self._context = context
         self._host = host
         self._port = port
         self._idle_s = idle_s
-        self._answer = answer
-        self._log = log
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def start(self) -> None:
+    async def start(self) -> int:
+        """Listen; answers the port."""
         self._server = await asyncio.start_server(
             self._serve, self._host, self._port, ssl=self._context, limit=MAX_LINE_BYTES, reuse_address=True
         )
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -124,101 +120,104 @@ class PeerServer:
                     line = await reader.readline()
                 if not line:
                     return
-                sequence, beat, _ = _decode(line, self._cluster_id, self._peer)
-                mine, promise_s = self._answer(beat)
-                writer.write(_encode(self._cluster_id, sequence, mine, promise_s))
+                writer.write(self._reply(self._dialogue.read(line)))
                 await writer.drain()
         except ProtocolError as error:
-            self._log("peer.refused", reason=str(error))
+            self._dialogue.log("peer.refused", reason=str(error))
         except (OSError, TimeoutError, ValueError):
             return  # the peer went away or fell silent; its silence is seen where heartbeats are counted
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
 
+    def _reply(self, message: Message) -> bytes:
+        dialogue = self._dialogue
+        dialogue.learn_failover(message.failover)
+        if dialogue.freshness.is_news(message.stamp):
+            dialogue.hear(message.beat)
+        mine, promise_s = dialogue.reply(message.beat)
+        return dialogue.compose(message.sequence, mine, promise_s)
+
     def _check_certificate(self, writer: asyncio.StreamWriter) -> None:
         certificate = writer.get_extra_info("peercert") or {}
         names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
-        expected = server_name(self._peer, self._cluster_id)
+        expected = server_name(self._dialogue.peer, self._dialogue.cluster_id)
         if expected not in names:
             raise ProtocolError(f"certificate for {names}, expected {expected!r}")
 
 
 class PeerClient:
-    """Sends a heartbeat every `heartbeat_s`, and at once when poked."""
+    """One path: sends a heartbeat every `heartbeat_s`, and at once when poked."""
 
     def __init__(
         self,
+        dialogue: Dialogue,
         *,
-        cluster_id: str,
-        peer: str,
-        addresses: tuple[str, ...],
+        address: str,
         port: int,
         context: ssl.SSLContext,
         heartbeat_s: float,
         deadline_s: float,
-        beat: Callable[[], Beat],
-        on_answer: Callable[[Beat, Instant, float], None],
-        log: RecordEvent,
-        clock: Clock = BOOT_CLOCK,
     ) -> None:
-        self._cluster_id = cluster_id
-        self._peer = peer
-        self._addresses = addresses
+        self.address = address
+        self._dialogue = dialogue
         self._port = port
         self._context = context
         self._heartbeat_s = heartbeat_s
         self._deadline_s = deadline_s
-        self._beat = beat
-        self._on_answer = on_answer
-        self._log = log
-        self._clock = clock
         self._poked = asyncio.Event()
-        self._failure = ""
+        self._failure = "not tried yet"
+
+    @property
+    def failure(self) -> str:
+        """Why this path is down; "" while it answers."""
+        return self._failure
 
     def poke(self) -> None:
         self._poked.set()
 
     async def run(self) -> None:
         """Until cancelled."""
-        attempt = 0
         while True:
-            address = self._addresses[attempt % len(self._addresses)]
-            attempt += 1
             try:
-                await self._converse(address)
+                await self._converse()
             except (OSError, TimeoutError, ProtocolError, ValueError) as error:
-                self._note(f"{address}: {type(error).__name__}: {error}")
+                self._note(f"{type(error).__name__}: {error}".rstrip(": "))
             await self._pause()
 
-    async def _converse(self, address: str) -> None:
+    async def _converse(self) -> None:
+        dialogue = self._dialogue
         async with asyncio.timeout(self._deadline_s):
             reader, writer = await asyncio.open_connection(
-                address,
+                self.address,
                 self._port,
                 ssl=self._context,
-                server_hostname=server_name(self._peer, self._cluster_id),
+                server_hostname=server_name(dialogue.peer, dialogue.cluster_id),
                 limit=MAX_LINE_BYTES,
             )
         try:
             sequence = 0
             while True:
                 sequence += 1
-                sent_at = Instant(self._clock.now_s())
-                writer.write(_encode(self._cluster_id, sequence, self._beat()))
+                sent_at = Instant(dialogue.clock.now_s())
+                writer.write(dialogue.compose(sequence, dialogue.beat()))
                 async with asyncio.timeout(self._deadline_s):
                     await writer.drain()
                     line = await reader.readline()
                 if not line:
                     raise ProtocolError("the peer closed the connection")
-                answered, beat, promise_s = _decode(line, self._cluster_id, self._peer)
-                if answered != sequence:
-                    raise ProtocolError(f"answer {answered} to heartbeat {sequence}")
-                self._note("")
-                self._on_answer(beat, sent_at, promise_s)
+                self._heard(dialogue.read(line), sequence, sent_at)
                 await self._pause()
         finally:
             writer.transport.abort()
+
+    def _heard(self, message: Message, sequence: int, sent_at: Instant) -> None:
+        if message.sequence != sequence:
+            raise ProtocolError(f"answer {message.sequence} to heartbeat {sequence}")
+        self._note("")
+        self._dialogue.learn_failover(message.failover)
+        if self._dialogue.freshness.is_news(message.stamp):
+            self._dialogue.answered(message.beat, sent_at, message.promise_s)
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -227,8 +226,29 @@ class PeerClient:
         self._poked.clear()
 
     def _note(self, failure: str) -> None:
-        """Log a change of the line's condition, not every failed attempt."""
-        kind = failure.split(":", 2)[1] if failure else ""
-        if kind != self._failure:
-            self._failure = kind
-            self._log("peer.unreachable" if failure else "peer.reached", reason=failure)
+        """Log a change of the path's condition, not every failed attempt."""
+        before, self._failure = self._failure, failure
+        if failure.partition(":")[0] != before.partition(":")[0]:
+            self._dialogue.log("peer.unreachable" if failure else "peer.reached", path=self.address, reason=failure)
+
+
+class PeerPaths:
+    """All paths to the peer, at the same time; the first answer counts."""
+
+    def __init__(self, clients: tuple[PeerClient, ...]) -> None:
+        assert 1 <= len(clients) <= MAX_PATHS, f"{len(clients)} paths to the peer; 1 to {MAX_PATHS} are possible"
+        self._clients = clients
+
+    def poke(self) -> None:
+        for client in self._clients:
+            client.poke()
+
+    def conditions(self) -> dict[str, str]:
+        """Per address of the peer: why it does not answer there, or ""."""
+        return {client.address: client.failure for client in self._clients}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for client in self._clients:
+                group.create_task(client.run(), name=f"peer-{client.address}")

@@ -16,7 +16,17 @@ from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.core.actions import Action, FinishOrder, Lane, Persist
 from mirror_agent.core.decide import decide
 from mirror_agent.core.decision import Decision
-from mirror_agent.core.events import Beat, Event, LanesBusy, OrderFinished, OrderGiven, Persisted, Tick, WishGiven
+from mirror_agent.core.events import (
+    Beat,
+    Event,
+    LanesBusy,
+    OrderFinished,
+    OrderGiven,
+    Persisted,
+    PromiseGiven,
+    Tick,
+    WishGiven,
+)
 from mirror_agent.core.model import (
     SERVING,
     App,
@@ -95,11 +105,11 @@ class Node:
     def beat(self) -> Beat:
         return beat_of(self.state, self.phase)
 
-    def answer(self, beat: Beat) -> tuple[Beat, float]:
-        """Answer a heartbeat of the peer: our own state, and the promise it gets, recorded before it leaves."""
-        from mirror_agent.core.events import BeatArrived, PromiseGiven
+    def reply(self, beat: Beat) -> tuple[Beat, float]:
+        """Answer a heartbeat of the peer: our own state, and the promise it gets, recorded before it leaves.
 
-        self.post(BeatArrived(beat))
+        An old heartbeat may get a promise as well: not to take over for a while is never wrong.
+        """
         promise_s = 0.0
         if self._flushing is None:
             promise_s = grant_s(self.state, beat_role=beat.role, beat_epoch=beat.epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from mirror_agent.core.model import State, peer_alive, promise_holds
 from mirror_agent.mirror.control import MirrorStatus
 from mirror_agent.node.engine import Engine
 from mirror_agent.node.node import Node
+from mirror_agent.node.switches import Switches
 
 MAX_SENTENCE = 500
 
@@ -35,11 +37,25 @@ class Reporter:
     """Reads the node and its parts; changes nothing but its own heartbeat counter."""
 
     def __init__(
-        self, node: Node, engine: Engine, checkers: CheckerSet, *, name: NodeName, boot_id: str, start_id: str
+        self,
+        node: Node,
+        engine: Engine,
+        checkers: CheckerSet,
+        *,
+        switches: Switches,
+        peer_paths: Callable[[], Mapping[str, str]],
+        cluster: str,
+        name: NodeName,
+        boot_id: str,
+        start_id: str,
     ) -> None:
+        """`peer_paths`: per address of the peer, why it does not answer there, or ""."""
         self._node = node
         self._engine = engine
         self._checkers = checkers
+        self._switches = switches
+        self._peer_paths = peer_paths
+        self._cluster = cluster
         self._name = name
         self._boot_id = boot_id
         self._start_id = start_id
@@ -67,6 +83,8 @@ class Reporter:
             mirror=mirror_report(self._engine.status),
             checkers=self._checkers.reports(),
             restarts_in_window=self._restarts(state),
+            failover=state.failover,
+            checkers_on=self._switches.checkers.on,
         )
 
     def status(self) -> dict[str, object]:
@@ -75,6 +93,7 @@ class Reporter:
         ok, reason = self._node.probe()
         record = state.record
         return {
+            "cluster": self._cluster,
             "node": state.me,
             "role": state.role.value,
             "phase": self._node.phase.value,
@@ -95,6 +114,7 @@ class Reporter:
                 "role": state.peer.role.value,
                 "phase": state.peer.phase.value,
                 "epoch": int(state.peer.epoch),
+                "paths": {address: failure or "answers" for address, failure in self._peer_paths().items()},
             },
             "promise": {"held": promise_holds(state, now)},
             "witness": {
@@ -105,7 +125,8 @@ class Reporter:
             },
             "mirror": mirror_report(self._engine.status).model_dump(by_alias=True),
             "checkers": [report.model_dump(by_alias=True) for report in self._checkers.reports()],
-            "failover": state.failover,
+            "failover": asdict(self._switches.failover) | {"agreed": self._switches.agreed},
+            "checkersSwitch": asdict(self._switches.checkers),
             "trusted": state.durable.trusted,
         }
 

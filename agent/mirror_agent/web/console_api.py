@@ -1,8 +1,9 @@
 """HTTPS on the node: the test page of the virtual IP for everybody, the node's API for holders of a client certificate.
 
 Guarantee: without a certificate of the cluster's CA nothing but /mosaic is answered; reading needs Monitor, actions
-need Control. Since browsers send client certificates by themselves, an action must come as JSON and from this origin
-(a foreign page can do neither without being asked), and the pages run no script.
+need Control, a forced start needs Admin and the cluster's name in the body. Since browsers send client certificates by
+themselves, an action must come as JSON and from this origin (a foreign page can do neither without being asked), and
+the pages run no script.
 Limits: bodies of MAX_BODY_BYTES; the full web console is the control plane's.
 """
 
@@ -13,7 +14,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from html import escape
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mirror_agent.contract import CONSOLE_PORT, MAX_SENTENCE_CHARS, CommandAction
+from mirror_agent.contract import CONSOLE_PORT, MAX_SENTENCE_CHARS
 from mirror_agent.eventlog import Event, RecordEvent
 from mirror_agent.redaction import redact
+from mirror_agent.web.actions import ACTIONS, NodeAction, NodeControl, NodeRequest, nearest
 from mirror_agent.web.client_roles import Client, ClientRole, client_of
-from mirror_agent.web.local_api import ACTIONS, NodeControl
 from mirror_agent.web.probe import ProbeAnswer
 
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -61,6 +61,7 @@ class ActionBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: str = Field(default="", max_length=MAX_SENTENCE_CHARS)
+    confirm: str = Field(default="", max_length=128)
 
 
 class ConsoleApi:
@@ -95,6 +96,7 @@ class ConsoleApi:
         application.router.add_get("/mosaic", self._mosaic)
         application.router.add_get("/mosaic.css", self._style)
         application.router.add_get("/api/v1/status", self._requires(ClientRole.MONITOR, self._status))
+        application.router.add_get("/api/v1/drill", self._requires(ClientRole.MONITOR, self._drill))
         application.router.add_get("/api/v1/events", self._requires(ClientRole.MONITOR, self._events))
         application.router.add_post("/api/v1/actions/{action}", self._requires(ClientRole.CONTROL, self._action))
         application.on_response_prepare.append(_protect)
@@ -167,6 +169,9 @@ class ConsoleApi:
     async def _status(self, _request: web.Request, _client: Client) -> web.Response:
         return web.json_response(redact(self._control.status()))
 
+    async def _drill(self, _request: web.Request, _client: Client) -> web.Response:
+        return web.json_response(redact(self._control.drill()))
+
     async def _events(self, request: web.Request, _client: Client) -> web.Response:
         after = _whole_number(request, "after", 0, 2**53)
         limit = _whole_number(request, "limit", 100, MAX_EVENTS)
@@ -174,11 +179,14 @@ class ConsoleApi:
         return web.json_response({"events": redact(events), "next": events[-1]["seq"] if events else after})
 
     async def _action(self, request: web.Request, client: Client) -> web.Response:
-        action = request.match_info["action"]
-        if action not in ACTIONS:
-            near = get_close_matches(action, ACTIONS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(ACTIONS)}"
-            return _error(404, "UnknownAction", f"{action!r} is no action; {hint}")
+        word = request.match_info["action"]
+        if word not in ACTIONS:
+            return _error(404, "UnknownAction", f"{word!r} is no action; {nearest(word, ACTIONS)}")
+        action = NodeAction(word)
+        needed = needed_role(action)
+        if client.role is None or client.role < needed:
+            self._log("console.refused", client=client.name, path=request.path, needs=needed.word)
+            return _error(403, "Forbidden", f"{word!r} needs the role {needed.word} in the certificate's subject (OU)")
         if request.content_type != "application/json":
             return _error(415, "JsonRequired", "send the body as application/json, for example {}")
         origin = request.headers.get("Origin")
@@ -191,8 +199,13 @@ class ConsoleApi:
             first = error.errors(include_url=False, include_input=False)[0]
             return _error(400, "BadBody", f"{'.'.join(str(part) for part in first['loc']) or 'body'}: {first['msg']}")
         who = f"{client.name} ({client.role.word if client.role else 'no role'})"
-        outcome = await self._control.request(CommandAction(action), who, body.reason)
+        outcome = await self._control.request(NodeRequest(action, who, body.reason, body.confirm))
         return web.json_response(redact(asdict(outcome)), status=_STATUS_OF_OUTCOME[outcome.status])
+
+
+def needed_role(action: NodeAction) -> ClientRole:
+    """A forced start may cost data; everything else can be taken back."""
+    return ClientRole.ADMIN if action is NodeAction.FORCE else ClientRole.CONTROL
 
 
 async def _protect(_request: web.Request, response: web.StreamResponse) -> None:

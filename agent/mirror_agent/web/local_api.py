@@ -3,7 +3,7 @@
 Guarantee: only root (or the user the agent runs as) is answered: the socket has mode 0600 in a directory of mode 0700,
 and the kernel's word on the caller (SO_PEERCRED) is checked. A socket file left by a dead agent is replaced; one that
 a living agent answers on is not.
-Request: `{"op": "status"}`; history takes `limit`; swap, stop, start and restart take `requestedBy` and `reason`.
+Request: `{"op": "status"}`; history takes `limit`; actions take `requestedBy` and `reason`, `force` also `confirm`.
 Answer: `{"ok": true, "result": …}` or `{"ok": false, "error": {"code", "message"}}`.
 Limits: lines of MAX_LINE_BYTES, MAX_CLIENTS at once, an idle client is let go after IDLE_S.
 """
@@ -16,50 +16,31 @@ import json
 import os
 import socket
 import struct
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mirror_agent.contract import MAX_SENTENCE_CHARS, CommandAction
+from mirror_agent.contract import MAX_SENTENCE_CHARS
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.paths import private_directory
 from mirror_agent.redaction import redact
+from mirror_agent.web.actions import (
+    ACTIONS,
+    MAX_HISTORY,
+    MAX_LINE_BYTES,
+    NodeAction,
+    NodeControl,
+    NodeRequest,
+    nearest,
+)
 
-MAX_LINE_BYTES: Final = 64 * 1024
 MAX_CLIENTS: Final = 16
-MAX_HISTORY: Final = 1000
 IDLE_S: Final = 30.0
 
-QUERIES: Final = ("status", "why", "history")
-ACTIONS: Final = tuple(action.value for action in CommandAction)
+QUERIES: Final = ("status", "why", "drill", "history")
 OPERATIONS: Final = (*QUERIES, *ACTIONS)
-
-
-@dataclass(frozen=True)
-class RequestOutcome:
-    """`refused`: the node's state does not allow it now; `accepted`: it goes on after this answer."""
-
-    status: Literal["accepted", "succeeded", "failed", "refused"]
-    message: str
-
-
-class NodeControl(Protocol):
-    """What the supervisor offers to the node's own interfaces (Unix socket and console)."""
-
-    def status(self) -> dict[str, object]: ...
-
-    def why(self) -> dict[str, object]:
-        """The rule, the sentence and the inputs of the last decision."""
-        ...
-
-    def history(self, limit: int) -> list[dict[str, object]]:
-        """The newest `limit` events, oldest first."""
-        ...
-
-    async def request(self, action: CommandAction, requested_by: str, reason: str) -> RequestOutcome: ...
 
 
 class LocalRequest(BaseModel):
@@ -69,6 +50,7 @@ class LocalRequest(BaseModel):
     limit: int = Field(default=50, ge=1, le=MAX_HISTORY)
     requested_by: str = Field(default="mirrorctl", alias="requestedBy", max_length=128)
     reason: str = Field(default="", max_length=MAX_SENTENCE_CHARS)
+    confirm: str = Field(default="", max_length=128)
 
 
 class LocalApi:
@@ -157,15 +139,16 @@ class LocalApi:
                 return redact(self._control.status())
             case "why":
                 return redact(self._control.why())
+            case "drill":
+                return redact(self._control.drill())
             case "history":
                 return redact(self._control.history(request.limit))
             case op if op in ACTIONS:
                 who = f"{request.requested_by} (uid {uid})"
-                return asdict(await self._control.request(CommandAction(op), who, request.reason))
+                asked = NodeRequest(NodeAction(op), who, request.reason, request.confirm)
+                return asdict(await self._control.request(asked))
             case op:
-                near = get_close_matches(op, OPERATIONS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(OPERATIONS)}"
-                raise LookupError(f"{op!r} is no operation; {hint}")
+                raise LookupError(f"{op!r} is no operation; {nearest(op, OPERATIONS)}")
 
 
 def _remove_stale(path: Path) -> None:

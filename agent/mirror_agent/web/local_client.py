@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from mirror_agent.web.local_api import MAX_LINE_BYTES
+from mirror_agent.web.actions import MAX_LINE_BYTES
 
 QUERY_TIMEOUT_S: Final = 10.0
 ACTION_TIMEOUT_S: Final = 180.0

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mirror_agent.contract import CommandAction
-from mirror_agent.web.local_api import RequestOutcome
+from mirror_agent.web.actions import NodeRequest, RequestOutcome
 
 
 @dataclass
 class SampleControl:
     outcome: RequestOutcome = field(default_factory=lambda: RequestOutcome("accepted", "swapping"))
     requests: list[tuple[str, str, str]] = field(default_factory=list)
+    confirmations: list[str] = field(default_factory=list)
     broken: bool = False
 
     def status(self) -> dict[str, object]:
         if self.broken:
             raise RuntimeError("broken; password=VERYSECRET")
-        return {"node": "a", "role": "ALONE", "epoch": 4, "witness": {"sas": "VERYSECRET", "reachable": True}}
+        return {
+            "cluster": "demo",
+            "node": "a",
+            "role": "ALONE",
+            "epoch": 4,
+            "witness": {"sas": "VERYSECRET", "reachable": True},
+        }
 
     def why(self) -> dict[str, object]:
         return {"rule": "peer-lost", "sentence": "serving alone", "inputs": [{"peer": "silent"}]}
+
+    def drill(self) -> dict[str, object]:
+        permissions = [
+            {"act": "promote", "allowed": True, "sentence": "It would.", "rule": "takeover", "supposed": "silence"},
+            {"act": "resync", "allowed": False, "sentence": "No\u001b[31m need.", "rule": "", "supposed": ""},
+        ]
+        return {"node": "a", "role": "ALONE", "permissions": permissions}
 
     def history(self, limit: int) -> list[dict[str, object]]:
         events: list[dict[str, object]] = [
@@ -28,6 +41,7 @@ class SampleControl:
         ]
         return events[-limit:]
 
-    async def request(self, action: CommandAction, requested_by: str, reason: str) -> RequestOutcome:
-        self.requests.append((action.value, requested_by, reason))
+    async def request(self, request: NodeRequest) -> RequestOutcome:
+        self.requests.append((request.action.value, request.who, request.why))
+        self.confirmations.append(request.confirm)
         return self.outcome

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from mirror_agent.contract import Phase, Role
+from mirror_agent.web.actions import RequestOutcome
 from mirror_agent.web.client_roles import server_context
 from mirror_agent.web.console_api import ConsoleApi
-from mirror_agent.web.local_api import RequestOutcome
 from mirror_agent.web.probe import ProbeAnswer
 
 from tests.agent_samples import Authority, Recorded
@@ -116,6 +116,24 @@ async def test_control_and_admin_act_and_are_written_down(console: Console, unit
     status, body = await call(console, tls, "/api/v1/actions/swap", "POST", json={"reason": "patch day"})
     assert (status, body) == (202, {"status": "accepted", "message": "swapping"})
     assert console.control.requests == [("swap", f"ann ({unit})", "patch day")]
+
+
+async def test_a_forced_start_needs_admin(console: Console) -> None:
+    body = {"reason": "b burnt", "confirm": "demo"}
+    path = "/api/v1/actions/force"
+    status, answer = await call(console, console.tls("Control"), path, "POST", json=body)
+    assert (status, "Admin" in str(answer)) == (403, True)
+    assert "console.refused" in console.log.kinds()
+    assert console.control.requests == []
+    assert (await call(console, console.tls("Admin"), path, "POST", json=body))[0] == 202
+    assert console.control.requests == [("force", "ann (Admin)", "b burnt")]
+    assert console.control.confirmations == ["demo"]
+
+
+async def test_monitor_reads_the_drill(console: Console) -> None:
+    status, body = await call(console, console.tls("Monitor"), "/api/v1/drill")
+    assert (status, body["role"]) == (200, "ALONE")
+    assert (await call(console, console.authority.client(), "/api/v1/drill"))[0] == 401
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [("succeeded", 200), ("refused", 409), ("failed", 500)])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +17,14 @@ import pytest
 import pytest_asyncio
 from mirror_agent import cli
 from mirror_agent.paths import Paths
-from mirror_agent.web.local_api import LocalApi, RequestOutcome
+from mirror_agent.web.actions import RequestOutcome
+from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.local_client import AgentRefused, ask
 
 from tests.agent_samples import Recorded
 from tests.unit.agent_web.control import SampleControl
+
+AGENT = Path(__file__).parents[3] / "agent"
 
 
 @dataclass
@@ -78,7 +85,7 @@ async def test_tables_for_people(agent: Agent, capsys: pytest.CaptureFixture[str
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-@pytest.mark.parametrize("action", ["swap", "stop", "start", "restart"])
+@pytest.mark.parametrize("action", ["swap", "stop", "start", "restart", "stopstart"])
 async def test_actions_carry_who_and_why(agent: Agent, action: str) -> None:
     assert await agent.mirrorctl(action, "--reason", "patch day") == cli.OK
     ((name, who, reason),) = agent.control.requests
@@ -86,10 +93,68 @@ async def test_actions_carry_who_and_why(agent: Agent, action: str) -> None:
     assert who.startswith("mirrorctl (uid ")
 
 
+@pytest.mark.parametrize("switch", ["failover", "checkers"])
+@pytest.mark.parametrize("setting", ["on", "off"])
+async def test_switches(agent: Agent, switch: str, setting: str) -> None:
+    assert await agent.mirrorctl(switch, setting, "--why", "patch day") == cli.OK
+    ((name, _, reason),) = agent.control.requests
+    assert (name, reason) == (f"{switch}-{setting}", "patch day")
+
+
+async def test_a_forced_start_is_asked_for_in_full(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["prim"], ["prim", "--force"], ["prim", "--why", "b burnt"], ["prim", "--force", "--why", " "]):
+        assert await agent.mirrorctl(*words) == cli.USAGE
+        assert "prim --force --why" in capsys.readouterr().err
+    assert await agent.mirrorctl("prim", "--force", "--why", "b burnt") == cli.USAGE, "no terminal and no --yes"
+    assert "--yes" in capsys.readouterr().err
+    assert agent.control.requests == []
+    assert await agent.mirrorctl("prim", "--force", "--why", "b burnt", "--yes") == cli.OK
+    ((name, _, reason),) = agent.control.requests
+    assert (name, reason, agent.control.confirmations) == ("force", "b burnt", ["demo"])
+
+
+async def test_on_a_terminal_a_forced_start_asks_for_the_clusters_name(
+    agent: Agent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typing(text: bytes) -> int:
+        master, terminal = os.openpty()
+        try:
+            os.write(master, text)
+            with open(terminal, closefd=True) as stdin, contextlib.ExitStack() as stack:
+                stack.callback(setattr, sys, "stdin", sys.stdin)
+                sys.stdin = stdin
+                return cli.main(["--root", str(agent.root), "prim", "--force", "--why", "b burnt"])
+        finally:
+            os.close(master)
+
+    assert await asyncio.to_thread(typing, b"prod\n") == cli.FAILED
+    assert "nothing was done" in capsys.readouterr().err
+    assert agent.control.requests == []
+    assert await asyncio.to_thread(typing, b"demo\n") == cli.OK
+    assert agent.control.confirmations == ["demo"]
+
+
+async def test_a_drill_is_a_list_of_permissions(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await agent.mirrorctl("drill") == cli.OK
+    out = capsys.readouterr().out
+    assert "promote       yes It would.  [takeover]" in out
+    assert "supposing that silence" in out
+    assert "\\x1b[31m need" in out, "a terminal command is shown, not obeyed"
+    assert agent.control.requests == []
+
+
 async def test_a_refused_action_is_a_failure(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
     agent.control.outcome = RequestOutcome("refused", "no peer in sync")
     assert await agent.mirrorctl("swap") == cli.FAILED
     assert "no peer in sync" in capsys.readouterr().out
+
+
+def test_mirrorctl_answers_at_once() -> None:
+    """It imports neither the HTTP library nor the models: on a busy node an operator must not wait for them."""
+    code = "import sys, mirror_agent.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=AGENT)
+    heavy = {"aiohttp", "pydantic", "cryptography", "asyncio"} & set(done.stdout.split())
+    assert heavy == set()
 
 
 async def test_requests_that_make_no_sense_are_answered(agent: Agent) -> None:
@@ -142,6 +207,12 @@ def test_without_an_agent_the_code_and_the_sentence_help(tmp_path: Path, capsys:
         (["enroll"], "did you mean 'enrol'"),
         (["xyz"], "use one of status"),
         (["history", "--limti", "3"], "did you mean '--limit'"),
+        (["prim", "--froce"], "did you mean '--force'"),
+        (["failovr", "off"], "did you mean 'failover'"),
+        (["failover", "of"], "neither 'on' nor 'off'"),
+        (["checkers"], "on|off"),
+        (["dril"], "did you mean 'drill'"),
+        (["stopstrat"], "did you mean 'stopstart'"),
         ([], "COMMAND"),
     ],
 )

@@ -1,0 +1,78 @@
+"""The configuration of a node in the words of its parts: timing of the core, the mirror's configuration, the paths to
+the peer. No state and no I/O beyond reading certificate files."""
+
+from __future__ import annotations
+
+from mirror_agent import contract
+from mirror_agent.contract import NodeConfiguration
+from mirror_agent.core.budget import budget
+from mirror_agent.core.model import Timing
+from mirror_agent.mirror.control import MirrorConfig, MirroredPath
+from mirror_agent.net.peer import Dialogue, PeerClient, PeerPaths, PeerServer, server_name, tls_context
+from mirror_agent.paths import Paths
+
+
+def core_timing(configuration: NodeConfiguration) -> Timing:
+    """The configured durations as the core takes them; `UnsafeTiming` when they contradict each other."""
+    given = configuration.timing
+    timing = Timing(
+        heartbeat_s=given.heartbeat_s,
+        suspect_s=given.suspect_s,
+        promise_s=given.promise_s,
+        margin_s=given.margin_s,
+        witness_deadline_s=given.witness_deadline_s,
+        probe_interval_s=given.probe_interval_s,
+        probe_threshold=given.probe_threshold,
+    )
+    budget(timing)
+    return timing
+
+
+def mirror_config(configuration: NodeConfiguration, paths: Paths) -> MirrorConfig:
+    peer = configuration.peer.name
+    return MirrorConfig(
+        cluster_id=configuration.cluster_id,
+        node=configuration.node,
+        peer=peer,
+        peer_addresses=configuration.peer.addresses,
+        listen_address=configuration.address,
+        port=contract.MIRROR_PORT,
+        paths=tuple(MirroredPath(entry.path, entry.mode.value) for entry in configuration.application.replicated_paths),
+        state_dir=str(paths.state_dir / "mirror"),
+        quarantine_dir=str(paths.quarantine_dir),
+        certificate_file=str(paths.node_certificate),
+        key_file=str(paths.node_key),
+        ca_file=str(paths.ca_certificate),
+        peer_san=server_name(peer, configuration.cluster_id),
+        runtime_dir=str(paths.run_dir),
+    )
+
+
+def peer_paths(configuration: NodeConfiguration, paths: Paths, dialogue: Dialogue, timing: Timing) -> PeerPaths:
+    """One client an address of the peer."""
+    context = tls_context(server=False, certificate=paths.node_certificate, key=paths.node_key, ca=paths.ca_certificate)
+    return PeerPaths(
+        tuple(
+            PeerClient(
+                dialogue,
+                address=address,
+                port=contract.HEARTBEAT_PORT,
+                context=context,
+                heartbeat_s=timing.heartbeat_s,
+                deadline_s=timing.suspect_s / 2,
+            )
+            for address in dict.fromkeys(configuration.peer.addresses)
+        )
+    )
+
+
+def peer_server(configuration: NodeConfiguration, paths: Paths, dialogue: Dialogue, timing: Timing) -> PeerServer:
+    return PeerServer(
+        dialogue,
+        context=tls_context(
+            server=True, certificate=paths.node_certificate, key=paths.node_key, ca=paths.ca_certificate
+        ),
+        host=configuration.address,
+        port=contract.HEARTBEAT_PORT,
+        idle_s=4 * timing.suspect_s,
+    )
