@@ -40,6 +40,11 @@ def _prepare_process(parent: int | None) -> None:
         if error.errno not in (errno.EPERM, errno.EINVAL):
             raise
         log.warning("PR_SET_IO_FLUSHER is not available: %s", error)
+    try:
+        # An engine killed for memory takes the application's directory with it.
+        Path("/proc/self/oom_score_adj").write_text("-900", encoding="ascii")
+    except OSError as error:
+        log.warning("oom_score_adj cannot be lowered: %s", error)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0)

@@ -103,6 +103,10 @@ class MirrorConfig:
             raise MirrorConfigError(f"peer: {self.peer!r} is the node itself")
         if not self.peer_addresses:
             raise MirrorConfigError("peer_addresses: at least one address is needed")
+        for key in ("state_dir", "quarantine_dir", "runtime_dir"):
+            for entry in self.paths:
+                if (getattr(self, key) + "/").startswith(entry.path + "/"):
+                    raise MirrorConfigError(f"{key}: {getattr(self, key)!r} lies inside the replicated {entry.path!r}")
         if not 1 <= self.port <= 65535:
             raise MirrorConfigError(f"port: {self.port} is no TCP port")
 

@@ -59,8 +59,8 @@ class Connector:
         self._descriptors = descriptors
         self._expected = expected
         self._on_change = on_change
-        self._context = tls.client_context(config)
         self._closed = False
+        self._heard_s: float | None = None
         self._wake = threading.Event()
         self._lost = threading.Event()
         self._beat_s = self._times_s = boottime_s()
@@ -81,7 +81,8 @@ class Connector:
 
     def join(self, timeout_s: float) -> bool:
         for thread in self._threads:
-            thread.join(timeout_s)
+            if thread.ident is not None:
+                thread.join(timeout_s)
         return not any(thread.is_alive() for thread in self._threads)
 
     def cut(self, reason: str) -> None:
@@ -98,6 +99,13 @@ class Connector:
     def link(self) -> str:
         """One of "connecting", "resync", "live", "lost". A stream found lost counts before its keeper has woken."""
         return "lost" if self._link == "live" and self.live_stream() is None else self._link
+
+    def heard_age_s(self) -> float | None:
+        """Age of the last bytes from the peer; it goes on growing after the link is lost."""
+        stream = self.stream
+        if stream is not None:
+            self._heard_s = stream.heard_s
+        return None if self._heard_s is None else boottime_s() - self._heard_s
 
     def live_stream(self) -> Stream | None:
         stream = self.stream
@@ -166,7 +174,7 @@ class Connector:
     def _shake_hands(self, address: str) -> Stream:
         epoch = self._state.generation.epoch
         stream_id = uuid.uuid4().hex
-        data = tls.connect(self._context, self._config, address)
+        data = tls.connect(self._config, address)
         try:
             paths = tuple(entry.identity for entry in self._config.paths)
             data.sendall(Hello(self._config.cluster_id, self._config.node, epoch, stream_id, paths).frame())
@@ -176,7 +184,7 @@ class Connector:
             if frame.op != Op.WELCOME:
                 raise WireError(f"the peer answered HELLO with operation {frame.op}")
             self._check(handshake.parse_welcome(frame), epoch)
-            acks = tls.connect(self._context, self._config, address)
+            acks = tls.connect(self._config, address)
         except BaseException:
             data.close()
             raise
@@ -233,6 +241,7 @@ class Connector:
     def _close_stream(self) -> None:
         stream, self.stream = self.stream, None
         if stream is not None:
+            self._heard_s = stream.heard_s
             stream.fail("the connection keeper gave it up")
             stream.close()
 

@@ -10,43 +10,26 @@ it is taken; the point of a clean hand-over is erased before the first change af
 
 from __future__ import annotations
 
-import errno
 import logging
 import statistics
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
-from mirror_agent.mirror import limits, listener, mounts, syscalls, wire
-from mirror_agent.mirror.config import STRICT, MirrorConfig
-from mirror_agent.mirror.connector import Connector
-from mirror_agent.mirror.front import Front
-from mirror_agent.mirror.inodes import Descriptors, Root, open_root
+from mirror_agent.mirror import limits, syscalls, wire
+from mirror_agent.mirror.config import MirrorConfig
+from mirror_agent.mirror.inodes import Root
 from mirror_agent.mirror.listener import ReplicaListener
-from mirror_agent.mirror.outlet import Outlet
+from mirror_agent.mirror.primary import Primary
+from mirror_agent.mirror.roots import close_roots, open_roots
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.status import MirrorError, MirrorStatus
-from mirror_agent.mirror.stream import Stream, boottime_s
+from mirror_agent.mirror.stream import Stream
 from mirror_agent.mirror.wire import Op
 
 log: Final = logging.getLogger(__name__)
 
-_BUSY_RETRY_S: Final = 2.0
-_JOIN_S: Final = 2.0
-
-
-class Primary:
-    """Everything that exists while this node is primary."""
-
-    def __init__(self, config: MirrorConfig, state: StateStore, roots: list[Root], *, paired: bool) -> None:
-        self.roots = roots
-        self.descriptors = Descriptors(config.limits.open_inodes_max)
-        self.outlet = Outlet(paired=paired)
-        self.fronts = [
-            Front(root, self.descriptors, self.outlet, threads_max=config.limits.front_threads_max) for root in roots
-        ]
-        self.connector: Connector | None = None
+_SEAL_FOR_ABORT_S: Final = 0.5 * limits.ABORT_S
 
 
 class Engine:
@@ -69,8 +52,8 @@ class Engine:
         primary, door = self._primary, self._listener
         epoch = self._state.generation.epoch
         inconsistent = self._state.inconsistent
-        if primary is not None and primary.connector is not None:
-            return self._primary_status(primary, primary.connector, epoch, inconsistent=inconsistent)
+        if primary is not None:
+            return self._primary_status(primary, epoch, inconsistent=inconsistent)
         if door is not None:
             session = door.session
             lost = "lost" if door.had_session else "none"
@@ -86,12 +69,11 @@ class Engine:
             )
         return MirrorStatus(mode=self._mode, epoch=epoch, inconsistent=inconsistent, error=self._error)
 
-    def _primary_status(
-        self, primary: Primary, connector: Connector, epoch: int, *, inconsistent: bool
-    ) -> MirrorStatus:
+    def _primary_status(self, primary: Primary, epoch: int, *, inconsistent: bool) -> MirrorStatus:
+        connector = primary.connector
         stream = connector.stream
         outlet = primary.outlet
-        samples = sorted(stream.latencies_ms) if stream is not None else []
+        samples = sorted(stream.latencies_ms.copy()) if stream is not None else []
         cuts = statistics.quantiles(samples, n=100, method="inclusive") if len(samples) >= 2 else None
         progress = connector.progress if connector.link == "resync" else None
         acknowledging = "parked" if outlet.parked else "paired" if outlet.paired else "solo"
@@ -100,7 +82,7 @@ class Engine:
             epoch=epoch,
             link=connector.link,
             acknowledging=acknowledging,
-            peer_heard_age_s=None if stream is None else boottime_s() - stream.heard_s,
+            peer_heard_age_s=connector.heard_age_s(),
             operations=outlet.operations,
             replicated_bytes=0 if stream is None else stream.sent_bytes,
             in_flight_bytes=0 if stream is None else stream.in_flight_bytes,
@@ -125,18 +107,6 @@ class Engine:
                 f"{command}: epoch {epoch} is lower than this node's {own}; read the witness record again"
             )
 
-    def _open_roots(self) -> list[Root]:
-        listener.ensure_directories(self._config)
-        roots: list[Root] = []
-        try:
-            for index, entry in enumerate(self._config.paths):
-                mounts.abort(entry.path)
-                roots.append(open_root(index, entry.path, strict=entry.mode == STRICT))
-        except OSError:
-            _close_roots(roots)
-            raise
-        return roots
-
     def become_primary(self, *, epoch: int, paired: bool) -> None:
         with self._command:
             self._need("become_primary", "stopped")
@@ -152,26 +122,22 @@ class Engine:
                     "become_primary: no clean hand-over is recorded here, so the peer is not known to be identical; "
                     "publish this node alone and start with paired=False"
                 )
+            roots = open_roots(self._config, self._state, serving=True)
             self._state.record(epoch=epoch, role="primary", point=None)
             self._error = None
-            roots = self._open_roots()
-            primary = Primary(self._config, self._state, roots, paired=paired)
-            primary.connector = Connector(
+            primary = Primary(
                 self._config,
                 self._state,
-                primary.fronts,
-                primary.outlet,
-                primary.descriptors,
+                roots,
                 expected=expected if paired else None,
                 on_change=self._on_change,
             )
             try:
-                for front in primary.fronts:
-                    front.mount()
+                primary.start()
             except OSError as error:
                 self._take_down(primary)
+                self._state.record(epoch=epoch, role="none", point=expected)  # nothing was changed
                 raise MirrorError(f"become_primary: mounting failed: {error}") from error
-            primary.connector.start()
             self._primary = primary
             self._set_mode("primary")
 
@@ -182,9 +148,9 @@ class Engine:
             if self._listener is not None:
                 self._state.record(epoch=epoch, role="replica", point=self._state.generation.point)
                 return
+            self._roots = open_roots(self._config, self._state, serving=False)
             self._state.record(epoch=epoch, role="replica", point=self._state.generation.point)
             self._error = None
-            self._roots = self._open_roots()
             try:
                 self._listener = ReplicaListener(self._config, self._roots, self._state, self._on_change)
             except OSError as error:
@@ -196,9 +162,11 @@ class Engine:
 
     def seal(self, *, epoch: int) -> None:
         with self._command:
-            self._need("seal", "replica")
+            self._need("seal", "replica", "stopped")
             self._rise("seal", epoch)
-            assert self._listener is not None
+            if self._listener is None:
+                self._state.record_epoch(epoch)
+                return
             if not self._listener.seal(epoch, self._config.limits.barrier_timeout_s):
                 raise MirrorError(
                     "seal: applying what was received did not end in time; the disk of this node is stuck"
@@ -210,36 +178,34 @@ class Engine:
 
     def _close_replica(self) -> None:
         self._listener = None
-        _close_roots(self._roots)
+        close_roots(self._roots)
         self._roots = []
 
     # -- the primary's commands --------------------------------------------------------------------------------------
 
-    def _acting(self, command: str) -> tuple[Primary, Connector]:
+    def _acting(self, command: str) -> Primary:
         self._need(command, "primary")
         primary = self._primary
         assert primary is not None
-        assert primary.connector is not None
-        return primary, primary.connector
+        return primary
 
     def require_peer(self, *, epoch: int) -> None:
         with self._command:
-            primary, connector = self._acting("require_peer")
+            primary = self._acting("require_peer")
             self._rise("require_peer", epoch)
-            stream = connector.live_stream()
+            stream = primary.connector.live_stream()
             if stream is None:
-                raise MirrorError(f"require_peer: the link is {connector.link}, it must be live")
+                raise MirrorError(f"require_peer: the link is {primary.connector.link}, it must be live")
             if epoch > self._state.generation.epoch:
                 self._raise_epoch(stream, epoch)
             was_paired = primary.outlet.paired
             primary.outlet.pair()
-            self._send_times(primary)
-            if self._barrier(primary, stream, Op.BARRIER):
+            if primary.flush_both(stream, Op.BARRIER):
                 return
             if not was_paired:
                 # It never became a pair: the record still says this node alone.
                 primary.outlet.release()
-                connector.resume()
+                primary.connector.resume()
             raise MirrorError(f"require_peer: the link was lost: {stream.lost}")
 
     def _raise_epoch(self, stream: Stream | None, epoch: int) -> None:
@@ -248,23 +214,15 @@ class Engine:
         if stream is not None and not stream.raise_epoch(epoch, timeout_s):
             raise MirrorError(f"epoch {epoch} is recorded here, but the link was lost: {stream.lost}")
 
-    def _barrier(self, primary: Primary, stream: Stream, op: Op) -> bool:
-        """Both nodes flush at the same time; True when both did."""
-        seq = stream.append(op, flags=wire.WAITED | wire.SYNC)
-        stream.flush()
-        for root in primary.roots:
-            syscalls.syncfs(root.fd)
-        return bool(seq) and stream.wait_flushed(seq, self._config.limits.barrier_timeout_s)
-
     def release(self, *, epoch: int) -> None:
         with self._command:
-            primary, connector = self._acting("release")
+            primary = self._acting("release")
             self._rise("release", epoch)
             self._state.record_epoch(epoch)
             # A peer that is out of the in-sync set comes back through a resync, also if its link has not broken yet.
-            connector.cut(f"released: this node goes on alone in epoch {epoch}")
+            primary.connector.cut(f"released: this node goes on alone in epoch {epoch}")
             primary.outlet.release()
-            connector.resume()
+            primary.connector.resume()
             log.warning("mirror: released, acknowledging alone in epoch %d", epoch)
             self._on_change()
 
@@ -272,87 +230,41 @@ class Engine:
         with self._command:
             self._rise("set_epoch", epoch)
             primary = self._primary
-            stream = None
-            if primary is not None and primary.connector is not None:
-                stream = primary.connector.stream
+            stream = None if primary is None else primary.connector.stream
             self._raise_epoch(stream if stream is not None and stream.lost is None else None, epoch)
 
     def drain(self) -> None:
         with self._command:
-            primary, connector = self._acting("drain")
-            stream = connector.live_stream()
-            if primary.outlet.paired and stream is None:
+            primary = self._acting("drain")
+            paired = primary.outlet.paired
+            stream = primary.connector.live_stream()
+            if paired and stream is None:
                 raise MirrorError(
-                    f"drain: the link is {connector.link}: the peer cannot confirm; nothing was changed, still primary"
+                    f"drain: the link is {primary.connector.link}: the peer cannot confirm; nothing was changed, "
+                    "still primary"
                 )
-            if stream is not None and not self._barrier(primary, stream, Op.BARRIER):
+            if stream is not None and not primary.flush_both(stream, Op.BARRIER):
                 raise MirrorError(f"drain: the link was lost while flushing ({stream.lost}); still primary")
-            self._unmount(primary)
-            point = None
-            problem = None
-            if stream is not None:
-                self._send_times(primary)
-                seq = stream.append(Op.BYE, flags=wire.WAITED | wire.SYNC)
-                if seq and stream.wait_flushed(seq, self._config.limits.barrier_timeout_s):
-                    point = Point(connector.stream_id, seq)
-                else:
-                    problem = f"the peer did not confirm the end of the stream: {stream.lost}"
+            primary.unmount()
+            point = self._say_goodbye(primary, stream)
             for root in primary.roots:
                 syscalls.syncfs(root.fd)
-            was_paired = primary.outlet.paired
             self._state.record(epoch=self._state.generation.epoch, role="none", point=point)
             self._take_down(primary)
-            if problem is not None and was_paired:
-                raise MirrorError(f"drain: {problem}; unmounted and flushed here, but not handed over cleanly")
+            if paired and point is None:
+                raise MirrorError(
+                    "drain: unmounted and flushed here, but the peer did not confirm the end of the stream"
+                )
 
-    def _send_times(self, primary: Primary) -> None:
-        call = primary.descriptors.new_call()
-        try:
-            for _ in range(2):
-                for inode in primary.outlet.take_times():
-                    if not inode.dropped:
-                        primary.outlet.send_times(inode, primary.descriptors.path_fd(inode, call))
-                    call.holding.clear()
-        finally:
-            primary.descriptors.end_call(call)
-
-    def _unmount(self, primary: Primary) -> None:
-        """All or nothing: what is unmounted already is mounted again when a later one is busy."""
-        done: list[int] = []
-        for index, front in enumerate(primary.fronts):
-            try:
-                self._unmount_one(front)
-            except MirrorError:
-                for back in done:
-                    again = Front(
-                        primary.roots[back],
-                        primary.descriptors,
-                        primary.outlet,
-                        threads_max=self._config.limits.front_threads_max,
-                    )
-                    again.mount()
-                    again.table.root_inode.bound = primary.outlet.stream
-                    primary.fronts[back] = again
-                raise
-            done.append(index)
-
-    def _unmount_one(self, front: Front) -> None:
-        path = front.root.path
-        deadline = time.monotonic() + _BUSY_RETRY_S
-        while True:
-            try:
-                mounts.unmount(path)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise MirrorError(f"drain: unmounting {path} failed: {error}; still primary") from error
-                if time.monotonic() > deadline:
-                    who = ", ".join(mounts.holders(path)) or "a process that cannot be seen from here"
-                    raise MirrorError(f"drain: {path} is in use by {who}; stop it first; still primary") from None
-                time.sleep(0.05)
-            else:
-                break
-        if not front.join(_JOIN_S):
-            raise MirrorError(f"drain: a request on {path} did not end; still primary")
+    def _say_goodbye(self, primary: Primary, stream: Stream | None) -> Point | None:
+        """The point at which both nodes stand, if the replica is live and confirms it."""
+        if stream is None:
+            return None
+        primary.send_times()
+        seq = stream.append(Op.BYE, flags=wire.WAITED | wire.SYNC)
+        if seq and stream.wait_flushed(seq, self._config.limits.barrier_timeout_s):
+            return Point(primary.connector.stream_id, seq)
+        return None
 
     def abort(self) -> None:
         """Not serialised with the other commands: those in progress see their streams and mounts end."""
@@ -363,43 +275,21 @@ class Engine:
         if door is not None and self._mode == "replica":
             door.close_door()
             session = door.session
-            if session is not None and not session.seal(_JOIN_S):
+            if session is not None and not session.seal(_SEAL_FOR_ABORT_S):
                 raise MirrorError("abort: applying did not end; this process must be ended")
             self._close_replica()
             self._set_mode("stopped")
 
     def _take_down(self, primary: Primary) -> None:
-        primary.outlet.discard()
-        for front in primary.fronts:
-            mounts.abort(front.root.path)
-        ended = True
-        if primary.connector is not None:
-            primary.connector.close()
-        for front in primary.fronts:
-            ended = front.join(_JOIN_S / 4) and ended
-        if primary.connector is not None:
-            ended = primary.connector.join(_JOIN_S / 4) and ended
+        ended = primary.take_down()
         if self._primary is primary:
             self._primary = None
         if not ended:
             # A thread is stuck in the disk: this process cannot be used again, and must not acknowledge anything.
             self._error = "a thread did not end after the mounts were aborted; end this process"
-            self._set_mode("failed")
-            return
-        for front in primary.fronts:
-            front.close()
-        _close_roots(primary.roots)
-        self._set_mode("stopped")
+        self._set_mode("stopped" if ended else "failed")
 
     def _set_mode(self, mode: str) -> None:
         log.info("mirror: mode %s -> %s in epoch %d", self._mode, mode, self._state.generation.epoch)
         self._mode = mode
         self._on_change()
-
-
-def _close_roots(roots: list[Root]) -> None:
-    for root in roots:
-        mounts.close_quietly(root.fd)
-
-
-assert limits.ABORT_S >= 1.0

@@ -113,7 +113,7 @@ class Front:
         return {
             Op.INIT: self._init,
             Op.DESTROY: lambda _call, _nodeid, _request: b"",
-            Op.INTERRUPT: lambda _call, _nodeid, _request: None,
+            Op.INTERRUPT: self._interrupt,
             Op.LOOKUP: names.lookup,
             Op.FORGET: names.forget,
             Op.BATCH_FORGET: names.batch_forget,
@@ -162,6 +162,12 @@ class Front:
             0,
         )
 
+    def _interrupt(self, call: Call, nodeid: int, request: memoryview) -> None:
+        """Only a request that was not begun can be given up: one that was has changed something already."""
+        (unique,) = abi.INTERRUPT_IN.unpack_from(request, abi.HEADER_BYTES)
+        if self.outlet.give_up((self.root.index, unique)):
+            self._answer(unique, errno.EINTR, b"")
+
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _add_thread(self) -> None:
@@ -204,7 +210,7 @@ class Front:
         _, op, unique, nodeid, uid, gid, *_ = abi.IN_HEADER.unpack_from(request, 0)
         if self.outlet.parked and op in MUTATING:
             kept = bytes(request)
-            if self.outlet.hold_back(lambda: self._begin_late(kept)):
+            if self.outlet.hold_back((self.root.index, unique), lambda: self._begin_late(kept)):
                 return
         call.unique, call.uid, call.gid, call.ticket = unique, uid, gid, None
         self._carry_out(call, op, nodeid, request)

@@ -50,11 +50,6 @@ class Root:
         return 1 + self.index
 
 
-def open_root(index: int, path: str, *, strict: bool) -> Root:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return Root(index, path, strict, fd, os.fstat(fd).st_dev)
-
-
 class Inode:
     """One inode. `bound`: the stream whose replica knows the fid; `synced` (directories): the stream whose replica
     has the same names in it; `orphan`: no link is left; `dropped`: nobody refers to it any more."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import socket
 import ssl
 import threading
@@ -43,13 +42,13 @@ class ReplicaListener:
         self._roots = roots
         self._state = state
         self._on_change = on_change
-        self._context = tls.server_context(config)
         self._lock = threading.Lock()
         self._session: ReplicaSession | None = None
         self._waiting: dict[str, ssl.SSLSocket] = {}
         self._handshakes = threading.BoundedSemaphore(_HANDSHAKES_MAX)
         self._closed = False
         self.had_session = False
+        self._heard_s: float | None = None
         self.error: str | None = None
         family = socket.AF_INET6 if ":" in config.listen_address else socket.AF_INET
         self._socket = socket.create_server((config.listen_address, config.port), family=family, backlog=16)
@@ -61,8 +60,11 @@ class ReplicaListener:
         return self._session
 
     def heard_age_s(self) -> float | None:
+        """Also after the session ended: the age then goes on growing."""
         session = self._session
-        return None if session is None else boottime_s() - session.heard_s
+        if session is not None:
+            self._heard_s = session.heard_s
+        return None if self._heard_s is None else boottime_s() - self._heard_s
 
     def seal(self, epoch: int, timeout_s: float) -> bool:
         """Stops listening, applies what was received, refuses lower epochs; False if applying did not end in time."""
@@ -75,6 +77,8 @@ class ReplicaListener:
         return good
 
     def close_door(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -103,7 +107,7 @@ class ReplicaListener:
     def _greet(self, raw: socket.socket, address: tuple[str, int]) -> None:
         connection: ssl.SSLSocket | None = None
         try:
-            connection = tls.accept(self._context, self._config, raw)
+            connection = tls.accept(self._config, raw)
             frame = handshake.read_frame(connection)
             if frame.op == Op.HELLO:
                 self._hello(connection, handshake.parse_hello(frame))
@@ -181,16 +185,10 @@ class ReplicaListener:
         log.warning("replica: session %s ended at frame %d: %s", session.stream_id, session.position[0], reason)
         with self._lock:
             if self._session is session:
+                self._heard_s = session.heard_s
                 self._session = None
                 self.error = reason
         self._on_change()
-
-
-def ensure_directories(config: MirrorConfig) -> None:
-    """The replicated directories and the quarantine folder exist (a new node has neither)."""
-    for entry in config.paths:
-        os.makedirs(entry.path, exist_ok=True)
-    os.makedirs(config.quarantine_dir, mode=0o700, exist_ok=True)
 
 
 assert limits.MAX_ROOTS <= 15, "fids 1..15 are the roots"

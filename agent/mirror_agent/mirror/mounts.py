@@ -39,8 +39,14 @@ def _unescape(field: bytes) -> str:
     return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field))
 
 
+def _resolved(path: str) -> str:
+    """Links above the directory are resolved as mount does it; the directory itself must not be asked."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
 def mounted(path: str) -> list[Mounted]:
     """Our mounts on exactly this path, the topmost last."""
+    path = _resolved(path)
     found = []
     with open("/proc/self/mountinfo", "rb") as lines:
         for line in lines:
@@ -120,6 +126,7 @@ def _links(pid: str) -> Iterator[str]:
 
 def holders(path: str) -> list[str]:
     """Processes with an open file, mapping, working or root directory below `path`, as "name (pid)"."""
+    path = _resolved(path)
     inside = path + "/"
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -132,12 +139,3 @@ def holders(path: str) -> list[str]:
             if len(found) == HOLDERS_NAMED_MAX:
                 break
     return found
-
-
-def close_quietly(fd: int) -> None:
-    """Closes a descriptor whose file system may already be in trouble; an error then says nothing new."""
-    try:
-        os.close(fd)
-    except OSError as error:
-        if error.errno not in (errno.EIO, errno.ENOSPC):
-            raise

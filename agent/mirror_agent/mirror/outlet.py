@@ -63,7 +63,8 @@ class Outlet:
         self._generation = 0
         # Reentrant: a stream may be found lost, and parked, while its own `connect` is running.
         self._gate = threading.RLock()
-        self._requests: deque[Answer] = deque()
+        # By (root, request number), in order of arrival.
+        self._requests: dict[tuple[int, int], Answer] = {}
         self._answers: deque[Answer] = deque()
         self._closed = False
         self._inode_locks = [threading.Lock() for _ in range(_STRIPES)]
@@ -298,15 +299,20 @@ class Outlet:
                 return
         answer()  # released in the meantime
 
-    def hold_back(self, request: Answer) -> bool:
+    def hold_back(self, key: tuple[int, int], request: Answer) -> bool:
         """Keeps a request that was not begun; False if calls are not parked (any more) or too many are kept."""
         with self._gate:
             if self._closed:
                 return True  # the mount is being aborted; nobody is answered
             if not self.parked or len(self._requests) >= limits.PARKED_REQUESTS_MAX:
                 return False
-            self._requests.append(request)
+            self._requests[key] = request
             return True
+
+    def give_up(self, key: tuple[int, int]) -> bool:
+        """The caller was interrupted: True if its request was held back, which then never begins."""
+        with self._gate:
+            return self._requests.pop(key, None) is not None
 
     @property
     def held_back(self) -> int:
@@ -358,6 +364,6 @@ class Outlet:
             self._requests.clear()
 
     def _drain_requests(self) -> list[Answer]:
-        taken = list(self._requests)
+        taken = list(self._requests.values())
         self._requests.clear()
         return taken

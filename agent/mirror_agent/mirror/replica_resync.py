@@ -11,10 +11,12 @@ has another there. What is left in the stash at the end goes to quarantine.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from typing import Final
 
 from mirror_agent.mirror import limits, wire
@@ -40,6 +42,28 @@ def block_digest(data: bytes | memoryview) -> bytes:
     return hashlib.blake2b(data, digest_size=limits.DIGEST_BYTES).digest()
 
 
+_HOLE_DIGEST: Final = block_digest(bytes(limits.BLOCK_BYTES))
+
+
+def digests_of(fd: int, offset: int, length: int) -> Iterator[tuple[bytes, int]]:
+    """Digest and size of each block of a file's range; holes are not read. The last block may be short or empty."""
+    block = limits.BLOCK_BYTES
+    data_from = -1
+    for at in range(offset, offset + length, block):
+        if data_from < at:
+            try:
+                data_from = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # no data from here to the end of the file
+                    raise
+                data_from = os.fstat(fd).st_size
+        if data_from >= at + block:
+            yield _HOLE_DIGEST, block
+        else:
+            data = os.pread(fd, block, at)
+            yield block_digest(data), len(data)
+
+
 class ResyncTarget(Preserving):
     """One resync on the replica, between RESYNC and LIVE."""
 
@@ -57,8 +81,6 @@ class ResyncTarget(Preserving):
         # Directories that may still hold names the primary does not have.
         self._unlisted: set[int] = set()
         self._listing: tuple[int, set[bytes]] | None = None
-        self.compared_bytes = 0
-        self.filled_bytes = 0
 
     # -- names -----------------------------------------------------------------------------------------------------
 
@@ -201,13 +223,12 @@ class ResyncTarget(Preserving):
         fd = self._files.data_fd(inode)
         block = limits.BLOCK_BYTES
         different = []
-        for index, digest in enumerate(digests):
-            data = os.pread(fd, block, frame.offset + index * block)
-            self.compared_bytes += len(data)
-            if block_digest(data) != digest:
+        own = digests_of(fd, frame.offset, len(digests) * block)
+        for index, (digest, (own_digest, size)) in enumerate(zip(digests, own, strict=True)):
+            if own_digest != digest:
                 different.append(index)
-                if data:
-                    self._keep(inode, fd, frame.offset + index * block, len(data))
+                if size:
+                    self._keep(inode, fd, frame.offset + index * block, size)
         self._quarantine.sync()
         if frame.flags & wire.FINAL:
             self._pending.pop(frame.fid, None)
@@ -217,7 +238,6 @@ class ResyncTarget(Preserving):
         inode = self._files.inode(frame.fid)
         if not inode.orphan:
             write_all(self._files.data_fd(inode), frame.payload, frame.offset)
-            self.filled_bytes += len(frame.payload)
 
     def settled(self, frame: Frame) -> None:
         inode = self._files.inode(frame.fid)

@@ -28,7 +28,7 @@ from mirror_agent.mirror import limits, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
-from mirror_agent.mirror.replica_resync import block_digest
+from mirror_agent.mirror.replica_resync import digests_of
 from mirror_agent.mirror.stream import Stream
 from mirror_agent.mirror.wire import Entry, Op
 
@@ -218,9 +218,7 @@ class Resync:
         step = limits.BLOCK_BYTES * limits.BLOCKS_PER_SUM
         for offset in range(0, size, step):
             length = min(step, size - offset)
-            digests = []
-            for at in range(offset, offset + length, limits.BLOCK_BYTES):
-                digests.append(block_digest(os.pread(fd, limits.BLOCK_BYTES, at)))
+            digests = [digest for digest, _ in digests_of(fd, offset, length)]
             final = offset + length >= size
             flags = wire.FINAL if final else 0
             payload = wire.sum_payload(size, digests)

@@ -1,8 +1,8 @@
 """What a node remembers about its copy: one generation record and the `inconsistent` marker, both fsynced.
 
-The record says for which epoch this node last worked, in which role, and, if the copy is known to be identical to its
-peer's after a clean hand-over, the point (stream, sequence number) at which both stood. Two nodes with equal points
-hold the same tree. The point is erased before the first change afterwards.
+The record says for which epoch this node last worked, in which role, with which directories, and, if the copy is known
+to be identical to its peer's after a clean hand-over, the point (stream, sequence number) at which both stood. Two
+nodes with equal points hold the same tree. The point is erased before the first change afterwards.
 
 The marker exists from before the first byte of a resync until the barrier that ends it; with it a node is never
 promoted. A record that cannot be read (torn, foreign cluster) is treated as absent: the copy is then resynchronised.
@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,7 @@ class Generation:
     epoch: int = 0
     role: str = "none"
     point: Point | None = None
+    roots: dict[str, str] = field(default_factory=dict)
 
 
 def _fsync_directory(path: Path) -> None:
@@ -57,6 +58,8 @@ class StateStore:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self.generation = self._load(cluster_id)
+        # Kept in memory as well: the status is asked for often, also while the disk is stuck.
+        self.inconsistent = (self._directory / MARKER).exists()
 
     def _load(self, cluster_id: str) -> Generation:
         blank = Generation(cluster_id)
@@ -80,10 +83,15 @@ class StateStore:
     def record(self, *, epoch: int, role: str, point: Point | None) -> None:
         """Durable at return; nothing is written when nothing changes."""
         with self._lock:
-            self._record(epoch, role, point)
+            self._write(replace(self.generation, epoch=epoch, role=role, point=point))
 
-    def _record(self, epoch: int, role: str, point: Point | None) -> None:
-        wanted = replace(self.generation, epoch=epoch, role=role, point=point)
+    def record_roots(self, roots: dict[str, str]) -> None:
+        """Which directories are replicated. Others than before cannot stand where the recorded point says."""
+        with self._lock:
+            point = self.generation.point if roots == self.generation.roots else None
+            self._write(replace(self.generation, roots=roots, point=point))
+
+    def _write(self, wanted: Generation) -> None:
         if wanted == self.generation:
             return
         body = asdict(wanted)
@@ -98,17 +106,14 @@ class StateStore:
 
     def record_epoch(self, epoch: int) -> None:
         with self._lock:
-            self._record(epoch, self.generation.role, self.generation.point)
-
-    @property
-    def inconsistent(self) -> bool:
-        return (self._directory / MARKER).exists()
+            self._write(replace(self.generation, epoch=epoch))
 
     @property
     def marker_path(self) -> str:
         return str(self._directory / MARKER)
 
     def mark_inconsistent(self, why: str) -> None:
+        self.inconsistent = True
         with open(self._directory / MARKER, "w", encoding="utf-8") as stream:
             stream.write(why + "\n")
             stream.flush()
@@ -118,6 +123,7 @@ class StateStore:
     def clear_inconsistent(self) -> None:
         (self._directory / MARKER).unlink(missing_ok=True)
         _fsync_directory(self._directory)
+        self.inconsistent = False
 
 
 def _checksum(body: dict[str, object]) -> int:

@@ -1,0 +1,127 @@
+"""Everything that exists while this node is primary: mounted fronts, the outlet between them, and the connection.
+
+Taking it down never waits for an application: what is pending fails, threads are given a moment, and a thread that is
+stuck in the disk is reported instead of waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mirror_agent.mirror import limits, mounts, syscalls, wire
+from mirror_agent.mirror.config import MirrorConfig
+from mirror_agent.mirror.connector import Connector
+from mirror_agent.mirror.front import Front
+from mirror_agent.mirror.inodes import Descriptors, Root
+from mirror_agent.mirror.outlet import Outlet
+from mirror_agent.mirror.roots import close_roots
+from mirror_agent.mirror.state import Point, StateStore
+from mirror_agent.mirror.status import MirrorError
+from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.wire import Op
+
+_BUSY_RETRY_S: Final = 2.0
+_UNMOUNTED_S: Final = 2.0
+_STUCK_S: Final = 0.5 * limits.ABORT_S
+
+
+class Primary:
+    """`expected` (hand-over): the point at which the peer must stand; calls are paired, and parked until it is live."""
+
+    def __init__(
+        self,
+        config: MirrorConfig,
+        state: StateStore,
+        roots: list[Root],
+        *,
+        expected: Point | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self.roots = roots
+        self.descriptors = Descriptors(config.limits.open_inodes_max)
+        self.outlet = Outlet(paired=expected is not None)
+        self.fronts = [self._front(root) for root in roots]
+        self.connector = Connector(
+            config, state, self.fronts, self.outlet, self.descriptors, expected=expected, on_change=on_change
+        )
+
+    def _front(self, root: Root) -> Front:
+        return Front(root, self.descriptors, self.outlet, threads_max=self._config.limits.front_threads_max)
+
+    def start(self) -> None:
+        """Mounts and begins to connect. Raises OSError; take it down then."""
+        for front in self.fronts:
+            front.mount()
+        self.connector.start()
+
+    def flush_both(self, stream: Stream, op: Op) -> bool:
+        """A barrier: everything before it is flushed on both nodes (at the same time) when this is True."""
+        self.send_times()
+        seq = stream.append(op, flags=wire.WAITED | wire.SYNC)
+        stream.flush()
+        for root in self.roots:
+            syscalls.syncfs(root.fd)
+        return bool(seq) and stream.wait_flushed(seq, self._config.limits.barrier_timeout_s)
+
+    def send_times(self) -> None:
+        call = self.descriptors.new_call()
+        try:
+            for _ in range(2):
+                for inode in self.outlet.take_times():
+                    if not inode.dropped:
+                        self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
+                    call.holding.clear()
+        finally:
+            self.descriptors.end_call(call)
+
+    def unmount(self) -> None:
+        """All or nothing: what is unmounted already is mounted again when a later one is busy. Raises `MirrorError`."""
+        done: list[int] = []
+        for index, front in enumerate(self.fronts):
+            try:
+                self._unmount(front)
+            except MirrorError:
+                for back in done:
+                    again = self._front(self.roots[back])
+                    again.mount()
+                    again.table.root_inode.bound = self.outlet.stream
+                    self.fronts[back] = again
+                raise
+            done.append(index)
+
+    def _unmount(self, front: Front) -> None:
+        path = front.root.path
+        deadline = time.monotonic() + _BUSY_RETRY_S
+        while True:
+            try:
+                mounts.unmount(path)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise MirrorError(f"drain: unmounting {path} failed: {error}; still primary") from error
+                if time.monotonic() > deadline:
+                    who = ", ".join(mounts.holders(path)) or "a process that cannot be seen from here"
+                    raise MirrorError(f"drain: {path} is in use by {who}; stop it first; still primary") from None
+                time.sleep(0.05)
+            else:
+                break
+        if not front.join(_UNMOUNTED_S):
+            raise MirrorError(f"drain: a request on {path} did not end; abort this node")
+
+    def take_down(self) -> bool:
+        """Fails what is pending and removes the mounts; False if a thread is stuck and this process must be ended."""
+        self.outlet.discard()
+        for front in self.fronts:
+            mounts.abort(front.root.path)
+        self.connector.close()
+        ended = self.connector.join(_STUCK_S)
+        for front in self.fronts:
+            ended = front.join(_STUCK_S) and ended
+        if ended:
+            for front in self.fronts:
+                front.close()
+            close_roots(self.roots)
+        return ended

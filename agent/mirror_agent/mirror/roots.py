@@ -1,0 +1,59 @@
+"""The replicated directories of a node: opened below whatever is mounted, and recognised.
+
+A node that is to serve must find the directories it had before: an empty mount point in place of a data disk that did
+not mount would otherwise be taken for the truth and replicated. A replica may get new ones (a replaced disk): its copy
+then counts as unknown and is resynchronised.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from mirror_agent.mirror import mounts
+from mirror_agent.mirror.config import STRICT, MirrorConfig
+from mirror_agent.mirror.inodes import Root
+from mirror_agent.mirror.state import StateStore
+from mirror_agent.mirror.status import MirrorError
+
+
+def directory_identity(fd: int) -> str:
+    """Says whether an open directory is the same as another time: file system and inode number."""
+    return f"{os.fstatvfs(fd).f_fsid:x}-{os.fstat(fd).st_ino}"
+
+
+def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> list[Root]:
+    """Raises `MirrorError` when a directory is missing or another one; dead mounts of ours are detached first."""
+    roots: list[Root] = []
+    known = state.generation.roots
+    identities: dict[str, str] = {}
+    try:
+        for index, entry in enumerate(config.paths):
+            mounts.abort(entry.path)
+            if entry.identity not in known or not serving:
+                os.makedirs(entry.path, exist_ok=True)
+            fd = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            roots.append(Root(index, entry.path, entry.mode == STRICT, fd, os.fstat(fd).st_dev))
+            identities[entry.identity] = found = directory_identity(fd)
+            if serving and known.get(entry.identity, found) != found:
+                raise MirrorError(
+                    f"{entry.path} is not the directory this node replicated before (is its data disk mounted?); "
+                    "mount it, or let this node become a replica and be resynchronised"
+                )
+        state.record_roots(identities)
+    except FileNotFoundError as error:
+        close_roots(roots)
+        raise MirrorError(f"{error.filename} does not exist; is its data disk mounted?") from error
+    except (OSError, MirrorError):
+        close_roots(roots)
+        raise
+    return roots
+
+
+def close_roots(roots: list[Root]) -> None:
+    for root in roots:
+        try:
+            os.close(root.fd)
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.ENOSPC):  # its file system is in trouble, which is known by now
+                raise
