@@ -85,7 +85,7 @@ async def _conclude(
     found: tuple[Deviation, ...],
     now: datetime,
 ) -> None:
-    rule, text = judge(found, cluster, policy_of(cluster), now)
+    rule, text = judge(found, cluster, policy_of(cluster, now), now)
     if rule == "drift-repaired" and found == before.drift and cluster.operation.requested_by == REQUESTED_BY:
         # Our own repair was the last operation and the same is there again: repeating it would change nothing.
         names = ", ".join(entry.resource for entry in found)

@@ -215,7 +215,7 @@ async def _against(
     look = LastLook(
         witness=await executor.store.witness.read(cluster.id),
         states=await executor.store.node_states.of_cluster(cluster.id),
-        policy=policy_of(cluster),
+        policy=policy_of(cluster, now),
     )
     return reason_against(look, action, now)
 

@@ -46,6 +46,8 @@ def _wishes(policy: Policy, now: datetime) -> tuple[str, str] | None:
         return "decision-changed", f"paused: {'; '.join(wishes.pause_reasons)}"
     if any(window.begins <= now < window.ends for window in wishes.maintenance):
         return "decision-changed", "a maintenance window has begun"
+    if policy.acting:
+        return "decision-changed", "an operator's action is under way"
     if policy.changing:
         return "decision-changed", "the reconciler is at work on the cluster"
     return None

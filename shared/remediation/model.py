@@ -25,13 +25,15 @@ FRESH_S: Final = 45.0
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The owner's wishes and the state of the cluster's record. `changed_at`: the last change or operator's action."""
+    """The owner's wishes and the state of the cluster's record. `changed_at`: the last change or operator's action.
+    `acting`: an operator's action (swap, stop…) may still be under way; the record keeps the last one for ever."""
 
     wishes: RemediationPolicy
     generation: int
     changing: bool
     changed_at: datetime
     zones: Mapping[NodeName, str] = field(default_factory=dict)
+    acting: bool = False
 
     @property
     def limits(self) -> RemediationLimits:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Final
 
 from mirror_agent.contract import NodeName
 
@@ -31,6 +32,9 @@ from shared.remediation.sight import (
 )
 from shared.remediation.watch import action_id
 
+# The audit's word for "the record names an operator's action", which it does long after that action has ended.
+LAST_ACTION: Final = "operation-action"
+
 
 def plan(verdict: ClusterVerdict, history: History, policy: Policy, fleet: Fleet, now: datetime) -> Decision:
     """`history.record` is the record after `watched(verdict, …)` of this look."""
@@ -40,7 +44,7 @@ def plan(verdict: ClusterVerdict, history: History, policy: Policy, fleet: Fleet
     node = verdict.sick[0]
     blocked = (
         _by_policy(policy, now)
-        or _by_situation(verdict, node, fleet, now)
+        or _by_situation(verdict, node, policy, fleet, now)
         or _by_time(record, node, policy, now)
         or _by_other_work(record, node, history.busy_zones, policy, now)
     )
@@ -63,12 +67,15 @@ def _by_policy(policy: Policy, now: datetime) -> Decision | None:
     return None
 
 
-def _by_situation(verdict: ClusterVerdict, node: NodeName, fleet: Fleet, now: datetime) -> Decision | None:
+def _by_situation(
+    verdict: ClusterVerdict, node: NodeName, policy: Policy, fleet: Fleet, now: datetime
+) -> Decision | None:
     """Whose turn it is. Sacredness before everything that depends on time."""
     if fleet.storm:
         return _quiet("storm-guard")
-    if verdict.paused_by:
-        return _quiet("platform-knows", reasons="; ".join(verdict.paused_by))
+    reasons = [reason for reason in verdict.paused_by if reason != LAST_ACTION or policy.acting]
+    if reasons:
+        return _quiet("platform-knows", reasons="; ".join(reasons))
     if both_sick(verdict):
         return _quiet("both-sick", node)
     if verdict.serving is None:

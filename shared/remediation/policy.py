@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from mirror_agent.contract import NodeName
 
+from shared.api.commands import time_limit
 from shared.model.cluster import NODES, SETTLED, ClusterRecord
 from shared.remediation.model import Policy
 
 
-def policy_of(record: ClusterRecord) -> Policy:
+def policy_of(record: ClusterRecord, now: datetime) -> Policy:
     return Policy(
         wishes=record.spec.remediation,
         generation=record.generation,
         changing=record.state not in SETTLED or not record.ever_succeeded,
         changed_at=record.updated_at,
+        acting=record.action is not None and now - record.action.requested_at <= time_limit(record),
         zones={node: zone_of(record, node) for node in NODES},
     )
 

@@ -54,7 +54,7 @@ async def _decide(
     found = await plane.store.clusters.get(verdict.cluster)
     if found is None or found.value.id != verdict.cluster_id:
         return
-    cluster, policy = found.value, policy_of(found.value)
+    cluster, policy = found.value, policy_of(found.value, now)
     stored = await plane.store.remediations.get(cluster.id)
     before = (
         RemediationRecord(cluster_id=cluster.id, cluster=cluster.name, generation=cluster.generation)

@@ -8,11 +8,13 @@ from datetime import timedelta
 import pytest
 from mirror_agent.contract import CommandAction, Role
 
+from shared.api.commands import time_limit
 from shared.azure.faults import Fault, FaultKind
 from shared.azure.ports import InstanceView
 from shared.health.verdict import Fleet
 from shared.model.cluster import ProvisioningState
 from shared.model.node_state import CommandStatus
+from shared.model.operation import OperationKind
 from shared.model.remediation import ActionStatus, Step, ZoneLease
 from shared.model.remediation_policy import RemediationMode, RemediationPolicy
 from shared.remediation import execute
@@ -267,3 +269,19 @@ async def test_a_storm_stops_everything() -> None:
     await bench.run()
     assert (await bench.row()).actions == ()
     assert bench.machines.done == []
+
+
+async def test_an_operators_action_pauses_while_it_may_be_under_way_and_no_longer() -> None:
+    bench = await Bench().prepare()
+    found = await bench.store.clusters.get("pay")
+    assert found is not None
+    swap = found.value.operation.model_copy(
+        update={"kind": OperationKind.ACTION, "action": CommandAction.SWAP, "requested_at": bench.clock()}
+    )
+    await bench.store.clusters.replace(found.value.model_copy(update={"action": swap}), found.etag)
+    told = changed(SICK_B, paused_by=("operation-action",))
+    await bench.audit(told, times=4)
+    assert (await bench.row()).rule == "platform-knows"
+    bench.clock.advance(time_limit(found.value).total_seconds())
+    await bench.audit(told, times=6)
+    assert [action.step for action in (await bench.row()).actions] == [Step.AGENT_RESTART]
