@@ -174,7 +174,7 @@ class Connector:
     def _shake_hands(self, address: str) -> Stream:
         epoch = self._state.generation.epoch
         stream_id = uuid.uuid4().hex
-        data = tls.connect(self._config, address)
+        data = tls.connect(tls.client_context(self._config), self._config, address)
         try:
             paths = tuple(entry.identity for entry in self._config.paths)
             data.sendall(Hello(self._config.cluster_id, self._config.node, epoch, stream_id, paths).frame())
@@ -184,7 +184,7 @@ class Connector:
             if frame.op != Op.WELCOME:
                 raise WireError(f"the peer answered HELLO with operation {frame.op}")
             self._check(handshake.parse_welcome(frame), epoch)
-            acks = tls.connect(self._config, address)
+            acks = tls.connect(tls.client_context(self._config), self._config, address)
         except BaseException:
             data.close()
             raise

@@ -107,7 +107,7 @@ class ReplicaListener:
     def _greet(self, raw: socket.socket, address: tuple[str, int]) -> None:
         connection: ssl.SSLSocket | None = None
         try:
-            connection = tls.accept(self._config, raw)
+            connection = tls.accept(tls.server_context(self._config), self._config, raw)
             frame = handshake.read_frame(connection)
             if frame.op == Op.HELLO:
                 self._hello(connection, handshake.parse_hello(frame))

@@ -1,8 +1,8 @@
 """Mutual TLS 1.3 between the two nodes: who may speak on the mirror stream, and how sockets are set up for it.
 
 Both sides present a certificate of the cluster's own authority; the peer's must carry its SAN DNS name
-(`<node>.<clusterId>.mirror`), whatever address it comes from. The files are read for every connection, so a renewed
-certificate counts from the next one. Kernel TLS is used where Python and the kernel have it.
+(`<node>.<clusterId>.mirror`), whatever address it comes from. A context is made for every connection, so a
+renewed certificate counts from the next one. Kernel TLS is used where Python and the kernel have it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def _context(config: MirrorConfig, protocol: int) -> ssl.SSLContext:
     return context
 
 
-def _client_context(config: MirrorConfig) -> ssl.SSLContext:
+def client_context(config: MirrorConfig) -> ssl.SSLContext:
     context = _context(config, ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = True
     return context
 
 
-def _server_context(config: MirrorConfig) -> ssl.SSLContext:
+def server_context(config: MirrorConfig) -> ssl.SSLContext:
     context = _context(config, ssl.PROTOCOL_TLS_SERVER)
     # No session is ever resumed, and a ticket would lie unread on the one-way connections.
     context.num_tickets = 0
@@ -51,7 +51,7 @@ def _tune(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.APPLY_STALL_S * 1000))
 
 
-def connect(config: MirrorConfig, address: str) -> ssl.SSLSocket:
+def connect(context: ssl.SSLContext, config: MirrorConfig, address: str) -> ssl.SSLSocket:
     """A verified connection to the peer. Raises OSError (ssl.SSLError is one)."""
     source = None
     if config.listen_address not in ("", "0.0.0.0", "::"):
@@ -60,7 +60,7 @@ def connect(config: MirrorConfig, address: str) -> ssl.SSLSocket:
     try:
         _tune(raw)
         raw.settimeout(limits.HANDSHAKE_TIMEOUT_S)
-        return _client_context(config).wrap_socket(raw, server_hostname=config.peer_san)
+        return context.wrap_socket(raw, server_hostname=config.peer_san)
     except BaseException:
         raw.close()
         raise
@@ -71,12 +71,12 @@ def _dns_names(connection: ssl.SSLSocket) -> list[str]:
     return [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
 
 
-def accept(config: MirrorConfig, raw: socket.socket) -> ssl.SSLSocket:
+def accept(context: ssl.SSLContext, config: MirrorConfig, raw: socket.socket) -> ssl.SSLSocket:
     """Verifies an incoming connection. Raises OSError or `PeerRefusedError`; the socket is closed then."""
     try:
         _tune(raw)
         raw.settimeout(limits.HANDSHAKE_TIMEOUT_S)
-        connection = _server_context(config).wrap_socket(raw, server_side=True)
+        connection = context.wrap_socket(raw, server_side=True)
     except BaseException:
         raw.close()
         raise
