@@ -125,11 +125,13 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
     timing, durable = state.timing, state.durable
     alive, linked = peer_alive(state, now), link_alive(state, now)
     idle = alive and state.peer.role not in SERVING
-    committed = state.mirror.sealed > state.epoch or state.witness.unresolved is not None
+    sealed = state.mirror.sealed > state.epoch
+    committed = sealed or state.witness.unresolved is not None
     if (alive and not idle and not committed) or (linked and not committed):
         return None
     if not durable.complete:
-        if not linked and (idle or not alive):
+        # A node that had sealed its stream and was then published out has no replica any more: it starts over.
+        if sealed or (not linked and (idle or not alive)):
             return become(Role.WAIT, state.epoch, "not-in-sync", Phase.NOT_READY)
         return None
     # A peer that has just been handed the role needs its time to begin.
