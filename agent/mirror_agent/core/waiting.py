@@ -83,9 +83,15 @@ def _first_start(state: State, record: Record, now: Instant) -> Decision:
 
 
 def _data_is_of(state: State, record: Record) -> bool:
-    """This node's data is complete for the record: by its own epoch, by preparation, or by its own write."""
+    """This node's data is complete for the record: by its own epoch, by preparation, or by its own write.
+
+    A record that names this node and is of its own hand needs no other proof: it was entitled when it wrote it, and
+    nobody else has written since. It may have crashed before it could note that its data is complete.
+    """
     durable = state.durable
     own = written_by(durable, record)
+    if own and record.primary == state.me:
+        return True
     return durable.complete and (durable.complete_epoch == record.epoch or durable.prepared == record.epoch or own)
 
 
