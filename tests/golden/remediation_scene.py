@@ -7,6 +7,7 @@ Facts stay true until they are changed; audits come every 30 s; what is planned 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +19,13 @@ from shared.remediation.model import Decision
 from tests.remediation_samples import NodeScene, Scene, Watcher, changed
 
 FOLDER: Final = Path(__file__).parent / "remediation"
-_NODE_WORDS: Final = {
-    "role": lambda value: Role(value),
+_NODE_WORDS: Final[dict[str, Callable[[Any], Any]]] = {
+    "role": Role,
     "age_s": lambda value: value,
     "probe": lambda value: None if value is None else ProbeOutcome(value),
-    "power": lambda value: str(value),
-    "customer_initiated": lambda value: bool(value),
-    "boot_id": lambda value: str(value),
+    "power": str,
+    "customer_initiated": bool,
+    "boot_id": str,
 }
 assert set(_NODE_WORDS) == set(NodeScene.__dataclass_fields__)
 
