@@ -320,10 +320,11 @@ def grant_s(state: State, *, beat_role: Role, beat_epoch: Epoch) -> float:
     """For how long this node may promise not to take over, answering a heartbeat of the peer; 0 = no promise.
 
     Only a SECOND promises, only to a peer that serves in an epoch not older than its own data, and never once it has
-    begun to take over: sealed, or with a write of its own that may still land.
+    begun to take over: being sealed, sealed, or with a write of its own that may still land.
     """
     durable = state.durable
-    taking_over = state.mirror.sealed > state.epoch or state.witness.unresolved is not None
+    sealed = state.mirror.sealed > state.epoch or engine_busy(state)
+    taking_over = sealed or state.witness.unresolved is not None
     current = not durable.complete or beat_epoch >= durable.complete_epoch
     if state.role is Role.SECOND and not taking_over and beat_role in SERVING and current:
         return state.timing.promise_s
