@@ -85,11 +85,15 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """A conditional write whose outcome is unknown: it may still land as long as the record keeps `base_etag`."""
+    """A conditional write whose outcome is unknown: it may still land as long as the record keeps `base_etag`.
+
+    `earlier`: whom the writes before it on the same base would list; each of them may still land instead.
+    """
 
     proposal: Proposal
     nonce: str
     base_etag: str
+    earlier: frozenset[Node] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,14 +310,16 @@ def failed_lately(state: State, kind: str, now: Instant) -> bool:
 def needs_promise(state: State) -> bool:
     """May the peer take over from this serving node? Then it serves only while the peer has promised not to.
 
-    True when the record lists the peer as in sync, and also while a write of ours that would list it may have landed
-    unseen (found by the simulator: such a node believed itself alone while the peer rightly took over).
+    True when the record lists the peer as in sync, whether or not the role has followed it yet, and also while a write
+    of ours that would list it may have landed unseen (both found by the simulator: such a node believed itself alone
+    while the peer rightly took over).
     """
-    if state.role is Role.PRIM:
-        return True
-    unresolved = state.witness.unresolved
-    uncertain = unresolved is not None and state.peer_name in unresolved.proposal.in_sync
-    return state.role is Role.ALONE and uncertain
+    if state.role not in SERVING:
+        return False
+    record, unresolved = state.record, state.witness.unresolved
+    listed = record is not None and state.peer_name in record.in_sync
+    uncertain = unresolved is not None and state.peer_name in unresolved.proposal.in_sync | unresolved.earlier
+    return state.role is Role.PRIM or listed or uncertain
 
 
 def grant_s(state: State, *, beat_role: Role, beat_epoch: Epoch) -> float:

@@ -39,6 +39,7 @@ from .model import (
     Durable,
     Epoch,
     Instant,
+    Node,
     Peer,
     Phase,
     Record,
@@ -69,7 +70,7 @@ def apply(state: State, event: Event, now: Instant) -> State:
         case RecordRead(record, etag, requested_at):
             return _adopt(state, record, etag, requested_at)
         case WriteBegan(proposal, nonce, base_etag):
-            unresolved = Unresolved(proposal, nonce, base_etag)
+            unresolved = Unresolved(proposal, nonce, base_etag, _listed_before(state.witness.unresolved, base_etag))
             return state.with_(witness=_witness(state.witness, unresolved=unresolved))
         case WriteWon(record, etag, requested_at):
             won = _adopt(state, record, etag, requested_at)
@@ -176,6 +177,13 @@ def _witness(
         failure=failure,
         failed_at=failed_at if failure else old.failed_at,
     )
+
+
+def _listed_before(old: Unresolved | None, base_etag: str) -> frozenset[Node]:
+    """Whom writes that were given up, but may land as long as the record keeps this base, would list."""
+    if old is None or old.base_etag != base_etag:
+        return frozenset()
+    return old.proposal.in_sync | old.earlier
 
 
 def _adopt(state: State, record: Record | None, etag: str, requested_at: Instant) -> State:
