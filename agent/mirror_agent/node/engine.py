@@ -1,7 +1,9 @@
 """The node's view of its mirror engine: launches it, drives it, and reports it to the core as one value.
 
 The engine's own status knows nothing of the order in which the supervisor asked for things; `sealed` and `drained`
-are therefore kept here, from the calls that succeeded. A dead engine is reported as failed and launched again by the
+are therefore kept here, from the calls that succeeded, and forgotten before any call that ends them: it may be carried
+out although its answer is lost (found by the simulator: a peer believed to be required was published as in sync while
+the engine had been released). A dead engine is reported as failed and launched again by the
 next action that needs one.
 """
 
@@ -49,16 +51,12 @@ class Engine:
         return self._status
 
     async def become_primary(self, epoch: Epoch, *, paired: bool) -> str:
-        def mounted() -> None:
-            self._kept = _Kept()
-
-        return await self._call(lambda h: h.become_primary(epoch=epoch, paired=paired), mounted)
+        self._kept = _Kept()
+        return await self._call(lambda h: h.become_primary(epoch=epoch, paired=paired))
 
     async def become_replica(self, epoch: Epoch) -> str:
-        def listening() -> None:
-            self._kept = _Kept()
-
-        return await self._call(lambda h: h.become_replica(epoch=epoch), listening)
+        self._kept = _Kept()
+        return await self._call(lambda h: h.become_replica(epoch=epoch))
 
     async def require_peer(self, epoch: Epoch) -> str:
         def required() -> None:
@@ -67,6 +65,7 @@ class Engine:
         return await self._call(lambda h: h.require_peer(epoch=epoch), required)
 
     async def release(self, epoch: Epoch) -> str:
+        self._kept.required = False
         return await self._call(lambda h: h.release(epoch=epoch))
 
     async def raise_epoch(self, epoch: Epoch) -> str:
