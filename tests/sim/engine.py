@@ -2,7 +2,8 @@
 
 It models the contract of docs/mirror.md, not the implementation: a write is applied locally, sent in order, and
 acknowledged alone or after the replica has applied it; a lost link parks; only `release` goes on alone; a sealed
-replica refuses older epochs. Data is a set of writes, `flushed` the part that survives a power cut.
+replica refuses older epochs. Data is a set of writes, `flushed` the part that survives a power cut. What the agent
+remembers of its own calls (sealed, drained, required) is the agent's, see `hands`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mirror_agent.core.model import NEVER, Acknowledging, Epoch, Instant, Link, Mirror, Mode
+from mirror_agent.core.model import Acknowledging, Epoch, Link, Mode
 
 from tests.sim.world import World
 
@@ -23,12 +24,12 @@ RETRANSMIT_S = 0.2  # what the transport does with a segment lost on a cut path
 
 
 class Engine:
-    def __init__(self, world: World, name: str, oracle: Oracle, report: Callable[[Mirror], None]) -> None:
+    def __init__(self, world: World, name: str, oracle: Oracle) -> None:
         self.world = world
         self.name = name
         self.oracle = oracle
-        self.report_to = report
-        self.clock: Callable[[float], Instant] = Instant
+        self.random = world.stream(f"engine-{name}")
+        self.on_report: Callable[[], None] = lambda: None
         self.peer: Engine | None = None
         self.data: set[int] = set()
         self.flushed: set[int] = set()
@@ -45,9 +46,8 @@ class Engine:
         self.link = Link.NONE
         self.ack = Acknowledging.NONE
         self.heard_at = float("-inf")
-        self.sealed = Epoch(0)
-        self.drained = False
-        self.required = False
+        self.error = ""
+        self.refuses_below = Epoch(0)
         self.waiting: dict[int, int] = {}  # write -> epoch it was sent in
         self.parked: list[int] = []
         self.expected: tuple[str, int] | None = None
@@ -60,13 +60,9 @@ class Engine:
     def frozen(self) -> bool:
         return self.world.now < self.frozen_until
 
-    def snapshot(self) -> Mirror:
-        heard = self.clock(self.heard_at) if self.heard_at > float("-inf") else NEVER
-        return Mirror(self.mode, self.epoch, self.link, self.ack, heard, self.sealed, self.drained, self.required)
-
     def report(self) -> None:
         if self.alive and not self.frozen:
-            self.report_to(self.snapshot())
+            self.on_report()
 
     def poll(self) -> None:
         """Every 0.2 s: silence, connecting, in-stream heartbeats."""
@@ -93,7 +89,9 @@ class Engine:
         peer = self.peer
         assert peer is not None
         ways = self.world.up("mirror", self.name, peer.name) and self.world.up("mirror", peer.name, self.name)
-        return ways and peer.alive and not peer.frozen and peer.mode is Mode.REPLICA and peer.sealed <= self.epoch
+        return (
+            ways and peer.alive and not peer.frozen and peer.mode is Mode.REPLICA and peer.refuses_below <= self.epoch
+        )
 
     def try_connect(self) -> None:
         if not self.reachable():
@@ -126,7 +124,7 @@ class Engine:
         self.link = peer.link = Link.RESYNC
         peer.point = None
         generation, theirs = self.generation, peer.generation
-        self.world.after(self.world.random.uniform(0.2, 4.0), lambda: self.resynced(generation, theirs))
+        self.world.after(self.random.uniform(0.2, 4.0), lambda: self.resynced(generation, theirs))
 
     def resynced(self, generation: int, theirs: int) -> None:
         peer = self.peer
@@ -144,7 +142,6 @@ class Engine:
         peer.report()
 
     def lose_link(self, why: str) -> None:
-        self.required = False
         if self.mode is Mode.PRIMARY:
             paired = self.ack in (Acknowledging.PAIRED, Acknowledging.PARKED)
             self.link = Link.LOST if paired else Link.CONNECTING
@@ -202,7 +199,7 @@ class Engine:
         if not self.world.up("mirror", peer.name, self.name):
             self.world.after(RETRANSMIT_S, lambda: self.receive(write, epoch, generation))
             return
-        if epoch < self.sealed:
+        if epoch < self.refuses_below:
             return  # an old epoch is refused; that of the connection was compared when it was made
         self.data.add(write)
         theirs = peer.generation
@@ -260,7 +257,7 @@ class Engine:
             return "the epoch is lower than this node's"
         if self.link is not Link.LIVE and self.link is not Link.RESYNC:
             self.reset()
-        self.mode, self.epoch, self.sealed = Mode.REPLICA, Epoch(max(epoch, self.epoch)), Epoch(0)
+        self.mode, self.epoch, self.refuses_below = Mode.REPLICA, Epoch(max(epoch, self.epoch)), Epoch(0)
         return ""
 
     def require_peer(self, epoch: Epoch, done: Callable[[str], None]) -> None:
@@ -273,13 +270,12 @@ class Engine:
         behind = self.data - peer.data
 
         def finished(failure: str) -> None:
-            if failure and self.ack is Acknowledging.PARKED and self.world.random.random() < 0.5:
+            if failure and self.ack is Acknowledging.PARKED and self.random.random() < 0.5:
                 self.ack = Acknowledging.SOLO
                 self.link = Link.CONNECTING
                 for write in self.parked:
                     self.acknowledge(write)
                 self.parked.clear()
-            self.required = not failure
             done(failure)
 
         self.barrier = finished
@@ -307,7 +303,6 @@ class Engine:
             return "the epoch is lower than this node's"
         self.epoch = epoch
         self.ack = Acknowledging.SOLO
-        self.required = False
         waiting, self.parked = [*self.parked, *self.waiting], []
         self.waiting.clear()
         if self.link is not Link.LIVE:
@@ -338,7 +333,7 @@ class Engine:
             return "the epoch is lower than this node's"
         self.flushed = set(self.data)
         self.reset()
-        self.sealed = epoch
+        self.refuses_below = epoch
         if self.peer is not None:
             self.peer.connection_reset()
         return ""
@@ -359,22 +354,36 @@ class Engine:
         self.flushed = set(self.data)
         epoch = self.epoch
         self.reset()
-        self.epoch, self.drained = epoch, True
+        self.epoch = epoch
         self.point = peer.point = (self.name, self.generation) if agreed else None
         if self.peer is not None:
             self.peer.connection_reset()
         return ""
 
     def stop(self) -> str:
-        drained = self.drained
         self.reset()
-        self.drained = drained
         if self.peer is not None:
             self.peer.connection_reset()
         return ""
+
+    def crash(self) -> None:
+        """The engine's process dies; the agent sees it at once, the files stay as they are."""
+        if self.mode is Mode.STOPPED:
+            return
+        self.reset()
+        self.mode, self.error = Mode.FAILED, "killed"
+        if self.peer is not None:
+            self.peer.connection_reset()
+        self.report()
 
     def power_cut(self) -> None:
         """The machine loses its memory: what was not flushed is gone."""
         lost = self.data - self.flushed
         self.oracle.on_power_loss(self.name, lost)
         self.data = set(self.flushed)
+
+    def new_disk(self) -> None:
+        """The machine comes back with an empty disk: to the other copies that is the loss of everything here."""
+        self.flushed = set()
+        self.power_cut()
+        self.own, self.point = Epoch(0), None

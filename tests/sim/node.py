@@ -1,7 +1,7 @@
-"""A simulated node: the production core, run as `mirror_agent.node` runs it, on simulated hands.
+"""A simulated node: the production core, run as `mirror_agent.node` runs it, on a simulated machine.
 
 The order of things in `step` is that of `Node._step_once`: emergencies first, then the durable state is flushed before
-anything that relies on it, then the role settles and the lanes start.
+anything that relies on it, then the role settles and the lanes start. What the lanes do is in `hands`.
 """
 
 from __future__ import annotations
@@ -9,188 +9,221 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mirror_agent.core.actions import (
-    AbortMirror,
-    Action,
-    BecomePrimary,
-    BecomeReplica,
-    Drain,
-    FinishOrder,
-    KillApplication,
-    Lane,
-    Persist,
-    RaiseEpoch,
-    ReadWitness,
-    Release,
-    RequirePeer,
-    Seal,
-    StartApplication,
-    StopApplication,
-    StopMirror,
-    WriteWitness,
-)
+from mirror_agent.core.actions import FinishOrder, Lane, Persist
 from mirror_agent.core.decide import decide
 from mirror_agent.core.decision import Decision
 from mirror_agent.core.events import (
-    ActionFailed,
     AnswerArrived,
     AppReported,
     Beat,
     BeatArrived,
     Event,
+    FailoverSet,
     LanesBusy,
-    MirrorReported,
     OrderFinished,
     OrderGiven,
     Persisted,
     PromiseGiven,
-    RecordRead,
     Tick,
     WishGiven,
-    WitnessUnknown,
-    WriteBegan,
-    WriteWon,
 )
 from mirror_agent.core.model import (
     App,
     Durable,
     Instant,
-    Mode,
     Node,
     Order,
     Phase,
-    Proposal,
-    Record,
+    Role,
     State,
     Timing,
     Wish,
     grant_s,
-    needs_promise,
     probe_ok,
-    promise_holds,
 )
 from mirror_agent.core.reduce import apply, beat_of, settle
 
 from tests.sim.engine import Engine
+from tests.sim.hands import Hands
 from tests.sim.oracle import Oracle
-from tests.sim.world import Store, Violation, World
+from tests.sim.store import Store
+from tests.sim.world import Violation, World
 
 EMERGENCY = frozenset({Lane.MIRROR_ABORT, Lane.APP_KILL})
 TICK_S = 0.2  # the agent ticks twice as often; a late tick is one more fault to live with
+RECENTLY_S = 0.15  # a node that has just decided needs no tick
+TIMING = Timing()
+LEAVE_DEADLINE_S = 60.0
 
 
 class SimNode:
     def __init__(self, world: World, name: str, peer: str, store: Store, oracle: Oracle, engine: Engine) -> None:
         self.world, self.name, self.peer_name = world, name, peer
         self.store, self.oracle, self.engine = store, oracle, engine
+        self.random = world.stream(f"node-{name}")
         self.peer: SimNode | None = None
-        self.disk = Durable()
+        self.disk = Durable(identity=f"disk-{name}")
+        self.disks = 1
         self.orderly = False
         self.life = 0
         self.alive = False
         self.lost_power = False
         self.frozen_until = 0.0
-        self.offset = world.random.uniform(0, 1e6)
-        self.rate = world.random.uniform(0.997, 1.003)
-        self.engine.clock = self.clock_at
+        # Its own clock: another origin, another rate, and whatever jumps a schedule asks for.
+        self.clock_zero = self.random.uniform(0, 1e6)
+        self.clock_from = 0.0
+        self.clock_rate = self.random.uniform(0.997, 1.003)
         self.decision: Decision | None = None
+        self.failover = True
+        # Faults: saves of the durable state fail, or are slow, until then; engine calls take seconds until then; part
+        # of the engine calls fail, half of them after they were carried out; part of the application's starts fail.
+        self.disk_full_until = self.disk_slow_until = self.stuck_until = 0.0
+        self.call_fails = 0.01
         self.app_fails = 0.0
-        self.finished: list[tuple[str, bool, str]] = []
+        self.orders: dict[str, tuple[bool, str] | None] = {}
         self.rules: set[str] = set()
-        self.boot(first=True)
+        self.on_rule: Callable[[SimNode, str], None] = lambda node, rule: None
+        self.on_change: Callable[[], None] = lambda: None
+        self.hands = Hands(self)
 
-    # -- life -----------------------------------------------------------------------------------------------------
+    # -- clock ----------------------------------------------------------------------------------------------------
 
     @property
     def clock(self) -> Instant:
-        """This node's own clock: another origin, another rate."""
-        return self.clock_at(self.world.now)
+        return Instant(self.clock_zero + (self.world.now - self.clock_from) * self.clock_rate)
 
     def clock_at(self, at: float) -> Instant:
-        return Instant(self.offset + at * self.rate)
+        return Instant(self.clock_zero + (at - self.clock_from) * self.clock_rate)
+
+    def set_clock(self, *, rate: float, jump_s: float = 0.0) -> None:
+        """From now on another rate; `jump_s` is added at once. A real CLOCK_BOOTTIME does not jump."""
+        self.clock_zero, self.clock_from = self.clock + jump_s, self.world.now
+        self.clock_rate = rate
 
     @property
     def frozen(self) -> bool:
         return self.world.now < self.frozen_until
 
-    def boot(self, *, first: bool = False) -> None:
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
         durable = self.disk
-        if first:
-            durable = Durable(complete=self.name in self.store.record.in_sync, identity=f"disk-{self.name}")
-        elif self.lost_power and not self.orderly:
+        if self.lost_power and not self.orderly:
             durable = replace(durable, trusted=False)
         self.life += 1
-        self.alive = True
-        self.lost_power = False
-        self.disk = durable
-        self.saved: Durable | None = durable
+        self.alive, self.lost_power = True, False
+        self.saved: Durable | None = None
         self.flushing = False
-        self.busy: dict[Lane, int] = {}
-        self.token = 0
+        self.poked = False
+        self.stepped_at = 0.0
+        self.hands = Hands(self)
         self.engine.alive = True
         self.engine.reset()
-        self.state = State(Node(self.name), Node(self.peer_name), Timing(), self.clock, durable=durable)
-        self.every(TICK_S, lambda: self.post(Tick()))
+        self.engine.on_report = self.hands.mirror_reported
+        self.state = State(
+            Node(self.name), Node(self.peer_name), TIMING, self.clock, durable=durable, failover=self.failover
+        )
+        self.every(TICK_S, self.tick)
         self.every(0.2, self.engine.poll)
         self.every(1.0, self.engine.flush)
-        self.every(Timing().heartbeat_s, self.beat)
-        self.note(f"boots, {durable}")
+        self.every(TIMING.heartbeat_s, self.beat)
+        if self.world.tracing:
+            self.note(f"boots, {durable}")
 
     def crash(self, *, machine: bool) -> None:
         if not self.alive:
             return
         self.note(f"crashes{' with its machine' if machine else ''}")
+        if self.flushing and self.random.random() < 0.5 and not self.disk_fails():
+            self.disk, self.orderly = self.state.durable, False  # torn the other way: it was on the disk already
         self.alive = False
         self.lost_power = self.lost_power or machine
         self.engine.alive = False
         self.engine.generation += 1
         self.state = self.state.with_(app=App.STOPPED)
         if machine:
-            self.engine.power_cut()
-        peer = self.engine.peer
-        assert peer is not None
-        if not machine:
-            peer.connection_reset()
+            self.engine.power_cut()  # a reset reaches the peer only from a living kernel: here there is silence
         else:
-            # A reset reaches the peer only when the kernel had time to send it; assume silence.
-            pass
+            assert self.engine.peer is not None
+            self.engine.peer.connection_reset()
 
-    def freeze(self, seconds: float) -> None:
+    def leave(self, *, machine: bool) -> None:
+        """An orderly stop of the agent, and of the machine: SIGTERM, as `Supervisor._leave` goes through it."""
         if not self.alive:
             return
-        self.note(f"freezes for {seconds:.2f} s")
-        self.frozen_until = self.engine.frozen_until = max(self.frozen_until, self.world.now + seconds)
+        life, began, wanted = self.life, self.world.now, self.state.durable.wish
+        self.note("is asked to leave")
+        self.later(0.0, lambda: self.post(WishGiven(Wish.STOP, "service: the agent is being stopped")))
+
+        def look() -> None:
+            if life != self.life or not self.alive:
+                return
+            stopped = self.state.role is Role.STOP and self.state.app is App.STOPPED
+            if not stopped and self.world.now - began < LEAVE_DEADLINE_S:
+                self.world.after(0.1, look)
+                return
+            self.engine.stop()
+            self.engine.flush()
+            self.note("leaves")
+            self.alive = False
+            self.engine.alive = False
+            self.disk = replace(self.state.durable, wish=wanted, stop_reason="")
+            self.orderly = stopped
+            self.lost_power = machine
+
+        self.world.after(0.1, look)
+
+    def replace_disk(self) -> None:
+        """The machine comes back with an empty data disk and no state: provisioned again from nothing."""
+        self.disks += 1
+        self.disk, self.orderly = Durable(identity=f"disk-{self.name}{self.disks}"), True
+        self.engine.new_disk()
+        self.note("has an empty disk")
+
+    def freeze(self, seconds: float, *, agent: bool = True, engine: bool = True) -> None:
+        if not self.alive:
+            return
+        until = self.world.now + seconds
+        self.note(
+            f"freezes for {seconds:.2f} s{'' if agent else ', only its engine'}{'' if engine else ', not its engine'}"
+        )
+        if agent:
+            self.frozen_until = max(self.frozen_until, until)
+            self.world.after(self.frozen_until - self.world.now + 0.0001, self.on_change)
+        if engine:
+            self.engine.frozen_until = max(self.engine.frozen_until, until)
 
     def every(self, seconds: float, work: Callable[[], None]) -> None:
-        life = self.life
+        life, world, draw = self.life, self.world, self.random.random
 
         def again() -> None:
             if life != self.life or not self.alive:
                 return
-            if self.frozen:
-                self.world.after(self.frozen_until - self.world.now + 0.0005, again)
+            if world.now < self.frozen_until:
+                world.after(self.frozen_until - world.now + 0.0005, again)
                 return
             work()
-            self.world.after(seconds * self.world.random.uniform(0.95, 1.1), again)
+            world.after(seconds * (0.95 + 0.15 * draw()), again)
 
-        self.world.after(self.world.random.uniform(0, seconds), again)
+        world.after(seconds * draw(), again)
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
         """After a while, if this life lasts; a freeze puts it off."""
-        life = self.life
+        life, world = self.life, self.world
 
         def run() -> None:
             if life != self.life or not self.alive:
                 return
-            if self.frozen:
-                self.world.after(self.frozen_until - self.world.now + 0.0005, run)
+            if world.now < self.frozen_until:
+                world.after(self.frozen_until - world.now + 0.0005, run)
                 return
             work()
 
-        self.world.after(seconds, run)
+        world.after(seconds, run)
 
     def note(self, text: str) -> None:
-        self.world.note(f"{self.name}: {text}")
+        if self.world.tracing:
+            self.world.note(f"{self.name}: {text}")
 
     # -- heartbeats -----------------------------------------------------------------------------------------------
 
@@ -198,52 +231,82 @@ class SimNode:
     def phase(self) -> Phase:
         return self.decision.phase if self.decision else Phase.NOT_READY
 
+    def poke(self) -> None:
+        """Something changed that the peer should know at once."""
+        if self.poked:
+            return
+        self.poked = True
+
+        def send() -> None:
+            self.poked = False
+            self.beat()
+
+        self.later(0.001, send)
+
     def beat(self) -> None:
         peer, sent_at, life = self.peer, self.clock, self.life
         assert peer is not None
         mine = beat_of(self.state, self.phase)
 
         def answered(theirs: Beat, promise_s: float) -> None:
-            if life != self.life or not self.alive:
-                return
-            self.later(0.0, lambda: self.post(AnswerArrived(theirs, sent_at, promise_s)))
+            if life == self.life and self.alive:
+                self.now_or_thawed(lambda: self.post(AnswerArrived(theirs, sent_at, promise_s)))
 
         def arrive() -> None:
             if peer.alive:
-                peer.later(0.0, lambda: peer.answer(mine, answered))
+                peer.now_or_thawed(lambda: peer.answer(mine, answered))
 
         self.world.send("hb", self.name, peer.name, arrive)
+
+    def now_or_thawed(self, work: Callable[[], None]) -> None:
+        if self.frozen:
+            self.later(0.0, work)
+        else:
+            work()
 
     def answer(self, beat: Beat, reply: Callable[[Beat, float], None]) -> None:
         self.post(BeatArrived(beat))
         promise_s = 0.0 if self.flushing else grant_s(self.state, beat_role=beat.role, beat_epoch=beat.epoch)
         if promise_s > 0:
             self.post(PromiseGiven(promise_s))
+            self.oracle.on_promise(self.name, promise_s)
         mine = beat_of(self.state, self.phase)
         self.world.send("hb", self.name, self.peer_name, lambda: reply(mine, promise_s))
 
     # -- deciding -------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        if self.world.now - self.stepped_at >= RECENTLY_S:
+            self.post(Tick())
 
     def post(self, event: Event) -> None:
         self.state = apply(self.state, event, self.clock)
         self.step()
 
     def step(self) -> None:
+        self.stepped_at = self.world.now
+        life = self.life
         for _ in range(32):
-            if not self.step_once():
+            going = self._step_once()
+            self.world.stepped()
+            if not going or life != self.life or not self.alive:
+                self.on_change()
                 return
         raise Violation(f"{self.name} does not settle: {self.decision}")
 
-    def step_once(self) -> bool:
-        now = self.clock
+    def _step_once(self) -> bool:
+        now, hands = self.clock, self.hands
         decision = decide(self.state, now)
         last, self.decision = self.decision, decision
-        self.rules.add(decision.rule)
         if last is None or (last.rule, last.role, last.epoch) != (decision.rule, decision.role, decision.epoch):
-            self.note(f"{decision.role.value}({decision.epoch}) {decision.rule} {decision.detail}")
+            self.rules.add(decision.rule)
+            if self.world.tracing:
+                self.note(f"{decision.role.value}({decision.epoch}) {decision.rule} {decision.detail}")
+            self.on_rule(self, decision.rule)
+            self.poke()
         for action in decision.actions:
-            if action.lane in EMERGENCY and action.lane not in self.busy:
-                self.act(action)
+            if action.lane in EMERGENCY and action.lane not in hands.busy:
+                hands.act(action)
         for action in decision.actions:
             if isinstance(action, Persist) and action.durable != self.state.durable:
                 self.state = apply(self.state, Persisted(action.durable), now)
@@ -254,11 +317,19 @@ class SimNode:
         self.state = settle(self.state, decision, now)
         for action in decision.actions:
             if isinstance(action, FinishOrder):
-                self.finished.append((action.id, action.succeeded, action.message))
+                self.orders[action.id] = (action.succeeded, action.message)
                 self.state = apply(self.state, OrderFinished(action.id), now)
-            elif action.lane not in EMERGENCY and action.lane is not Lane.DISK and action.lane not in self.busy:
-                self.act(action)
+            elif action.lane not in EMERGENCY and action.lane is not Lane.DISK and action.lane not in hands.busy:
+                hands.act(action)
         return self.state is not before
+
+    def lanes_busy(self, lanes: frozenset[str]) -> None:
+        self.state = apply(self.state, LanesBusy(lanes), self.clock)
+
+    # -- the durable state ----------------------------------------------------------------------------------------
+
+    def disk_fails(self) -> bool:
+        return self.world.now < self.disk_full_until
 
     def flush(self) -> None:
         if self.flushing:
@@ -267,168 +338,19 @@ class SimNode:
         durable = self.state.durable
 
         def done() -> None:
+            if self.disk_fails():
+                self.later(0.5, tried)
+                return
             self.disk = self.saved = durable
             self.orderly = False
+            tried()
+
+        def tried() -> None:
             self.flushing = False
             self.step()
 
-        self.later(self.world.random.uniform(0.001, 0.02), done)
-
-    # -- hands ----------------------------------------------------------------------------------------------------
-
-    def act(self, action: Action) -> None:
-        self.token += 1
-        token = self.token
-        lane = action.lane
-        self.busy[lane] = token
-        self.mark()
-
-        def free() -> None:
-            if self.busy.get(lane) == token:
-                del self.busy[lane]
-                self.mark()
-
-        def done(event: Event | None = None) -> None:
-            free()
-            if event is not None:
-                self.post(event)
-            else:
-                self.step()
-
-        name = type(action).__name__
-        duration = self.world.random.uniform(0.005, 0.15)
-
-        def on_engine(call: Callable[[], str]) -> None:
-            def run() -> None:
-                failure = "injected" if self.world.random.random() < 0.01 else call()
-                self.state = apply(self.state, MirrorReported(self.engine.snapshot()), self.clock)
-                done(ActionFailed(name, failure) if failure else None)
-
-            self.later(duration, run)
-
-        match action:
-            case ReadWitness():
-                self.read(done)
-            case WriteWitness(proposal):
-                self.write(proposal, done)
-            case BecomePrimary(epoch, paired):
-                on_engine(lambda: self.engine.become_primary(epoch, paired))
-            case BecomeReplica(epoch):
-                on_engine(lambda: self.engine.become_replica(epoch))
-            case RequirePeer(epoch):
-
-                def required(failure: str) -> None:
-                    self.later(0.0, lambda: ended(failure))
-
-                def ended(failure: str) -> None:
-                    self.state = apply(self.state, MirrorReported(self.engine.snapshot()), self.clock)
-                    done(ActionFailed(name, failure) if failure else None)
-
-                self.later(duration, lambda: self.engine.require_peer(epoch, required))
-            case Release(epoch):
-                on_engine(lambda: self.engine.release(epoch))
-            case RaiseEpoch(epoch):
-                on_engine(lambda: self.engine.raise_epoch(epoch))
-            case Seal(epoch):
-                on_engine(lambda: self.engine.seal(epoch))
-            case Drain():
-                on_engine(self.engine.drain)
-            case StopMirror():
-                on_engine(self.engine.stop)
-            case AbortMirror():
-                # The front is gone at once; the rest takes a moment.
-                self.engine.stop()
-                self.busy.pop(Lane.MIRROR, None)
-                self.mark()
-                self.later(duration, lambda: done(MirrorReported(self.engine.snapshot())))
-            case StartApplication(_):
-                self.start_app(done)
-            case StopApplication():
-                self.state = apply(self.state, AppReported(App.STOPPING), self.clock)
-                self.later(self.world.random.uniform(0.05, 1.5), lambda: done(AppReported(App.STOPPED)))
-            case KillApplication():
-                self.busy.pop(Lane.APP, None)
-                self.mark()
-                self.later(self.world.random.uniform(0.01, 0.2), lambda: done(AppReported(App.STOPPED)))
-            case _:
-                raise Violation(f"{name} has no hand")
-
-    def mark(self) -> None:
-        lanes = frozenset(lane.value for lane in self.busy)
-        self.state = apply(self.state, LanesBusy(lanes), self.clock)
-
-    def start_app(self, done: Callable[[Event | None], None]) -> None:
-        if needs_promise(self.state) and not promise_holds(self.state, self.clock):
-            self.later(0.01, lambda: done(None))
-            return
-        self.state = apply(self.state, AppReported(App.STARTING), self.clock)
-        token = self.busy[Lane.APP]
-
-        def started() -> None:
-            if self.busy.get(Lane.APP) != token:
-                return  # overtaken by a kill
-            failed = self.world.random.random() < self.app_fails
-            done(AppReported(App.FAILED, "injected") if failed else AppReported(App.RUNNING))
-
-        self.later(self.world.random.uniform(0.2, 1.5), started)
-
-    def read(self, done: Callable[[Event | None], None]) -> None:
-        requested_at = self.clock
-        token = self.busy[Lane.WITNESS]
-        world = self.world
-
-        def finish(event: Event) -> None:
-            if self.busy.get(Lane.WITNESS) == token:
-                done(event)
-
-        def at_store() -> None:
-            record, etag = self.store.record, str(self.store.version)
-            if world.random.random() < world.witness_trouble:
-                world.send(
-                    "witness", "store", self.name, lambda: self.later(0.0, lambda: finish(WitnessUnknown("503")))
-                )
-                return
-            event = RecordRead(record, etag, requested_at)
-            world.send("witness", "store", self.name, lambda: self.later(0.0, lambda: finish(event)))
-
-        world.send("witness", self.name, "store", at_store)
-        self.later(Timing().witness_deadline_s, lambda: finish(WitnessUnknown("timeout")))
-
-    def write(self, proposal: Proposal, done: Callable[[Event | None], None]) -> None:
-        witness = self.state.witness
-        unresolved = witness.unresolved
-        again = unresolved is not None and unresolved.proposal == proposal and unresolved.base_etag == witness.etag
-        nonce = unresolved.nonce if again and unresolved else f"{self.state.durable.identity}.{self.life}-{self.token}"
-        etag = witness.etag
-        token = self.busy[Lane.WITNESS]
-        world = self.world
-        record = Record(proposal.epoch, proposal.primary, proposal.in_sync, nonce, proposal.rule)
-        self.state = apply(self.state, WriteBegan(proposal, nonce, etag), self.clock)
-        requested_at, submitted_at = self.clock, world.now
-
-        def finish(event: Event) -> None:
-            if self.busy.get(Lane.WITNESS) == token:
-                done(event)
-
-        def at_store() -> None:
-            landed = self.store.swap(record, etag, submitted_at)
-            trouble = world.random.random() < world.witness_trouble
-            current, version = self.store.record, str(self.store.version)
-
-            def answer() -> None:
-                if trouble:
-                    finish(WitnessUnknown("500"))
-                elif landed:
-                    finish(WriteWon(record, version, requested_at))
-                else:
-                    finish(RecordRead(current, version, requested_at))
-
-            world.send("witness", "store", self.name, lambda: self.later(0.0, answer))
-
-        # A request may linger in the network and land long after it was given up.
-        linger = world.random.uniform(0.0, 6.0) if world.random.random() < 0.05 else 0.0
-        world.after(linger, lambda: world.send("witness", self.name, "store", at_store))
-        self.later(Timing().witness_deadline_s, lambda: finish(WitnessUnknown("timeout")))
+        slow = self.world.now < self.disk_slow_until
+        self.later(self.random.uniform(0.5, 3.0) if slow else 0.001 + 0.02 * self.random.random(), done)
 
     # -- the outside ----------------------------------------------------------------------------------------------
 
@@ -438,12 +360,19 @@ class SimNode:
     def order(self, action: str, id: str) -> None:
         if self.alive and self.state.order is None:
             self.note(f"order {action}")
+            self.orders[id] = None
             self.later(0.0, lambda: self.post(OrderGiven(Order(action, id, "operator", "test"))))
 
     def wish(self, wish: Wish) -> None:
         if self.alive:
             self.note(f"wish {wish.value}")
             self.later(0.0, lambda: self.post(WishGiven(wish, "operator")))
+
+    def set_failover(self, on: bool) -> None:
+        self.failover = on
+        if self.alive:
+            self.note(f"failover {'on' if on else 'off'}")
+            self.later(0.0, lambda: self.post(FailoverSet(on)))
 
     def app_crash(self) -> None:
         if self.alive and self.state.app is App.RUNNING:
@@ -452,7 +381,3 @@ class SimNode:
 
     def settled(self) -> str:
         return f"{self.state.role.value}/{self.phase.value}/{self.decision.rule if self.decision else ''}"
-
-    @property
-    def mounted(self) -> bool:
-        return self.engine.mode is Mode.PRIMARY

@@ -4,7 +4,11 @@ I1  an acknowledged write is on every node the true record lists as in sync (or 
     contract allows: acknowledged, not yet flushed, and the machine lost its memory);
 I2  only one node acknowledges in an epoch, and never two nodes answer the probe with OK at the same moment;
 I3  a node that begins to serve holds every acknowledged write that is not excused;
-I5  a node begins to serve only when the true record names it.
+I5  a node begins to serve only when the true record names it, and the record names only a node that it listed before;
+    the records form one chain of epochs; a node that has promised not to take over does not, while the promise lasts.
+
+An operator's forced start is the one override: what the forced copy lacks is forgiven, and so is what the node it
+deposed acknowledges or answers until it learns of the record. Nothing else is.
 """
 
 from __future__ import annotations
@@ -13,7 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.sim.world import Store, Violation, World
+from mirror_agent.core.model import Record
+
+from tests.sim.store import Store
+from tests.sim.world import Violation, World
+
+# The slowest clock a promise is kept by, against the fastest it is counted by: 1 %, docs/safety.md "Assumptions".
+RATE_TOLERANCE = 0.01
 
 
 class Copy(Protocol):
@@ -25,6 +35,8 @@ class Oracle:
     world: World
     store: Store
     copies: Mapping[str, Copy]
+    # False when a schedule lets clocks run wild: the invariants of the data must hold all the same (I4).
+    clocks_are_sane: bool = True
     acknowledged: dict[int, tuple[str, int]] = field(default_factory=dict)
     acker_of_epoch: dict[int, str] = field(default_factory=dict)
     # (node, write): the write was on the node's memory only when its machine lost power.
@@ -34,38 +46,76 @@ class Oracle:
     holders: dict[int, set[str]] = field(default_factory=dict)
     # Per acknowledged write: the nodes whose machine lost power since.
     cut_since: dict[int, set[str]] = field(default_factory=dict)
-    # Writes whose loss the contract allows: every copy that vouched for them lost power before it was flushed for sure.
+    # Writes whose loss the contract allows: every copy that vouched for them lost power before it was flushed for sure,
+    # or an operator forced a copy that lacks them.
     forgiven: set[int] = field(default_factory=set)
+    promised_until: dict[str, float] = field(default_factory=dict)
+    # The epoch of the newest override: who serves in an older one has been deposed by it and does not know yet.
+    forced_epoch: int = 0
     promotions: int = 0
+    overrides: int = 0
 
-    def on_record(self, submitted_at: float) -> None:
-        """The record changed: whoever is listed now vouches for every write acknowledged so far.
+    def on_record(self, old: Record, new: Record, writer: str, sent_at: float) -> None:
+        """The record changed: it must be a lawful successor, and whoever it lists vouches for every acknowledged write.
 
         A node that lost its power after it had asked to be recorded alone is judged as one that was alone: the request
         was on its way (docs/safety.md, "What a power cut may take").
         """
-        alone = next(iter(self.store.record.in_sync)) if len(self.store.record.in_sync) == 1 else ""
-        if self.power_lost_at.get(alone, float("-inf")) > submitted_at:
+        forced = new.rule.startswith("forced")
+        self._successor(old, new, writer, forced=forced)
+        if forced:
+            self._override(new)
+        alone = next(iter(new.in_sync)) if len(new.in_sync) == 1 else ""
+        if self.power_lost_at.get(alone, float("-inf")) > sent_at:
             self.forgiven |= {write for name, write in self.power_lost if name == alone}
-        for write, holders in self.holders.items():
-            if self.excused(write):
-                continue
-            for member in self.store.record.in_sync:
-                if write not in self.copies[member].data and (member, write) not in self.power_lost:
+        for member in new.in_sync:
+            data = self.copies[member].data
+            for write, holders in self.holders.items():
+                if self.excused(write):
+                    continue
+                if write not in data and (member, write) not in self.power_lost:
                     raise Violation(f"I1: the record lists {member}, which lacks acknowledged write {write}")
                 holders.add(member)
+
+    def _successor(self, old: Record, new: Record, writer: str, *, forced: bool) -> None:
+        if new.epoch != old.epoch + 1:
+            raise Violation(f"I2: the record goes from epoch {old.epoch} to {new.epoch}")
+        if new.primary not in new.in_sync:
+            raise Violation(f"I5: the record names {new.primary}, which it does not list: {new}")
+        if forced:
+            return
+        if new.primary not in old.in_sync:
+            raise Violation(f"I5: {new.primary} becomes primary by {new.rule!r}, which the record did not list: {old}")
+        takes_over = old.primary not in ("", new.primary) and writer == new.primary
+        if takes_over and self.clocks_are_sane and self.world.now < self.promised_until.get(writer, 0.0):
+            raise Violation(f"I2: {writer} takes over at {self.world.now:.3f}, but has promised not to")
+
+    def _override(self, new: Record) -> None:
+        self.overrides += 1
+        self.forced_epoch = new.epoch
+        data = self.copies[new.primary].data
+        self.forgiven |= {write for write in self.acknowledged if write not in data}
+
+    def on_promise(self, node: str, seconds: float) -> None:
+        """`node` sends a promise not to take over for `seconds` from now."""
+        until = self.world.now + seconds * (1.0 - RATE_TOLERANCE)
+        self.promised_until[node] = max(until, self.promised_until.get(node, 0.0))
 
     def on_acknowledge(self, node: str, epoch: int, write: int) -> None:
         other = self.acker_of_epoch.setdefault(epoch, node)
         if other != node:
             raise Violation(f"I2: {node} acknowledges in epoch {epoch}, as {other} did")
         self.acknowledged[write] = (node, epoch)
-        self.holders[write] = {*self.store.record.in_sync}
-        for member in self.store.record.in_sync:
+        record = self.store.record
+        self.holders[write] = {*record.in_sync}
+        if epoch < self.forced_epoch and node != record.primary:
+            self.forgiven.add(write)
+            return
+        for member in record.in_sync:
             if write not in self.copies[member].data and (member, write) not in self.power_lost:
                 raise Violation(
                     f"I1: write {write} acknowledged by {node} in epoch {epoch} is not on {member}, "
-                    f"which the record {self.store.record} lists as in sync"
+                    f"which the record {record} lists as in sync"
                 )
 
     def on_power_loss(self, node: str, lost: set[int]) -> None:
@@ -87,10 +137,11 @@ class Oracle:
 
     def on_promote(self, node: str, epoch: int) -> None:
         self.promotions += 1
-        if self.store.record.primary != node and self.store.record.epoch <= epoch:
-            raise Violation(f"I5: {node} serves in epoch {epoch}, the record says {self.store.record}")
-        if self.store.record.epoch > epoch:
+        record = self.store.record
+        if record.epoch > epoch:
             return  # already superseded; it cannot acknowledge, which on_acknowledge checks
+        if record.primary != node:
+            raise Violation(f"I5: {node} serves in epoch {epoch}, the record says {record}")
         missing = sorted(w for w in self.acknowledged if w not in self.copies[node].data)
         for write in missing:
             both_cut = self.holders[write] <= self.cut_since.get(write, set())
@@ -100,9 +151,10 @@ class Oracle:
         if bad:
             raise Violation(f"I3: {node} begins to serve epoch {epoch} without acknowledged writes {bad[:5]}")
 
-    def on_probe(self, ok: Mapping[str, bool]) -> None:
-        if all(ok.values()):
-            raise Violation(f"I2: both nodes answer the probe with OK at {self.world.now:.3f}")
+    def on_both_ok(self, epochs: Mapping[str, int]) -> None:
+        """Both nodes would answer the load balancer's probe with OK at this moment, serving in these epochs."""
+        if self.clocks_are_sane and min(epochs.values()) >= self.forced_epoch:
+            raise Violation(f"I2: both nodes answer the probe with OK at {self.world.now:.3f}, epochs {dict(epochs)}")
 
     def at_end(self, serving: str) -> None:
         """Everything healed: the serving copy has every acknowledged write that no power cut excuses."""

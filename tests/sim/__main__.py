@@ -1,0 +1,72 @@
+"""`python -m tests.sim [--seeds N] [--first S] [--jobs J] [--json FILE]`: run seeds and say what they came to.
+
+`--minimise SEED` drops faults from the schedule of a failing seed while it still fails, and writes it as a file that
+the tests replay. `--replay FILE` runs one such file and prints its trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from mirror_agent.core.rules import RULES
+
+from tests.sim.campaign import run_all
+from tests.sim.minimise import minimise, write_down
+from tests.sim.run import replay
+from tests.sim.schedule import load
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--minimise", type=int, metavar="SEED")
+    parser.add_argument("--replay", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.replay is not None:
+        pair = replay(load(options.replay), tracing=True)
+        print("\n".join(pair.world.trace))
+        return 0
+    if options.minimise is not None:
+        print(write_down(minimise(options.minimise)))
+        return 0
+    return seeds(options.first, options.seeds, options.jobs, options.json)
+
+
+def seeds(first: int, count: int, jobs: int, report: Path | None) -> int:
+    began = time.perf_counter()
+    total = run_all(first, count, jobs)
+    seconds = time.perf_counter() - began
+    summary = {
+        "seeds": total.seeds,
+        "first": first,
+        "violations": len(total.violations),
+        "schedules_per_s": round(total.seeds / seconds, 2),
+        "processes": jobs,
+        "simulated_s_per_schedule": round(total.simulated_s / max(1, total.seeds - len(total.violations)), 1),
+        "decisions": total.steps,
+        "acknowledged_writes": total.writes,
+        "promotions": total.promotions,
+        "overrides": total.overrides,
+        "recovered_s_max": round(total.recovered_s_max, 1),
+        "rules_never_seen": sorted(set(RULES) - set(total.rules)),
+        "rules_seen": dict(sorted(total.rules.items())),
+    }
+    print(json.dumps({key: value for key, value in summary.items() if key != "rules_seen"}))
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        known = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+        kept = {key: value for key, value in known.items() if key.startswith(("mutants", "sweep"))}
+        report.write_text(json.dumps({**summary, **kept}, indent=1) + "\n", encoding="utf-8")
+    return 1 if total.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

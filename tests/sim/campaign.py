@@ -1,0 +1,75 @@
+"""Many seeds over several processes, and what they came to. The outcome does not depend on how they are spread."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+
+from tests.sim.faults import Pair
+from tests.sim.run import run
+from tests.sim.world import Violation
+
+BLOCK = 25  # seeds a process takes at a time
+
+
+@dataclass
+class Tally:
+    """What a range of seeds came to."""
+
+    seeds: int = 0
+    writes: int = 0
+    promotions: int = 0
+    overrides: int = 0
+    steps: int = 0
+    simulated_s: float = 0.0
+    recovered_s_max: float = 0.0
+    rules: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        self.seeds += other.seeds
+        self.writes += other.writes
+        self.promotions += other.promotions
+        self.overrides += other.overrides
+        self.steps += other.steps
+        self.simulated_s += other.simulated_s
+        self.recovered_s_max = max(self.recovered_s_max, other.recovered_s_max)
+        self.rules += other.rules
+        self.violations += other.violations
+
+    def count(self, pair: Pair) -> None:
+        self.writes += len(pair.oracle.acknowledged)
+        self.promotions += pair.oracle.promotions
+        self.overrides += pair.oracle.overrides
+        self.steps += pair.world.steps
+        self.simulated_s += pair.world.now
+        self.recovered_s_max = max(self.recovered_s_max, pair.recovered_s)
+        for node in pair.nodes.values():
+            self.rules.update(node.rules)
+
+
+def run_range(first: int, count: int) -> Tally:
+    tally = Tally()
+    for seed in range(first, first + count):
+        tally.seeds += 1
+        try:
+            tally.count(run(seed))
+        except Violation as violation:
+            tally.violations.append(str(violation))
+    return tally
+
+
+def run_all(first: int, seeds: int, jobs: int) -> Tally:
+    """Seeds in blocks over `jobs` processes; the first violation is printed with its trace, the others in a line."""
+    total = Tally()
+    blocks = [(start, min(BLOCK, first + seeds - start)) for start in range(first, first + seeds, BLOCK)]
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(run_range, *block) for block in blocks]):
+            before = len(total.violations)
+            total.add(done.result())
+            for violation in total.violations[before:]:
+                print(violation if before == 0 else violation.split("\n", 1)[0], flush=True)
+                before += 1
+    return total
