@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import ssl
 import time
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from lab.control import LabClient
 from lab.demo.api import ControlPlane, DemoFailed
 from lab.demo.cluster import body
 from lab.demo.nodes import Nodes
+from lab.fabric.cgroups import Group
 from lab.info import LabInfo
 
 NAME: Final = "demo"
@@ -104,8 +108,13 @@ class Watched:
         """For good: the service is stopped, so nothing in the VM starts it again."""
         await self.nodes.run(node, "systemctl", "stop", "mirrorplane-agent")
 
-    async def freeze(self, node: str) -> None:
-        await LabClient(self.lab.control_socket).acall("freeze", node=f"{NAME}/{node}")
+    async def hang(self, node: str) -> None:
+        """Every process of the VM stands still, its first one too; only a restart from outside ends that."""
+        found = await LabClient(self.lab.control_socket).acall("nodes")
+        machine = next(entry for entry in found if entry["name"] == f"{NAME}-{node}")
+        for pid in Group(Path(machine["cgroup"])).pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
 
     async def lose_machine(self, node: str) -> None:
         """The VM and its data disk are deleted, by somebody else than the control plane."""

@@ -50,7 +50,7 @@ async def test_redundancy_comes_back_by_itself(lab: LabInfo, tmp_path: Path) -> 
         first = await watched.until_repaired(0, deadline_s=REPAIR_DEADLINE_S)
         assert [(action["step"], action["status"]) for action in first] == [("agent-restart", "cured")]
 
-        await watched.freeze(await watched.replica())
+        await watched.hang(await watched.replica())
         second = await watched.until_repaired(len(first), deadline_s=REPAIR_DEADLINE_S)
         assert second[-1]["step"] == "machine-restart"
 
