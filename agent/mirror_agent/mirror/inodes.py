@@ -122,6 +122,7 @@ class Descriptors:
         self._calls: list[Call] = []
         self._grave: list[tuple[Inode, int]] = []
         self._handles = True
+        self._proven = False
 
     def new_call(self) -> Call:
         call = Call()
@@ -195,16 +196,25 @@ class Descriptors:
                 inode.used = False
                 self._open.append(inode)
                 continue
-            if inode.handle is None:
-                try:
-                    inode.handle = syscalls.handle_of(inode.fd)
-                except OSError as error:
-                    if error.errno not in (errno.EOPNOTSUPP, errno.EOVERFLOW):
-                        raise
-                    self._handles = False
-                    self._open.append(inode)
-                    return
+            if inode.handle is None and not self._take_handle(inode):
+                self._open.append(inode)
+                return
             self._bury(inode)
+
+    def _take_handle(self, inode: Inode) -> bool:
+        """False: this file system or this process cannot use handles, so every inode keeps its descriptor."""
+        try:
+            handle = syscalls.handle_of(inode.fd)
+            if not self._proven:
+                os.close(syscalls.open_handle(inode.root.fd, handle, _PATH_FLAGS))
+                self._proven = True
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EOVERFLOW, errno.EPERM, errno.ESTALE):
+                raise
+            self._handles = False
+            return False
+        inode.handle = handle
+        return True
 
     def _bury(self, inode: Inode) -> None:
         for fd in (inode.fd, inode.rw):

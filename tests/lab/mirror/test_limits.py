@@ -65,6 +65,32 @@ async def test_few_descriptors_are_enough(tmp_path: Path) -> None:
             assert open_descriptors(process.pid) < 2 * 64 + 120
 
 
+async def test_file_system_without_handles(tmp_path: Path) -> None:
+    """On overlayfs every inode keeps its descriptor; everything else is as usual."""
+
+    def populate(root: Path) -> None:
+        for number in range(200):
+            (root / f"f{number}").write_bytes(b"x" * number)
+        for number in range(0, 199, 3):
+            os.rename(root / f"f{number}", root / f"g{number}")
+            os.unlink(root / f"f{number + 1}")
+
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    async with running_pair(tmp_path, limits=MirrorLimits(open_inodes_max=64)) as pair:
+        syscalls.mount("overlay", str(pair.a.root), "overlay", 0, options)
+        try:
+            await pair.make_pair()
+            await asyncio.to_thread(populate, pair.a.root)
+            await pair.a.engine.require_peer(epoch=1)
+            here = await asyncio.to_thread(tree, pair.a.root)
+            assert not differences(here, await asyncio.to_thread(tree, pair.b.root))
+        finally:
+            await pair.a.close()
+            syscalls.umount(str(pair.a.root), 0)
+
+
 async def test_full_replica_parks_and_is_released(pair: Pair) -> None:
     """A NAK takes the replica out; what the application was told stays true."""
     async with small_disk(pair, "2m"):
