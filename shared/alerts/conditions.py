@@ -136,10 +136,9 @@ def _of_fact(fact: EventFact, work: ClusterWork | None) -> list[Condition]:
 
 
 def _of_change(fact: EventFact, subject: str) -> list[Condition]:
-    machine = fact.subject.startswith("virtualmachines/")
     if fact.value == "delete":
-        rule = "vm-deleted" if machine else "load-balancer-deleted"
+        rule = "vm-deleted" if fact.subject.startswith("virtualmachines/") else "load-balancer-deleted"
         return [condition(fact.cluster, rule, subject, fact.sentence)]
-    if machine and fact.value in _STOPPED:
+    if fact.value in _STOPPED:
         return [condition(fact.cluster, "vm-stopped", subject, fact.sentence)]
     return []

@@ -20,9 +20,11 @@ from shared.alerts.message import change_event
 from shared.alerts.mutes import Mute, mutes
 from shared.alerts.notices import group_of, planned
 from shared.api.plane import ControlPlane
+from shared.events.facts import standing
 from shared.health.verdict import ClusterVerdict, Fleet
 from shared.model.alert import ACTIVE, FLEET, Alert, AlertState, DeadLetterKind, Delivery, Group
 from shared.model.cluster import SETTLED, ClusterRecord, ProvisioningState
+from shared.model.event_fact import EventFact
 from shared.store.ports import Changed, Exists, Versioned
 from shared.structured_log import Log
 
@@ -53,7 +55,7 @@ async def advance_alerts(
 async def _look(
     plane: ControlPlane, verdicts: Sequence[ClusterVerdict], fleet: Fleet | None, alerts: Sequence[Alert], now: datetime
 ) -> Seen:
-    facts = await plane.store.alerting.event_facts.open()
+    facts = await _standing_facts(plane)
     judged = {verdict.cluster for verdict in verdicts}
     asked = {fact.cluster for fact in facts} | {alert.cluster for alert in alerts} - judged
     names = sorted(asked - {FLEET})
@@ -65,6 +67,13 @@ async def _look(
         await plane.store.alerting.event_facts.purge(name)  # of a deleted cluster, its own end included
     kept = [fact for fact in facts if fact.cluster not in gone]
     return seen(verdicts, fleet, kept, work, gone, await _own_conditions(plane, now))
+
+
+async def _standing_facts(plane: ControlPlane) -> list[EventFact]:
+    """The open facts that no later news about the same thing outdates."""
+    names = sorted({fact.cluster for fact in await plane.store.alerting.event_facts.open()})
+    found = await _each(names, plane.store.alerting.event_facts.of_cluster)
+    return [fact for some in found for fact in standing(some) if fact.open]
 
 
 async def _record(plane: ControlPlane, name: str) -> ClusterRecord | None:

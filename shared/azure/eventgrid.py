@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from azure.core.credentials import AzureKeyCredential
     from azure.core.credentials_async import AsyncTokenCredential
 
-# The topic will never take this notice: malformed, wrong key, no right, no such topic, too large.
-_FINAL: Final = frozenset({400, 401, 403, 404, 413})
+_FINAL: Final = frozenset({400, 413})  # malformed, too large
+_NO_RIGHT: Final = frozenset({401, 403})
+REASON_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class TopicChannel:
     client_id: str | None = None
 
     async def send(self, notice: Notice) -> Outcome:
-        from azure.core.exceptions import AzureError, HttpResponseError
+        from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
         from azure.core.messaging import CloudEvent
         from azure.eventgrid.aio import EventGridPublisherClient
 
@@ -56,9 +57,11 @@ class TopicChannel:
                 await client.send(event)
         except TimeoutError:
             return Failed(f"no answer within {SEND_TIMEOUT_S:g} s")
+        except ResourceNotFoundError as error:
+            # Raised by the client with a text only: its status_code is None.
+            return Refused(f"no such topic: {error.message}"[:REASON_CHARS])
         except HttpResponseError as error:
-            reason = f"answered {error.status_code} {error.reason or ''}".strip()
-            return Refused(reason) if error.status_code in _FINAL else Failed(reason)
+            return self._judged(error.status_code, error.message)
         except AzureError as error:
             return Failed(f"{type(error).__name__}: {error.message}")
         finally:
@@ -66,6 +69,13 @@ class TopicChannel:
             if close is not None:
                 await close()
         return Sent()
+
+    def _judged(self, status: int | None, message: str) -> Outcome:
+        """A wrong key stays wrong; a role assignment takes minutes to be known, and the identity endpoint may be away
+        (then there is no status)."""
+        reason = f"answered {status}: {message}"[:REASON_CHARS] if status is not None else message[:REASON_CHARS]
+        final = status in _FINAL or (self.key is not None and status in _NO_RIGHT)
+        return Refused(reason) if final else Failed(reason)
 
     def _credential(self) -> AzureKeyCredential | AsyncTokenCredential:
         from azure.core.credentials import AzureKeyCredential

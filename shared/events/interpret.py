@@ -34,8 +34,15 @@ AZURE_ALERT: Final = "azuremonitorcommonalertschema"
 _RESOURCE_CHANGE: Final = re.compile(r"microsoft\.resources\.resource(write|action|delete)success")
 
 HEALTH_STATES: Final = frozenset({"Available", "Unavailable", "Degraded", "Unknown"})
-# Words of an action that leave the VM without power; all other actions leave it running.
-_STOPPING: Final = {"deallocate": "deallocate", "poweroff": "power-off"}
+# What an action says of a VM's power; any other action (run a command, assess patches) says nothing.
+_POWER: Final = {
+    "deallocate": "deallocate",
+    "poweroff": "power-off",
+    "start": "start",
+    "restart": "restart",
+    "redeploy": "redeploy",
+}
+_EXISTENCE: Final = frozenset({"write", "delete"})
 _SCHEDULED_RANK: Final = {"scheduled": 0, "started": 1, "completed": 2, "canceled": 2}
 _ALERT_RANK: Final = {"Fired": 0, "Resolved": 1}
 _SEVERITY: Final = {"Sev0": "critical", "Sev1": "error", "Sev2": "warning", "Sev3": "info", "Sev4": "info"}
@@ -147,11 +154,16 @@ def _change(event: RecordedEvent, now: datetime) -> EventFact | None:
         raise Malformed("data.operationName is missing: nobody knows what was done")
     if not _about_itself(operation, resource):
         return None  # e.g. an extension's or a backend pool's own write
-    word = _word(operation)
+    last = operation.lower().removesuffix("/action").rpartition("/")[2]
+    word = last if last in _EXISTENCE else _POWER.get(last)
+    if word is None:
+        return None
+    # Two facts: a write (of a tag, say) does not give power back to a VM, and a start does not create one.
+    about = resource.type.rpartition("/")[2] if word in _EXISTENCE else "power"
     return EventFact(
         cluster=resource.cluster,
         kind=EventFactKind.RESOURCE,
-        subject=f"{resource.type.rpartition('/')[2]}/{resource.name}",
+        subject=f"{about}/{resource.name}",
         value=word,
         open=word in ("delete", "deallocate", "power-off"),
         at=_time(event.time, now),
@@ -264,11 +276,6 @@ def _about_itself(operation: str, resource: Resource) -> bool:
     """`Microsoft.Compute/virtualMachines/delete` is; `…/virtualMachines/extensions/write` is not."""
     rest = operation.lower().removeprefix(f"{resource.type}/")
     return rest != operation.lower() and rest.removesuffix("/action").count("/") == 0
-
-
-def _word(operation: str) -> str:
-    last = operation.lower().removesuffix("/action").rpartition("/")[2]
-    return _STOPPING.get(last, last)
 
 
 def _implied(event_type: str, resource: Resource) -> str | None:

@@ -181,12 +181,29 @@ async def test_facts_reach_the_audit_as_hints_and_reasons_to_keep_still(app: App
     ]
     for number, event in enumerate(words):
         await app.fire("platform_event", delivery(event, number))
-    facts = as_facts(await app.plane.store.alerting.event_facts.of_cluster("pay"))
+    facts = as_facts(await app.plane.store.alerting.event_facts.of_cluster("pay"), app.clock())
     assert {(fact.kind, fact.subject) for fact in facts} == {(FactKind.NOTICE, "b"), (FactKind.RESOURCE_HEALTH, "b")}
     [notice] = [fact.value for fact in facts if isinstance(fact.value, Notice)]
     assert notice.customer_initiated
     assert [fact.value.state for fact in facts if isinstance(fact.value, ResourceHealthSeen)] == ["Unavailable"]
     assert all(fact.observed_at == app.clock() for fact in facts), "our time of arrival, not the sender's"
+
+
+async def test_a_stop_stands_until_news_of_the_same_machine_outdates_it(app: App) -> None:
+    await app.provisioned()
+    app.clock.advance(600)
+    store = app.plane.store.alerting.event_facts
+    words = ["customer pay-b VirtualMachineDeallocationInitiated 10", "vm pay-b deallocate 11", "vm pay-b write 30"]
+    for number, event in enumerate([*words, "vm pay-b runCommand 31", "vm pay-a start 32"]):
+        await app.fire("platform_event", delivery(event, number))
+    app.clock.advance(86_400)
+    facts = [fact for fact in as_facts(await store.of_cluster("pay"), app.clock()) if fact.kind is FactKind.NOTICE]
+    assert len(facts) == 2, "a write, a command and another machine's start do not outdate them"
+    assert all(fact.age_s(app.clock()) == 0 for fact in facts)
+    await app.fire("platform_event", delivery("health pay-b Available 40", 9))
+    assert not [f for f in as_facts(await store.of_cluster("pay"), app.clock()) if f.kind is FactKind.NOTICE]
+    await advance_alerts(app.plane, [], app.clock())
+    assert [entry.value.rule for entry in await app.plane.store.alerting.alerts.open()] == ["watchdog"]
 
 
 async def test_what_the_control_plane_does_itself_is_no_strangers_deed(app: App) -> None:
