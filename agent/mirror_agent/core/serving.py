@@ -127,7 +127,9 @@ def _peer_lost(state: State, record: Record, now: Instant) -> Decision | None:
     timing = state.timing
     settled = now - state.role_since >= timing.suspect_s
     silent = not peer_alive(state, now)
-    unwilling = settled and not promise_holds(state, now)
+    # The witness must be asked while there is time for its answer (found by the simulator: a peer that was heard but
+    # could not promise, its disk being slow, ended service although the witness would have recorded this node alone).
+    unwilling = settled and now >= state.held_until - timing.witness_deadline_s
     leaving = state.peer.leaving and peer_alive(state, now) and state.order is None
     if not (silent or unwilling or leaving or _link_cut(state, now)):
         return None
