@@ -55,7 +55,7 @@ async def advance_alerts(
 async def _look(
     plane: ControlPlane, verdicts: Sequence[ClusterVerdict], fleet: Fleet | None, alerts: Sequence[Alert], now: datetime
 ) -> Seen:
-    facts = await _standing_facts(plane)
+    facts = await _standing_facts(plane, now)
     judged = {verdict.cluster for verdict in verdicts}
     asked = {fact.cluster for fact in facts} | {alert.cluster for alert in alerts} - judged
     names = sorted(asked - {FLEET})
@@ -69,11 +69,11 @@ async def _look(
     return seen(verdicts, fleet, kept, work, gone, await _own_conditions(plane, now))
 
 
-async def _standing_facts(plane: ControlPlane) -> list[EventFact]:
+async def _standing_facts(plane: ControlPlane, now: datetime) -> list[EventFact]:
     """The open facts that no later news about the same thing outdates."""
     names = sorted({fact.cluster for fact in await plane.store.alerting.event_facts.open()})
     found = await _each(names, plane.store.alerting.event_facts.of_cluster)
-    return [fact for some in found for fact in standing(some) if fact.open]
+    return [fact for some in found for fact in standing(some, now) if fact.open]
 
 
 async def _record(plane: ControlPlane, name: str) -> ClusterRecord | None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from shared.api.plane import ControlPlane
+from shared.events.facts import as_facts
 from shared.events.interpret import Malformed, fact_of
 from shared.health.facts import Fact, FactKind, Notice, ResourceHealthSeen, Trust
 from shared.health.limits import NOTICE_FRESH_S
@@ -40,7 +41,24 @@ async def fresh_notices(plane: ControlPlane, now: datetime) -> Mapping[str, tupl
             fact = notice_of(event, now)
             if fact is not None:
                 found[event.cluster].append(fact)
+    for cluster, standing in (await _standing(plane, now)).items():
+        found[cluster] += standing
     return {cluster: tuple(facts) for cluster, facts in found.items()}
+
+
+async def _standing(plane: ControlPlane, now: datetime) -> Mapping[str, list[Fact]]:
+    """What was said earlier and still stands: a person stopped the VM, maintenance is under way. Only clusters with
+    something open cost a read."""
+    store = plane.store.alerting.event_facts
+    try:
+        names = sorted({fact.cluster for fact in await store.open()})
+        found = {name: as_facts(await store.of_cluster(name), now) for name in names}
+    except StoreError as error:
+        log.failure("collector_failed", error, collector="event-facts")
+        return {}
+    return {
+        name: notices for name, facts in found.items() if (notices := [f for f in facts if f.kind is FactKind.NOTICE])
+    }
 
 
 def notice_of(event: RecordedEvent, now: datetime) -> Fact | None:

@@ -1,12 +1,14 @@
 """Facts for the audit out of what platform events said. Pure.
 
-An event is a hint where to look and a reason to keep still; it is no proof that a node is up or down.
+What a person or the platform is known to be doing is a reason to keep still for as long as it stands, not only for the
+minutes after it was said: a machine somebody stopped in the evening must not be started again at night. An event is no
+proof that a node is up or down.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from mirror_agent.contract import NodeName
@@ -15,13 +17,24 @@ from shared.health.facts import Fact, FactKind, Notice, ResourceHealthSeen, Trus
 from shared.model.event_fact import EventFact, EventFactKind
 
 SOURCE: Final = "event-grid"
+# Azure gives notice of 15 minutes at most and is done within the hour; the event of the end is a preview feature.
+MAINTENANCE_ENDS_AFTER: Final = timedelta(hours=24)
 
 
-def standing(found: Iterable[EventFact]) -> list[EventFact]:
-    """Without the words that something stopped a VM which later news about the same VM outdates: it was started again,
-    was deleted, or Azure reports it as available. Of one cluster, all facts, open or not."""
+def standing(found: Iterable[EventFact], now: datetime) -> list[EventFact]:
+    """Without the words that something stopped a VM which later news about the same VM outdates (it was started again,
+    was deleted, or Azure reports it as available), and without announced maintenance whose end was never announced.
+    `found`: of one cluster, all facts, open or not."""
     facts = list(found)
-    return [fact for fact in facts if not (_says_stopped(fact) and any(_outdates(other, fact) for other in facts))]
+    return [
+        fact
+        for fact in facts
+        if not (_says_stopped(fact) and any(_outdates(other, fact) for other in facts)) and not _expired(fact, now)
+    ]
+
+
+def _expired(fact: EventFact, now: datetime) -> bool:
+    return fact.kind is EventFactKind.SCHEDULED_EVENT and now - fact.received_at > MAINTENANCE_ENDS_AFTER
 
 
 def _says_stopped(fact: EventFact) -> bool:
@@ -41,15 +54,15 @@ def as_facts(found: Iterable[EventFact], now: datetime) -> list[Fact]:
     """Facts of one cluster, from all that is kept of it. What is open stands at `now`, when the control plane looks,
     however long ago it was said; Azure's resource health is as old as its arrival."""
     facts: list[Fact] = []
-    for entry in standing(found):
+    for entry in standing(found, now):
         match entry.kind:
             case EventFactKind.RESOURCE_HEALTH:
                 facts.append(_fact(entry, FactKind.RESOURCE_HEALTH, ResourceHealthSeen(entry.value), entry.received_at))
-            case EventFactKind.RESOURCE | EventFactKind.ANNOTATION | EventFactKind.SCHEDULED_EVENT if entry.open:
-                notice = Notice(entry.value, entry.event_id, entry.sentence, entry.customer_initiated)
+            case EventFactKind.ANNOTATION | EventFactKind.SCHEDULED_EVENT if entry.open:
+                notice = Notice(entry.kind.value, entry.event_id, entry.sentence, entry.customer_initiated)
                 facts.append(_fact(entry, FactKind.NOTICE, notice, now))
             case _:
-                continue  # alerts of Azure Monitor and conditions raised by ourselves are told, not judged
+                continue  # changes by strangers, Azure's alerts and conditions raised by ourselves are told, not judged
     return facts
 
 

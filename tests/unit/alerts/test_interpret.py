@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shared.alerts.raising import clear_alert, raise_alert
 from shared.alerts.tick import advance_alerts
 from shared.api.events import understood
+from shared.audit.notices import fresh_notices
 from shared.events.facts import as_facts
 from shared.health.facts import FactKind, Notice, ResourceHealthSeen
 from shared.model.event_fact import EventFact, EventFactKind, newer
@@ -196,14 +197,33 @@ async def test_a_stop_stands_until_news_of_the_same_machine_outdates_it(app: App
     words = ["customer pay-b VirtualMachineDeallocationInitiated 10", "vm pay-b deallocate 11", "vm pay-b write 30"]
     for number, event in enumerate([*words, "vm pay-b runCommand 31", "vm pay-a start 32"]):
         await app.fire("platform_event", delivery(event, number))
-    app.clock.advance(86_400)
+    app.clock.advance(8 * 3600)
     facts = [fact for fact in as_facts(await store.of_cluster("pay"), app.clock()) if fact.kind is FactKind.NOTICE]
-    assert len(facts) == 2, "a write, a command and another machine's start do not outdate them"
+    assert len(facts) == 1, "a write, a command and another machine's start do not outdate it"
     assert all(fact.age_s(app.clock()) == 0 for fact in facts)
     await app.fire("platform_event", delivery("health pay-b Available 40", 9))
     assert not [f for f in as_facts(await store.of_cluster("pay"), app.clock()) if f.kind is FactKind.NOTICE]
     await advance_alerts(app.plane, [], app.clock())
     assert [entry.value.rule for entry in await app.plane.store.alerting.alerts.open()] == ["watchdog"]
+
+
+async def test_a_machine_stopped_by_a_person_pauses_repair_for_as_long_as_it_stands(app: App) -> None:
+    await app.provisioned()
+    await app.fire("platform_event", delivery("customer pay-b VirtualMachineDeallocationInitiated -5", 1))
+    app.clock.advance(8 * 3600)
+    notices = await fresh_notices(app.plane, app.clock())
+    assert [fact.value.customer_initiated for fact in notices["pay"] if isinstance(fact.value, Notice)] == [True]
+    await app.fire("platform_event", delivery("vm pay-b start 100", 2))
+    assert await fresh_notices(app.plane, app.clock()) == {}
+
+
+async def test_announced_maintenance_without_an_end_ends_by_itself(app: App) -> None:
+    await app.provisioned()
+    await app.fire("platform_event", delivery("maintenance pay-b Started", 1))
+    app.clock.advance(3600)
+    assert "pay" in await fresh_notices(app.plane, app.clock())
+    app.clock.advance(24 * 3600)
+    assert await fresh_notices(app.plane, app.clock()) == {}
 
 
 async def test_what_the_control_plane_does_itself_is_no_strangers_deed(app: App) -> None:
