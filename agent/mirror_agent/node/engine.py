@@ -43,6 +43,7 @@ class Engine:
         self._log = log
         self._clock = clock
         self._handle: MirrorHandle | None = None
+        self._launches = 0
         self._kept = _Kept()
         self._status = MirrorStatus()
 
@@ -96,6 +97,7 @@ class Engine:
 
     async def stop(self) -> str:
         handle, self._handle = self._handle, None
+        self._launches += 1  # the end of an engine that is stopped on purpose is no failure
         if handle is not None:
             try:
                 await handle.stop()
@@ -125,8 +127,18 @@ class Engine:
             await self.stop()
         if self._handle is None:
             self._kept = _Kept()
-            self._handle = await MirrorHandle.launch(self._config, on_status=self._report)
+            self._launches += 1
+            launch = self._launches
+            handle = await MirrorHandle.launch(self._config, on_status=lambda status: self._reported(launch, status))
+            if launch != self._launches:
+                await handle.stop()
+                raise MirrorError("the engine was stopped while it was being launched")
+            self._handle = handle
         return self._handle
+
+    def _reported(self, launch: int, status: MirrorStatus) -> None:
+        if launch == self._launches:
+            self._report(status)
 
     def _report(self, status: MirrorStatus) -> None:
         self._status = status
