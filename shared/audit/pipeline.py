@@ -84,10 +84,14 @@ async def audit_fleet(plane: ControlPlane) -> int:
 
 
 async def _tell_and_repair(plane: ControlPlane, verdicts: tuple[ClusterVerdict, ...], run: _Run) -> None:
-    """What follows from the verdicts. Each part is level-triggered: the next audit makes up for one that failed."""
+    """What follows from the verdicts. Each part is level-triggered: the next audit makes up for one that failed, and
+    telling that failed does not keep from repairing. Raises what telling raised."""
     fleet = fleet_of(run.record)
-    await advance_alerts(plane, verdicts, run.now, fleet)
-    await remediate(plane, verdicts, fleet, run.now)
+    try:
+        await advance_alerts(plane, verdicts, run.now, fleet)
+    finally:
+        if await run.keep():
+            await remediate(plane, verdicts, fleet, run.now)
 
 
 class _Run:

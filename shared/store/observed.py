@@ -5,6 +5,7 @@ Latest states are single rows, replaced conditionally. Histories are append-only
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date
@@ -24,6 +25,7 @@ STATES: Final = "nodestate"
 HISTORY: Final = "nodehistory"
 EVENTS: Final = "events"
 AUDIT: Final = "audit"
+TURNS_AT_ONCE: Final = 24
 TURNS: Final = "verdicthistory"
 COMMANDS: Final = "commands"
 MAX_COMMANDS: Final = 100
@@ -121,8 +123,13 @@ class TableAudits:
             partition = f"{turn.cluster_id}|{day_text(turn.at.astimezone(UTC).date())}"
             key = f"{reverse_ticks(turn.at)}-{turn.kind.value}-{turn.node or ''}"
             by_partition[partition][key] = Row(partition, key, document(turn))
-        for rows in by_partition.values():
-            await self._rows.upsert(TURNS, list(rows.values()))
+        gate = asyncio.Semaphore(TURNS_AT_ONCE)
+
+        async def write(rows: dict[str, Row]) -> None:
+            async with gate:
+                await self._rows.upsert(TURNS, list(rows.values()))
+
+        await asyncio.gather(*(write(rows) for rows in by_partition.values()))
 
     async def turns(self, cluster_id: str, day: date, after: str | None, limit: int) -> Page[VerdictTurn]:
         return await _day_page(self._rows, TURNS, VerdictTurn, f"{cluster_id}|{day_text(day)}", after, limit)

@@ -1,13 +1,14 @@
 """The log of our own probes: one row per cluster and look, a hundred rows per transaction, newest first for a node.
 
-Partition `20261122|3f` (day, then the first two characters of the cluster id), key `<cluster id>|<reverse ticks>|ab`.
+Partition `20261122|3` (day, then the first character of the cluster id), key `<cluster id>|<reverse ticks>|ab`.
 An audit of thousands of clusters therefore writes few transactions (Table Storage batches within one partition), a
-node's log is one key range per day, and retention drops whole days. 256 partitions a day keep each far under the
-2,000 rows/s of a partition.
+node's log is one key range per day, and retention drops whole days. 16 partitions a day: an audit of 10,000 clusters
+writes 625 rows into each, far under the 2,000 rows/s of a partition.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -22,7 +23,7 @@ from shared.store.ports import MAX_PAGE, Page
 from shared.store.rows import Row, Rows, document, parse_all
 
 PROBES: Final = "probes"
-_PREFIX: Final = 2
+_PREFIX: Final = 1
 
 
 class ProbeLook(Document):
@@ -54,8 +55,7 @@ class TableProbes:
             key = f"{cluster_id}|{reverse_ticks(at)}|{''.join(sorted(by_node))}"
             look = ProbeLook(results=tuple(by_node[node] for node in sorted(by_node)))
             by_partition[partition].append(Row(partition, key, document(look)))
-        for rows in by_partition.values():
-            await self._rows.upsert(PROBES, rows)
+        await asyncio.gather(*(self._rows.upsert(PROBES, rows) for rows in by_partition.values()))
 
     async def page(
         self, cluster_id: str, node: NodeName, day: date, after: str | None, limit: int

@@ -11,7 +11,7 @@ from shared.store.desired import CLUSTERS
 from shared.store.identities import CREDENTIALS
 from shared.store.keys import day_text
 from shared.store.observed import AUDIT, COMMANDS, EVENTS, HISTORY, STATES, TURNS
-from shared.store.probe_log import PROBES, probe_key_range
+from shared.store.probe_log import PROBES, probe_key_range, probe_partition
 from shared.store.remediation import REMEDIATION
 from shared.store.rows import Rows
 
@@ -62,13 +62,13 @@ class TableRetention:
         """Of one cluster: its key range in the partition of each day that is left. Days are skipped by their keys."""
         removed, position, beyond = 0, "0", ":"
         first, last = probe_key_range(cluster_id)
-        suffix = first[:2]
+        shard = probe_partition(cluster_id, date.min).partition("|")[2]
         for _ in range(_MAX_DAYS):
             found = await self._rows.scan_keys(PROBES, position, beyond, 1)
             if not found or removed >= limit:
                 break
             day = found[0][0].partition("|")[0]
-            partition = f"{day}|{suffix}"
+            partition = f"{day}|{shard}"
             rows = await self._rows.scan(PROBES, partition, limit - removed, after=first, before=last)
             await self._rows.delete(PROBES, partition, [row.key for row in rows])
             removed += len(rows)

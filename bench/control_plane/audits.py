@@ -1,0 +1,106 @@
+"""The audit of fleets of growing size: time to decide, wall against Azurite, requests to the tables."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from bench.control_plane.fleet import FleetProber, fill, state_of
+from bench.control_plane.storage import Bench, in_memory, on_azurite
+from lab.azurite.server import Azurite
+from shared.api.plane import ControlPlane
+from shared.audit.collect import beat_fact, witness_fact
+from shared.audit.pipeline import audit_fleet
+from shared.health.assess import assess
+from shared.health.facts import Fact
+from shared.health.history import History
+from shared.model.node_state import NodeState
+from shared.settings import Settings
+from shared.store.ports import WitnessRecord
+from tests.control_plane_samples import Clock
+
+PERIOD_S: Final = 30.0
+
+
+def plane_over(bench: Bench, clock: Clock) -> ControlPlane:
+    settings = Settings(
+        public_url="https://control.example.org",
+        subscription_id=str(uuid.UUID(int=0)),
+        arm_endpoint="https://arm.invalid",
+        wrapping_key=bytes(32),
+        bootstrap_token_sha256=None,
+        easy_auth=False,
+        agent_wheel=None,
+        control_plane_addresses=(),
+    )
+    return ControlPlane(
+        settings=settings, store=bench.store, clock=clock, new_id=lambda: str(uuid.uuid4()), prober=FleetProber()
+    )
+
+
+def decide_s(clusters: int) -> float:
+    """The pure part alone: facts of heartbeats, record and probes made and judged for every cluster."""
+    now = datetime.now(UTC)
+    states = (state_of("c", "a", now), state_of("c", "b", now))
+    history = History(now - timedelta(hours=1), 1800.0)
+    begun = time.process_time()
+    for _ in range(clusters):
+        verdict, _history = assess("c", "c", _facts(states, now), history, now)
+        assert verdict.state == "healthy", verdict
+    return time.process_time() - begun
+
+
+def _facts(states: tuple[NodeState, ...], now: datetime) -> list[Fact]:
+    return [*(beat_fact(state) for state in states), witness_fact(WitnessRecord(4, "a", "ab", "n", "won"), now)]
+
+
+async def measure(sizes: tuple[int, ...], storage: Azurite) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    clock = Clock(datetime.now(UTC))
+    async with on_azurite(storage) as bench:
+        plane = plane_over(bench, clock)
+        memory = in_memory()
+        memory_plane = plane_over(memory, clock)
+        made = 0
+        for size in sizes:
+            names = [f"c{number:06d}" for number in range(made, size)]
+            await fill(bench, names, clock())
+            await fill(memory, names, clock())
+            made = size
+            first = await _one(plane, bench, clock, size)
+            steady = await _one(plane, bench, clock, size)
+            begun, used = time.perf_counter(), time.process_time()
+            assert await audit_fleet(memory_plane) == size
+            rows.append(
+                {
+                    "clusters": size,
+                    "decide_s": round(decide_s(size), 3),
+                    "in_memory_wall_s": round(time.perf_counter() - begun, 3),
+                    "in_memory_cpu_s": round(time.process_time() - used, 3),
+                    "wall_s": steady["wall_s"],
+                    "cpu_s": steady["cpu_s"],
+                    "table_operations": steady["table_operations"],
+                    "first_audit": first,
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+async def _one(plane: ControlPlane, bench: Bench, clock: Clock, size: int) -> dict[str, Any]:
+    clock.advance(PERIOD_S)
+    before, begun, used = _requests(bench), time.perf_counter(), time.process_time()
+    count = await audit_fleet(plane)
+    if count != size:
+        raise RuntimeError(f"the audit has verdicts on {count} of {size} clusters")
+    return {
+        "wall_s": round(time.perf_counter() - begun, 3),
+        "cpu_s": round(time.process_time() - used, 3),
+        "table_operations": _requests(bench) - before,
+    }
+
+
+def _requests(bench: Bench) -> int:
+    return 0 if bench.counted is None else bench.counted.total
