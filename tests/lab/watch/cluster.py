@@ -9,6 +9,7 @@ import signal
 import ssl
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,11 +65,6 @@ class Watched:
         cluster = await self.api.cluster(NAME)
         return {node["name"]: f"{node['role']} {node['phase']}" for node in cluster["nodes"]}
 
-    async def heard(self) -> dict[str, str]:
-        """When each node was last heard, by the control plane's clock."""
-        cluster = await self.api.cluster(NAME)
-        return {node["name"]: str(node["lastHeartbeatAt"]) for node in cluster["nodes"]}
-
     async def replica(self) -> str:
         return next(node for node, role in (await self.roles()).items() if role.startswith("SECOND"))
 
@@ -85,22 +81,19 @@ class Watched:
         return [event for event in document["value"] if event.get("cluster") == NAME]
 
     async def until_repaired(self, known: int, *, deadline_s: float) -> list[dict[str, Any]]:
-        """Waits until an action beyond the first `known` is cured, the pair is PRIM and SECOND again, and the incident
-        is closed; the new actions."""
+        """Waits until, after an action beyond the first `known`, both nodes are heard anew and are PRIM and SECOND.
+        Returns the new actions. It does not wait for the verdict, which calls a node that was down twice flapping."""
         limit = time.monotonic() + deadline_s
         while True:
-            try:
-                seen = await self.remediation()
-                roles = sorted((await self.roles()).values())
-            except DemoFailed:
-                seen, roles = {"actions": [], "nodes": {}}, []
-            actions: list[dict[str, Any]] = seen["actions"][known:]
-            cured = any(action["status"] == "cured" for action in actions)
-            closed = all(node["incident"] is None for node in seen["nodes"].values())
-            if cured and closed and roles == ["PRIM ready", "SECOND ready"]:
+            actions: list[dict[str, Any]] = []
+            nodes: list[dict[str, Any]] = []
+            with contextlib.suppress(DemoFailed):
+                actions = (await self.actions())[known:]
+                nodes = (await self.api.cluster(NAME))["nodes"]
+            if actions and actions[-1]["status"] in ("sent", "cured") and _redundant(nodes, actions[-1]["startedAt"]):
                 return actions
             if time.monotonic() > limit:
-                raise AssertionError(f"not repaired in {deadline_s:.0f} s: {roles}, {await self.remediation()}")
+                raise AssertionError(f"not repaired in {deadline_s:.0f} s: {nodes}, {await self.remediation()}")
             await asyncio.sleep(POLL_S)
 
     # --- accidents --------------------------------------------------------------------------------------------------
@@ -137,6 +130,14 @@ class Watched:
             headers={"Authorization": f"Bearer {document['access_token']}"},
             connector=aiohttp.TCPConnector(ssl=trust),
         )
+
+
+def _redundant(nodes: list[dict[str, Any]], since: str) -> bool:
+    begun = datetime.fromisoformat(since)
+    heard = [node["lastHeartbeatAt"] for node in nodes if node["health"] == "healthy"]
+    roles = sorted(f"{node['role']} {node['phase']}" for node in nodes)
+    fresh = [at for at in heard if at is not None and datetime.fromisoformat(at) > begun]
+    return len(fresh) == len(nodes) and roles == ["PRIM ready", "SECOND ready"]
 
 
 async def _delete(session: aiohttp.ClientSession, url: str, *, deadline_s: float = 60.0) -> None:
