@@ -102,6 +102,12 @@ def witness_read(verdict: ClusterVerdict) -> bool:
     return record is not None and isinstance(record.value, WitnessSeen)
 
 
+def in_sync(verdict: ClusterVerdict, node: NodeName) -> bool:
+    """The safety record was read and holds this node in the in-sync set."""
+    record = newest(facts_of(verdict), FactKind.WITNESS, None)
+    return record is not None and isinstance(record.value, WitnessSeen) and node in record.value.in_sync
+
+
 def both_sick(verdict: ClusterVerdict) -> bool:
     return set(NODES) <= set(verdict.sick)
 

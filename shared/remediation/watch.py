@@ -16,7 +16,7 @@ from shared.model.cluster import NODES
 from shared.model.remediation import OPEN, ActionRecord, ActionStatus, NodeLadder, RemediationRecord, Step
 from shared.remediation.model import OBSERVER_GAP, PLAN_LIFETIME, Policy, step_limit_s
 from shared.remediation.rules import sentence
-from shared.remediation.sight import look_at
+from shared.remediation.sight import in_sync, look_at
 
 
 def incident_id(cluster_id: str, node: NodeName, opened_at: datetime) -> str:
@@ -120,7 +120,10 @@ def _action(action: ActionRecord, verdict: ClusterVerdict, policy: Policy, now: 
         return action
     judged = verdict.nodes.get(action.node)
     begun = action.started_at or action.planned_at
-    if judged is not None and judged.state is Health.HEALTHY and now > begun:
+    well = judged is not None and judged.state is Health.HEALTHY
+    # It was outside the recorded in-sync set when the step was planned; being in it again is what the step was for,
+    # also where the verdict calls the node flapping for a while.
+    if (well or in_sync(verdict, action.node)) and now > begun:
         return _ended(action, ActionStatus.CURED, sentence("cured", node=action.node), now)
     limit_s = step_limit_s(action.step, policy.limits)
     if now - begun > timedelta(seconds=limit_s):
