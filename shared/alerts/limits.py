@@ -18,7 +18,6 @@ FORGET_AFTER: Final = timedelta(days=30)  # what a group knows of an alert whose
 
 MAX_NOTICE_ALERTS: Final = 50  # in one notice; the rest is counted
 MAX_OPENED_PER_TICK: Final = 500  # a storm opens the rest in the next ticks
-MAX_OPEN_ALERTS: Final = 50_000
 MAX_SILENCES: Final = 500
 MAX_SILENCE: Final = timedelta(days=30)
 

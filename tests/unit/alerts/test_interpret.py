@@ -19,6 +19,7 @@ from shared.audit.notices import fresh_notices
 from shared.events.facts import as_facts
 from shared.health.facts import FactKind, Notice, ResourceHealthSeen
 from shared.model.event_fact import EventFact, EventFactKind, newer
+from shared.model.remediation import RemediationRecord, Tracked
 from tests.control_plane_app import App
 from tests.control_plane_samples import NOW
 from tests.golden.alerts.scenario import delivery
@@ -267,6 +268,22 @@ async def test_another_part_may_raise_an_alert_and_clear_it(app: App) -> None:
     assert (await app.send("GET", "alerts?cluster=pay")).body["value"][0]["state"] == "resolved"
     with pytest.raises(KeyError):
         await raise_alert(app.plane, "pay", "storm", "b", "", app.clock())
+
+
+async def test_a_repair_that_is_at_its_end_calls_a_person_until_it_is_not(app: App) -> None:
+    record = await app.provisioned()
+    store = app.plane.store.remediations
+    await store.track(Tracked(cluster_id=record.id, cluster="pay"))
+    ended = RemediationRecord(cluster_id=record.id, cluster="pay", rule="ladder-exhausted", sentence="nothing helped")
+    made = await store.put(ended, None)
+    await advance_alerts(app.plane, [], app.clock())
+    [alert] = (await app.send("GET", "alerts?cluster=pay")).body["value"]
+    assert (alert["rule"], alert["sentence"]) == ("remediation-needs-a-person", "nothing helped")
+    await store.put(made.value.model_copy(update={"rule": "nothing-to-do"}), made.etag)
+    for _ in range(2):
+        await advance_alerts(app.plane, [], app.clock())
+        app.clock.advance(90)
+    assert (await app.send("GET", "alerts?cluster=pay")).body["value"][0]["state"] == "resolved"
 
 
 PURE = ["conditions", "lifecycle", "mutes", "notices", "rules", "limits", "backoff", "message", "courier"]
