@@ -21,7 +21,7 @@ from shared.store.witness import TableWitness
 from tests.control_plane_samples import Clock
 
 
-class Counted(AioHttpTransport):
+class Counted(AioHttpTransport):  # type: ignore[misc]  # azure-core exports it lazily, without types
     """Requests by method, as they leave for the service."""
 
     def __init__(self) -> None:

@@ -1,0 +1,61 @@
+"""What a cluster costs a month beside its VMs: counted operations times stated prices.
+
+The operations per post and per audit are counted by this benchmark; the prices are Azure's pay-as-you-go list prices as
+remembered, not fetched (see `PRICES_USD`); change them there and run again. Two shapes are computed: a heartbeat post
+every 5 s (the default of a cluster's timing) and one every 30 s (the nodes batch up to 64 heartbeats in a post).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+MONTH_S: Final = 30 * 86400
+NODES: Final = 2
+AUDIT_PERIOD_S: Final = 30
+RETENTION_DAYS: Final = 14
+HEARTBEAT_ROW_BYTES: Final = 1400  # a row of the history with its keys and overhead
+PROBE_ROW_BYTES: Final = 700
+
+PRICES_USD: Final = {
+    "table_operations_per_10000": 0.00036,
+    "table_storage_gb_month": 0.045,
+    "functions_execution_per_million": 0.40,
+    "functions_gb_s": 0.000026,
+}
+INSTANCE_GB: Final = 0.5
+# One instance works on many posts at once and its time is billed once: seconds of an instance per post, when busy.
+INSTANCES_BUSY: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`posts_per_s`: measured through one worker; `operations_per_post`: requests to the tables of one post."""
+
+    posts_per_s: float
+    operations_per_post: float
+    audit_operations_per_cluster: float
+    audit_s_per_cluster: float
+
+
+def cost(counts: Counts, post_every_s: float) -> dict[str, Any]:
+    posts = NODES * MONTH_S / post_every_s
+    audits = MONTH_S / AUDIT_PERIOD_S
+    operations = posts * counts.operations_per_post + audits * counts.audit_operations_per_cluster
+    rows_bytes = (
+        RETENTION_DAYS * 86400 * (NODES * HEARTBEAT_ROW_BYTES / 5 + PROBE_ROW_BYTES / AUDIT_PERIOD_S)
+    )  # a batch holds every heartbeat of its 30 s: rows do not depend on the rhythm of posts
+    instance_s = posts / counts.posts_per_s * INSTANCES_BUSY + audits * counts.audit_s_per_cluster
+    parts = {
+        "table_operations": operations / 10_000 * PRICES_USD["table_operations_per_10000"],
+        "table_storage": rows_bytes / 1e9 * PRICES_USD["table_storage_gb_month"],
+        "function_executions": posts / 1e6 * PRICES_USD["functions_execution_per_million"],
+        "function_time": instance_s * INSTANCE_GB * PRICES_USD["functions_gb_s"],
+    }
+    return {
+        "post_every_s": post_every_s,
+        "usd": round(sum(parts.values()), 3),
+        "of_which": {name: round(value, 4) for name, value in parts.items()},
+        "posts": round(posts),
+        "table_operations": round(operations),
+    }
