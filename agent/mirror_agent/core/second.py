@@ -32,6 +32,7 @@ def second(state: State, now: Instant) -> Decision:
     """The first rule that applies, from the record inwards."""
     return (
         _record_names_me(state, now)
+        or _forced(state, now)
         or _replica_missing(state, now)
         or _leaving(state, now)
         or _peer_published(state, now)
@@ -57,6 +58,17 @@ def _record_names_me(state: State, now: Instant) -> Decision | None:
     if state.peer.role in SERVING and record.epoch <= state.epoch:
         return None  # an old record of our own; the peer is ahead and a fresh read will show it
     return become(Role.WAIT, state.epoch, "recorded-without-data", Phase.NOT_READY)
+
+
+def _forced(state: State, now: Instant) -> Decision | None:
+    """An operator's forced start is for a waiting node; a SECOND becomes one, unless its primary serves."""
+    order = state.order
+    if order is None or order.action != "force":
+        return None
+    if peer_alive(state, now) and state.peer.role in SERVING:
+        message = "the peer serves; stop it first (mirrorctl stop on the peer)"
+        return stay(state, "force-refused", Phase.TRANSIENT, FinishOrder(order.id, False, message), detail=message)
+    return become(Role.WAIT, state.epoch, "forced-by-operator", Phase.TRANSIENT, detail=f"{order.who}: {order.why}")
 
 
 def _replica_missing(state: State, now: Instant) -> Decision | None:

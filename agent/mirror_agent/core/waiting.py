@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .actions import AbortMirror, Action, BecomeReplica, FinishOrder, KillApplication, Persist, ReadWitness, StopMirror
+from .actions import AbortMirror, Action, BecomeReplica, FinishOrder, KillApplication, Persist, StopMirror
 from .decision import Decision, become, propose, reads_due, stay
 from .model import (
     NO_EPOCH,
@@ -57,7 +57,11 @@ def waiting(state: State, now: Instant) -> Decision:
     won = bool(state.won) and record.nonce == state.won
     if won and record.primary == state.me and record.in_sync == state.in_sync_alone():
         durable = replace(state.durable, complete=True, complete_epoch=record.epoch, trusted=True)
-        return become(Role.ALONE, record.epoch, "won-primary", Phase.TRANSIENT, Persist(durable), detail=record.rule)
+        finish: tuple[Action, ...] = ()
+        if state.order is not None and state.order.action == "force":
+            finish = (FinishOrder(state.order.id, True, "this node is primary now"),)
+        actions = (Persist(durable), *finish)
+        return become(Role.ALONE, record.epoch, "won-primary", Phase.TRANSIENT, *actions, detail=record.rule)
     if state.order is not None and state.order.action == "force":
         return _forced(state, record, now)
     if record.primary == NOBODY:
@@ -154,8 +158,11 @@ def _forced(state: State, record: Record, now: Instant) -> Decision:
     if peer_alive(state, now) and state.peer.role in SERVING:
         message = "the peer serves; stop it first (mirrorctl stop on the peer)"
         return stay(state, "force-refused", Phase.NOT_READY, FinishOrder(order.id, False, message), detail=message)
+    if now < state.granted_until + state.timing.margin_s:
+        detail = "this node has promised the peer not to take over, and waits for the end of that"
+        return stay(state, "forced-by-operator", Phase.TRANSIENT, detail=detail)
     if now - state.witness.known_at > WAIT_POLL_S:
-        return stay(state, "record-unknown", Phase.NOT_READY, ReadWitness())
+        return stay(state, "record-unknown", Phase.NOT_READY, *reads_due(state, now, 0.0))
     rule = f"forced by {order.who}: {order.why}"
     actions = propose(state, now, state.me, state.in_sync_alone(), rule)
     return stay(state, "forced-by-operator", Phase.TRANSIENT, *actions, detail=f"{order.who}: {order.why}")
