@@ -90,7 +90,13 @@ class ControlServer:
 
     def _push(self, engine: Engine) -> None:
         while not self._ended.is_set():
-            self._send({"status": engine.status().to_dict()})
+            try:
+                self._send({"status": engine.status().to_dict()})
+            except Exception:  # one broken figure must not make the supervisor believe the last one for ever
+                log.exception("the status cannot be told; ending this process")
+                assert self._connection is not None
+                self._connection.shutdown(socket.SHUT_RDWR)
+                return
             self._changed.wait(limits.STATUS_S)
             self._changed.clear()
 

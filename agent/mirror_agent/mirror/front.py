@@ -186,6 +186,9 @@ class Front:
                 call.holding.clear()
                 with self._lock:
                     self._idle += 1
+        except Exception:  # a mount without a server hangs its users: better none at all, loudly
+            log.exception("serving %s failed; its mount is aborted", self.root.path)
+            mounts.abort(self.root.path)
         finally:
             self._descriptors.end_call(call)
 
@@ -198,7 +201,7 @@ class Front:
                 if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
                     continue
                 if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
-                    log.error("reading the FUSE connection of %s failed: %s", self.root.path, error)
+                    raise
                 return None
             with self._lock:
                 self._idle -= 1

@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -97,8 +98,10 @@ class ReplicaListener:
                 raw, address = self._socket.accept()
             except OSError as error:
                 if not self._closed:
+                    # Descriptors or memory are short, or the caller went away: the door stays open.
                     log.error("accepting on port %d failed: %s", self._config.port, error)
-                return
+                    time.sleep(limits.RECONNECT_S)
+                continue
             if not self._handshakes.acquire(blocking=False):
                 raw.close()
                 continue
@@ -117,6 +120,10 @@ class ReplicaListener:
                 raise WireError(f"operation {frame.op} opens no connection")
         except (OSError, WireError, HandshakeError, tls.PeerRefusedError) as error:
             log.warning("connection from %s refused: %s", address[0], error)
+            if connection is not None:
+                connection.close()
+        except Exception:  # whatever a stranger sends, the next caller is greeted
+            log.exception("connection from %s failed", address[0])
             if connection is not None:
                 connection.close()
         finally:

@@ -233,18 +233,12 @@ class ReplicaSession:
 
     def _pulses(self) -> None:
         while not self._ended.wait(limits.HEARTBEAT_S):
-            spaces = []
-            for root in self._roots:
-                st = os.fstatvfs(root.fd)
-                unit = st.f_frsize
-                spaces.append(
-                    Space(
-                        st.f_bfree * unit // _SPACE_UNIT,
-                        st.f_bavail * unit // _SPACE_UNIT,
-                        st.f_ffree,
-                        st.f_favail,
-                    )
-                )
+            try:
+                spaces = [_space(root) for root in self._roots]
+            except OSError as error:
+                log.error("replica: free space cannot be read (%s); the session ends", error)
+                self._shut(self._data, socket.SHUT_RD)
+                return
             applied, applied_bytes = self.position
             self._answer(Op.PULSE, applied, offset=applied_bytes, data=wire.pulse_payload(spaces))
 
@@ -348,3 +342,9 @@ class ReplicaSession:
         self._answer(
             Op.DIFFERENT, frame.seq, fid=frame.fid, offset=frame.offset, data=wire.different_payload(different)
         )
+
+
+def _space(root: Root) -> Space:
+    st = os.fstatvfs(root.fd)
+    unit = st.f_frsize
+    return Space(st.f_bfree * unit // _SPACE_UNIT, st.f_bavail * unit // _SPACE_UNIT, st.f_ffree, st.f_favail)

@@ -141,15 +141,18 @@ class ResyncTarget(Preserving):
         if inode.is_dir and existing is not None:
             self._unlisted.add(fid)
         if inode.is_file:
-            fd = self._files.data_fd(inode)
-            have = 0 if existing is None else existing.st_size
-            if have:
-                self._pending[fid] = set()
-            if entry.size < have:
-                self.before_change(inode, fd, entry.size, have - entry.size)
-            if entry.size != have:
-                os.ftruncate(fd, entry.size)
+            self._resize(inode, 0 if existing is None else existing.st_size, entry.size)
         return inode
+
+    def _resize(self, inode: Inode, have: int, wanted: int) -> None:
+        if have:
+            self._pending[inode.fid] = set()
+        if wanted == have:
+            return
+        fd = self._files.data_fd(inode)
+        if wanted < have:
+            self.before_change(inode, fd, wanted, have - wanted)
+        os.ftruncate(fd, wanted)
 
     def _usable(self, entry: Entry, root: Root, directory: int, existing: os.stat_result) -> bool:
         if stat.S_IFMT(entry.mode) != stat.S_IFMT(existing.st_mode) or existing.st_dev != root.device:

@@ -354,7 +354,7 @@ def access_lists(root: Path) -> None:
 
 
 def big_directory(root: Path) -> None:
-    count = 3000
+    count = 1200
     directory = root / "big"
     directory.mkdir()
     for number in range(count):

@@ -45,7 +45,7 @@ async def test_few_descriptors_are_enough(tmp_path: Path) -> None:
         await pair.make_pair()
 
         def populate() -> None:
-            for number in range(300):
+            for number in range(200):
                 directory = pair.a.root / f"d{number % 20}"
                 directory.mkdir(exist_ok=True)
                 (directory / f"f{number}").write_bytes(os.urandom(100))
@@ -53,7 +53,7 @@ async def test_few_descriptors_are_enough(tmp_path: Path) -> None:
         await asyncio.to_thread(populate)
         chaos = Chaos(pair.a.root, 5)
         chaos.start()
-        await eventually(lambda: chaos.operations > 150)
+        await eventually(lambda: chaos.operations > 80)
         chaos.enough.set()
         await asyncio.to_thread(chaos.join, 30)
         await pair.a.engine.require_peer(epoch=1)

@@ -137,7 +137,7 @@ class Crowd:
         for worker in self.workers:
             worker.start()
 
-    async def go_on(self, operations: int = 60) -> None:
+    async def go_on(self, operations: int = 40) -> None:
         """Until each has done so many more."""
         floors = [worker.operations + operations for worker in self.workers]
         await eventually(lambda: all(w.operations >= floor for w, floor in zip(self.workers, floors, strict=True)), 60)
@@ -150,12 +150,11 @@ class Crowd:
             assert not worker.is_alive()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_application_runs_while_the_replica_comes_and_goes(tmp_path: Path, seed: int) -> None:
+async def test_application_runs_while_the_replica_comes_and_goes(tmp_path: Path) -> None:
     async with running_pair(tmp_path) as pair:
         await pair.b.engine.become_replica(epoch=1)
         await pair.a.engine.become_primary(epoch=1, paired=False)
-        crowd = Crowd(pair.a.root, seed, 2)
+        crowd = Crowd(pair.a.root, 1, 2)
         for _ in range(3):
             await pair.a.until(lambda status: status.link == "live", within_s=60)
             await crowd.go_on()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mirror_agent.mirror import mounts
-from mirror_agent.mirror.control import MirrorError
+from mirror_agent.mirror.control import MirrorError, MirrorLimits
 
 from tests.lab.mirror.pair import Authority, Node, Pair, differences, eventually, running_pair, tree
 
@@ -124,7 +124,7 @@ async def test_link_cut_parks_and_release_answers(pair: Pair) -> None:
     count = writer.acknowledged
     assert (await asyncio.to_thread((pair.a.root / "readable").read_text)) == "still"
     await pair.relay.start()
-    await asyncio.sleep(1.2)  # two reconnect periods: nothing may happen by itself
+    await asyncio.sleep(0.5)  # two reconnect periods: nothing may happen by itself
     assert pair.a.status.link == "lost"
     assert writer.acknowledged == count
     assert max(lines(pair.b.root / "log2")) >= count
@@ -141,11 +141,12 @@ async def test_link_cut_parks_and_release_answers(pair: Pair) -> None:
     assert not differences(tree(pair.a.root), tree(pair.b.root))
 
 
-async def test_silent_peer_is_lost(pair: Pair) -> None:
-    await pair.make_pair()
-    pair.relay.go_silent()
-    await pair.a.until(lambda status: status.acknowledging == "parked", within_s=10)
-    assert "nothing was heard" in str(pair.a.status.error)
+async def test_silent_peer_is_lost(tmp_path: Path) -> None:
+    async with running_pair(tmp_path, limits=MirrorLimits(peer_silence_s=1.0)) as pair:
+        await pair.make_pair()
+        pair.relay.go_silent()
+        await pair.a.until(lambda status: status.acknowledging == "parked", within_s=10)
+        assert "nothing was heard" in str(pair.a.status.error)
 
 
 async def test_killed_primary_loses_no_acknowledged_write(pair: Pair) -> None:
