@@ -44,7 +44,8 @@ DELIVERY = """## Channels
 A webhook's `secret` is `whsec_` and base64 of at least 24 random bytes; `format` is `cloudevent` (default) or `mail`
 ({{to, subject, text, id}}, for a mail gateway). Every POST is signed as the Standard Webhooks specification says:
 `webhook-signature` is `v1,` and base64 of HMAC-SHA256 over `webhook-id.webhook-timestamp.body`. Verify it, refuse
-timestamps older than five minutes, and keep ids: a notice may arrive twice, always under the same id.
+timestamps older than five minutes, and keep ids: a notice may arrive twice, always under the same id. Match an
+alert's end with its beginning by the alert's `id`: an incident that returned before its end was told ends as the next.
 
 An attempt has {send} s. What fails is tried again after {first}, then twice as long each time up to {most}, for
 {patience}; what is refused (4xx) or given up becomes a dead letter (`GET /api/dead-letters?kind=delivery`) and fires

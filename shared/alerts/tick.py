@@ -181,9 +181,8 @@ async def _tell_all(
     plane: ControlPlane, alerts: Sequence[Alert], muted: Mapping[str, Mute], now: datetime, counts: dict[str, int]
 ) -> None:
     groups: dict[str, list[Alert]] = {}
-    for alert in alerts:
-        if alert.state is not AlertState.PENDING:
-            groups.setdefault(group_of(alert), []).append(alert)
+    for alert in alerts:  # pending ones too: one may have replaced an incident whose end was not told yet
+        groups.setdefault(group_of(alert), []).append(alert)
     in_storm = [alert for alert in alerts if alert.cluster != FLEET and alert.state in ACTIVE]
 
     async def tell(key: str) -> int:

@@ -57,15 +57,18 @@ def test_no_schedule_makes_an_illegal_step_and_nobody_is_told_twice(rule: str, s
             assert alert is before
         if alert is not None:
             assert (alert.state is AlertState.RESOLVED) == (alert.resolved_at is not None)
-            plan = planned(group, [alert] if alert.state is not AlertState.PENDING else [], {}, now)
+            plan = planned(group, [alert], {}, now)
             if plan.notice is not None:
                 told += [(entry.incident, plan.notice.reason, entry.state) for entry in plan.notice.alerts]
             group = plan.group.model_copy(update={"outbox": None})
             assert planned(group, [alert], {}, now).notice is None, "a doubled tick tells nothing"
     ends = [entry for entry in told if entry[2] is AlertState.RESOLVED]
     assert len(ends) == len(set(ends)), "an end is told once"
-    fired = {incident for incident, _, state in told if state in ACTIVE}
-    assert {incident for incident, _, _ in ends} <= fired, "nobody hears of an end whose beginning was not told"
+    known_as_active = False
+    for _, _, state in told:
+        # By the alert, not by the incident: one that returns before its end was told is still the one they know.
+        assert known_as_active or state is not AlertState.RESOLVED, "nobody hears of an end without a beginning"
+        known_as_active = state in ACTIVE
 
 
 def test_an_alert_holds_its_rules_time_and_no_less() -> None:
