@@ -15,7 +15,15 @@ import re
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from mirror_agent.core import model as core_model
@@ -81,6 +89,16 @@ class CheckerKind(StrEnum):
     TCP = "tcp"
     HTTP = "http"
     CUSTOM = "custom"
+    DISK = "disk"
+    PING = "ping"
+
+
+class CheckerWhen(StrEnum):
+    """Where a checker runs: while the application runs here, while this node is the replica, or both."""
+
+    PRIM = "prim"
+    SECOND = "second"
+    BOTH = "both"
 
 
 class CheckerAction(StrEnum):
@@ -126,12 +144,15 @@ class ModuleFile(Contract):
 
 
 class Checker(Contract):
-    """One test of the application, run on the node where it serves.
+    """One test of the application or of what it stands on.
 
-    `process`: `match` is a regular expression over the command line, between `atLeast` and `atMost` processes.
-    `tcp`: connects to `port` on the loopback. `http`: GET `path` on `port`, 2xx is healthy.
-    `custom`: runs `command` with /bin/sh; exit 0 is healthy.
-    `threshold` consecutive failures lead to `action`.
+    `process`: `match` is a regular expression over the command line, between `atLeast` and `atMost` processes; or
+    `unit` names a systemd service, which must be active. `tcp`: connects to `port` on the loopback. `http`: GET `path`
+    on `port`, 2xx is healthy. `custom`: runs `command` with /bin/sh; exit 0 is healthy. `disk`: the file system of the
+    directory `path` is writable, has at least `minFreePercent` and `minFreeBytes` free, and stores a small file within
+    `timeoutS`. `ping`: one of `addresses` answers an ICMP echo.
+    `threshold` consecutive failures lead to `action`. On the replica only `stop` and `none` do something: there is no
+    application to restart, and the other node serves already.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
@@ -140,30 +161,58 @@ class Checker(Contract):
     timeout_s: Seconds = 5.0
     threshold: Annotated[int, Field(ge=1, le=100)] = 2
     action: CheckerAction = CheckerAction.RESTART
+    when: CheckerWhen = CheckerWhen.PRIM
     match: str | None = None
+    unit: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:_.@-]{1,200}\.service$")] | None = None
     at_least: Annotated[int, Field(ge=0)] = 1
     at_most: Annotated[int, Field(ge=0)] | None = None
     port: Port | None = None
     path: str | None = None
     command: str | None = None
+    min_free_percent: Annotated[float, Field(ge=0, lt=100)] = 5.0
+    min_free_bytes: Annotated[int, Field(ge=0)] = 0
+    addresses: Annotated[tuple[IPvAnyAddress, ...], Field(max_length=4)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_ping_only_tells(cls, data: object) -> object:
+        """A router that does not answer an echo is no reason to stop an application, unless somebody says so."""
+        if isinstance(data, dict) and data.get("kind") in (CheckerKind.PING, "ping") and "action" not in data:
+            return {**data, "action": CheckerAction.NONE}
+        return data
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         needed = {
-            CheckerKind.PROCESS: ("match",),
+            CheckerKind.PROCESS: ("match",) if self.unit is None else (),
             CheckerKind.TCP: ("port",),
             CheckerKind.HTTP: ("port", "path"),
             CheckerKind.CUSTOM: ("command",),
+            CheckerKind.DISK: ("path",),
+            CheckerKind.PING: ("addresses",),
         }[self.kind]
         for field in needed:
-            if getattr(self, field) is None:
+            if getattr(self, field) in (None, ()):
                 raise ValueError(f"checker {self.name!r} of kind {self.kind.value!r} needs {field!r}")
+        if self.unit is not None and (self.kind is not CheckerKind.PROCESS or self.match is not None):
+            raise ValueError(f"checker {self.name!r}: 'unit' belongs to kind 'process', and takes the place of 'match'")
+        if self.when is CheckerWhen.SECOND and self.action in (CheckerAction.RESTART, CheckerAction.FAILOVER):
+            raise ValueError(
+                f"checker {self.name!r} runs on the replica only, where {self.action.value!r} means nothing; "
+                "use the action 'stop' or 'none'"
+            )
+        if self.kind is CheckerKind.DISK and not (self.path or "").startswith("/"):
+            raise ValueError(f"checker {self.name!r}: {self.path!r} is no absolute path of a directory")
         if self.match is not None:
             try:
                 re.compile(self.match)
             except re.error as error:
                 raise ValueError(f"checker {self.name!r}: {self.match!r} is no regular expression: {error}") from None
         return self
+
+
+def _inside(path: str, directory: str) -> bool:
+    return path.rstrip("/") == directory or path.startswith(directory + "/")
 
 
 class Application(Contract):
@@ -204,6 +253,12 @@ class Application(Contract):
         names = [checker.name for checker in self.checkers]
         if len(set(names)) != len(names):
             raise ValueError(f"a checker name is used twice: {names}")
+        for checker in self.checkers:
+            if checker.kind is CheckerKind.DISK and any(_inside(checker.path or "", path) for path in paths):
+                raise ValueError(
+                    f"checker {checker.name!r} would write into the replicated path {checker.path!r}; "
+                    "name a directory of the same disk outside of it, for instance where the disk is mounted"
+                )
         return self
 
 

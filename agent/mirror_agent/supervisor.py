@@ -15,9 +15,9 @@ import sys
 from typing import Final
 
 from mirror_agent import contract
-from mirror_agent.app.checkers import CheckerSet
-from mirror_agent.app.checks import Surroundings
+from mirror_agent.app.finding import Surroundings
 from mirror_agent.app.handover_relay import HandoverRelay
+from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.app.outcomes import Prepared
 from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.clock import BOOT_CLOCK
@@ -32,6 +32,7 @@ from mirror_agent.core.events import (
     MirrorReported,
 )
 from mirror_agent.core.model import (
+    SERVING,
     Acknowledging,
     App,
     Durable,
@@ -102,10 +103,10 @@ class Supervisor:
         )
         surroundings = Surroundings(
             module_dir=paths.module_dir,
-            environment=lambda: self._runner.environment,
+            environment=lambda: {**self._runner.environment, "MODULE_ROLE": self.node.state.role.value},
             application_processes=self._runner.processes,
         )
-        self._checkers = CheckerSet(application, surroundings, on_trip=self._tripped, log=log.record)
+        self._checkers = NodeCheckers(application, surroundings, on_trip=self._tripped, log=log.record)
         # The first address of the peer is its private one; the relay stays inside the subnet.
         relay = HandoverRelay(
             address=configuration.address,
@@ -173,6 +174,7 @@ class Supervisor:
             paths=paths,
         )
         self.node.watch(self._handover.changed)
+        self.node.watch(self._follow_role)
         self.node.watch(self._peers.poke)
         self.node.watch(self._control_plane.poke)
         self._switches.watch(self._switched)
@@ -187,22 +189,29 @@ class Supervisor:
             self._checkers.resume()
         self.node.post(MirrorReported(mirror))
 
+    def _follow_role(self) -> None:
+        if self.node.state.role is Role.SECOND:
+            self._checkers.become_replica()
+        else:
+            self._checkers.leave_replica()
+
     def _application_lost(self, reason: str) -> None:
         self.node.post(AppReported(App.FAILED, reason))
 
     def _tripped(self, checker: contract.Checker, sentence: str) -> None:
         node = self.node
+        serving = node.state.role in SERVING
         match checker.action:
-            case CheckerAction.RESTART:
+            case CheckerAction.RESTART if serving:
                 node.post(AppReported(App.FAILED, sentence))
             case CheckerAction.FAILOVER if node.state.role is Role.PRIM:
                 self._commands.start_order("swap", who=f"checker {checker.name}", why=sentence)
-            case CheckerAction.FAILOVER:
+            case CheckerAction.FAILOVER if serving:
                 node.post(AppReported(App.FAILED, sentence))
             case CheckerAction.STOP:
                 node.wish(Wish.STOP, who=f"checker {checker.name}", reason=sentence)
-            case CheckerAction.NONE:
-                pass  # the event log and the heartbeat carry it
+            case CheckerAction.NONE | CheckerAction.RESTART | CheckerAction.FAILOVER:
+                pass  # the event log and the heartbeat carry it; a replica has nothing to restart or to hand over
 
     def _switched(self) -> None:
         """A switch was changed here or by the peer."""

@@ -20,9 +20,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mirror_agent.app.checks import Check, Finding, Surroundings, make_check
+from mirror_agent.app.checks import make_check
+from mirror_agent.app.finding import Check, Finding, Surroundings
 from mirror_agent.clock import BOOT_CLOCK, Clock
-from mirror_agent.contract import MAX_SENTENCE_CHARS, Application, Checker, CheckerKind, CheckerReport
+from mirror_agent.contract import (
+    MAX_SENTENCE_CHARS,
+    Application,
+    Checker,
+    CheckerKind,
+    CheckerReport,
+    CheckerWhen,
+)
 from mirror_agent.eventlog import RecordEvent
 
 CONFIRM_INTERVAL_S: Final = 0.1
@@ -99,7 +107,7 @@ class DeathWatch:
 
 
 class CheckerSet:
-    """All checkers of one application: `start` when it runs, `stop` before it is stopped."""
+    """The checkers of one place: `start` when the application runs here (or this node is replica), `stop` before."""
 
     def __init__(
         self,
@@ -108,16 +116,18 @@ class CheckerSet:
         *,
         on_trip: Callable[[Checker, str], None],
         log: RecordEvent,
+        where: CheckerWhen = CheckerWhen.PRIM,
         clock: Clock = BOOT_CLOCK,
         checks: Mapping[str, Check] | None = None,
     ) -> None:
-        """`checks` replaces the test of a checker by name."""
+        """`where` is PRIM or SECOND; `checks` replaces the test of a checker by name."""
+        assert where is not CheckerWhen.BOTH, "a node is in one place at a time"
         own = dict(checks or {})
-        self._checkers = application.checkers
+        self._checkers = tuple(entry for entry in application.checkers if entry.when in (where, CheckerWhen.BOTH))
         self._checks = {
             checker.name: own.get(checker.name) or make_check(checker, surroundings) for checker in self._checkers
         }
-        self._grace_s = application.start_timeout_s
+        self._grace_s = application.start_timeout_s if where is CheckerWhen.PRIM else 0.0
         self._on_trip = on_trip
         self._log = log
         self._clock = clock
@@ -127,6 +137,10 @@ class CheckerSet:
         self._wanted = False
         self._started_at = 0.0
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None
 
     def reports(self) -> tuple[CheckerReport, ...]:
         """What a heartbeat carries."""
@@ -157,10 +171,14 @@ class CheckerSet:
 
     async def stop(self) -> None:
         """No test runs after this; the reports say so."""
-        self._wanted = False
-        task = self._cancel(self._switched_off or "not running")
+        task = self.end()
         if task is not None:
             await asyncio.gather(task, return_exceptions=True)
+
+    def end(self) -> asyncio.Task[None] | None:
+        """As `stop`, without waiting: nothing counts any more; the answer is the task that is ending."""
+        self._wanted = False
+        return self._cancel(self._switched_off or "not running")
 
     def switch_off(self, reason: str) -> None:
         """Nothing is tested and nothing trips until `switch_on`, whether or not the application runs."""
@@ -171,6 +189,8 @@ class CheckerSet:
         self._switched_off = ""
         if self._wanted:
             self.start()
+        else:
+            self._cancel("not running")
 
     def _cancel(self, message: str) -> asyncio.Task[None] | None:
         """The task that is ending; a test that was under way does not count any more."""

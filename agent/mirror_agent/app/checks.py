@@ -1,4 +1,4 @@
-"""The tests behind the checkers: one function per kind, each answers healthy or not with one sentence.
+"""The tests behind the checkers, one for each kind: healthy or not, with one sentence (`check_*` hold the longer ones).
 
 They look only at this node: the loopback, /proc, and a command in the module directory. A test that cannot be made in
 its time has failed; nothing here raises for a sick application.
@@ -13,13 +13,15 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Protocol
+from collections.abc import Collection
+from typing import Final
 
 import aiohttp
 
+from mirror_agent.app.check_disk import DiskCheck
+from mirror_agent.app.check_ping import PingCheck
+from mirror_agent.app.check_unit import UnitCheck
+from mirror_agent.app.finding import Check, Finding, Surroundings
 from mirror_agent.app.processes import all_processes, descendants, signal_all
 from mirror_agent.app.side_thread import SideThread
 from mirror_agent.contract import MAX_SENTENCE_CHARS, Checker, CheckerKind
@@ -31,31 +33,11 @@ _KILL_GRACE_S: Final = 1.0
 _MAX_OUTPUT_BYTES: Final = 64 * 1024
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One test: `matched` names the processes a process checker counted, so that their death can be watched."""
-
-    healthy: bool
-    message: str
-    matched: tuple[int, ...] = field(default=())
-
-
-class Check(Protocol):
-    async def __call__(self) -> Finding: ...
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What tests need to know of the node: where commands run, and which processes belong to the application."""
-
-    module_dir: Path
-    environment: Callable[[], Mapping[str, str]]
-    application_processes: Callable[[], Collection[int]]
-
-
 def make_check(checker: Checker, surroundings: Surroundings) -> Check:
     """The test of a checker; the contract has already refused one that lacks its fields."""
     match checker.kind:
+        case CheckerKind.PROCESS if checker.unit is not None:
+            return UnitCheck(checker)
         case CheckerKind.PROCESS:
             return ProcessCheck(checker, surroundings)
         case CheckerKind.TCP:
@@ -64,6 +46,10 @@ def make_check(checker: Checker, surroundings: Surroundings) -> Check:
             return HttpCheck(checker)
         case CheckerKind.CUSTOM:
             return CustomCheck(checker, surroundings)
+        case CheckerKind.DISK:
+            return DiskCheck(checker)
+        case CheckerKind.PING:
+            return PingCheck(checker)
 
 
 class ProcessCheck:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 
-from mirror_agent.app.checkers import CheckerSet
 from mirror_agent.app.connections import reset_connections
+from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.app.outcomes import Killed, Started, Stopped
 from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.core.actions import (
@@ -54,7 +54,7 @@ class Hands:
         witness: Witness,
         engine: Engine,
         runner: ApplicationRunner,
-        checkers: CheckerSet,
+        checkers: NodeCheckers,
         service_ports: tuple[int, ...],
         relay_ended: Callable[[], Awaitable[None]],
         start_id: str,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from mirror_agent.app.checkers import CheckerSet
+from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.contract import ApplicationState, Heartbeat, MirrorReport, NodeName, Phase, Role
 from mirror_agent.core.model import State, peer_alive, promise_holds
 from mirror_agent.mirror.control import MirrorStatus
@@ -40,7 +40,7 @@ class Reporter:
         self,
         node: Node,
         engine: Engine,
-        checkers: CheckerSet,
+        checkers: NodeCheckers,
         *,
         switches: Switches,
         peer_paths: Callable[[], Mapping[str, str]],

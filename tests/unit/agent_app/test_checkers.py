@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from mirror_agent.app.checkers import CheckerSet, CheckerState, observe
-from mirror_agent.app.checks import Check, Finding, Surroundings
+from mirror_agent.app.finding import Check, Finding, Surroundings
 from mirror_agent.contract import Checker, CheckerAction, CheckerKind
 
 from tests.agent_samples import FakeClock, Recorded, application, eventually, settle

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from mirror_agent.app.checks import Surroundings, agent_processes, make_check
+from mirror_agent.app.checks import agent_processes, make_check
+from mirror_agent.app.finding import Surroundings
 from mirror_agent.contract import Checker
 
 from tests.agent_samples import eventually

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from mirror_agent.app.checkers import CheckerSet
-from mirror_agent.app.checks import Surroundings
+from mirror_agent.app.finding import Surroundings
+from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.contract import Command, CommandAction, CommandResult
 from mirror_agent.core.events import Beat, BeatArrived
 from mirror_agent.core.model import Durable, Epoch, Phase, Record, Role, Wish
@@ -49,7 +49,7 @@ def bench_on(small: SmallNode, tmp_path: Path) -> Bench:
 
     switches = Switches(tmp_path / "switches.json", configured_failover=True, log=small.log)
     surroundings = Surroundings(tmp_path, dict, list)
-    checkers = CheckerSet(application(), surroundings, on_trip=lambda *_: None, log=Recorded())
+    checkers = NodeCheckers(application(), surroundings, on_trip=lambda *_: None, log=Recorded())
     engine = Engine(mirror_config(configuration(), Paths(tmp_path)), on_report=lambda _: None, log=Recorded())
     reporter = Reporter(
         small.node,
