@@ -33,7 +33,7 @@ def _settings() -> Settings:
     parser = argparse.ArgumentParser(prog="bench.mirror", description=__doc__)
     quick = os.environ.get("QUICK", "") not in ("", "0")
     parser.add_argument("--rounds", type=int, default=1 if quick else 3)
-    parser.add_argument("--seconds", type=float, default=0.5 if quick else 0.8, help="length of a timed load")
+    parser.add_argument("--seconds", type=float, default=0.5 if quick else 0.6, help="length of a timed load")
     parser.add_argument("--match", default="", help="only loads with this text in the name of a row")
     parser.add_argument("--backing", choices=BACKINGS, default=MEMORY, help="what the two disks stand on")
     arguments = parser.parse_args()

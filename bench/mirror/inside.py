@@ -83,8 +83,9 @@ class Bench:
         self._loops: dict[str, NodeLoop] = {node: NodeLoop(node) for node, _ in NODES}
         self._certificates = Certificates(base / "certificates")
         self._port = 5600
-        self._archive = base / "tree.tar"
-        tree.write_archive(self._archive)
+        self._archives = base
+        for files in (tree.FILES, tree.FILES_FEW):
+            tree.write_archive(base, files)
         self._servers = Servers(base, 1 if settings.quick else SCALE)
         self._rounds = self._new_rounds()
 
@@ -92,7 +93,7 @@ class Bench:
         return Rounds(
             self._ground,
             self._network,
-            self._archive,
+            self._archives,
             self._servers.of,
             seconds=self._settings.seconds,
             progress=say,

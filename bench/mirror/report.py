@@ -51,7 +51,8 @@ def speed_rows(found: Measurements, loads: Sequence[Load]) -> list[dict[str, Any
     entries = []
     for row, link in rows_of(loads):
         values = {name: found.median(Key(row.name, link, name)) for name in COLUMNS}
-        values[RAW] = found.median(Key(row.name, NEAR, RAW))
+        raw = [found.median(key) for key in found.values if (key.row, key.candidate) == (row.name, RAW)]
+        values[RAW] = raw[0] if raw else None
         entries.append(_entry(row.name, link, row.unit, values))
     return entries
 

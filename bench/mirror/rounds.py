@@ -62,7 +62,7 @@ def cpu_title(load: Load) -> str:
 
 
 def needed(load: Load, link: str, candidate: Candidate) -> bool:
-    """The raw disk knows no wire: it is measured once."""
+    """The raw disk knows no wire: it is measured once, on the load's first."""
     return link == load.links[0] or candidate.copy is not None
 
 
@@ -73,7 +73,7 @@ class Rounds:
         self,
         ground: Ground,
         network: Network,
-        archive: Path,
+        archives: Path,
         server: Callable[[str], Server],
         *,
         seconds: float,
@@ -82,7 +82,7 @@ class Rounds:
         self.measurements = Measurements()
         self._ground = ground
         self._network = network
-        self._archive = archive
+        self._archives = archives
         self._server = server
         self._seconds = seconds
         self._progress = progress
@@ -114,7 +114,7 @@ class Rounds:
                 candidate.directory,
                 directory,
                 self._seconds,
-                self._archive,
+                self._archives,
                 lambda: self._server(candidate.name),
             )
             processes = candidate.processes()

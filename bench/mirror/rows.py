@@ -49,7 +49,7 @@ class Place:
     home: Path
     directory: Path
     seconds: float
-    archive: Path
+    archives: Path
     server: Callable[[], Server]
 
 
@@ -120,10 +120,14 @@ def _random_writes(*options: str) -> Callable[[Place], tuple[Sample, ...]]:
     return measure
 
 
-def _untar(place: Place) -> tuple[Sample, ...]:
-    began = time.perf_counter()
-    run(["tar", "--extract", "--file", str(place.archive), "--directory", str(place.directory)], timeout_s=_LOAD_S)
-    return (Sample(time.perf_counter() - began, tree.FILES),)
+def _untar(files: int) -> Callable[[Place], tuple[Sample, ...]]:
+    def measure(place: Place) -> tuple[Sample, ...]:
+        archive = tree.archive_path(place.archives, files)
+        began = time.perf_counter()
+        run(["tar", "--extract", "--file", str(archive), "--directory", str(place.directory)], timeout_s=_LOAD_S)
+        return (Sample(time.perf_counter() - began, files),)
+
+    return measure
 
 
 def _pgbench(clients: int) -> Callable[[Place], tuple[Sample, ...]]:
@@ -155,6 +159,7 @@ REPLACE: Final = Row("write tmp + fsync + rename", "files/s")
 SQLITE_WAL: Final = Row("SQLite WAL, synchronous=FULL, inserts", "txn/s")
 SQLITE_ROLLBACK: Final = Row("SQLite rollback journal, inserts", "txn/s")
 UNTAR: Final = Row(f"untar {tree.FILES} files", "s", higher=False)
+UNTAR_FEW: Final = Row(f"untar {tree.FILES_FEW} files", "s", higher=False)
 PGBENCH_INIT: Final = Row(f"pgbench -i, scale {INIT_SCALE}", "s", higher=False)
 PGBENCH_1: Final = Row("pgbench TPC-B, 1 client", "txn/s")
 PGBENCH_8: Final = Row("pgbench TPC-B, 8 clients", "txn/s")
@@ -162,7 +167,7 @@ PGBENCH_8: Final = Row("pgbench TPC-B, 8 clients", "txn/s")
 LOADS: Final = (
     Load((FSYNC,), _random_writes("--fsync=1"), cpu="op", quick=True),
     Load((FSYNC_4,), _random_writes("--fsync=1", "--numjobs=4"), cpu="op"),
-    Load((DSYNC,), _random_writes("--sync=dsync"), cpu="op"),
+    Load((DSYNC,), _random_writes("--sync=dsync"), links=(NEAR,), cpu="op"),
     Load((BUFFERED,), _random_writes(), cpu="op"),
     Load((SEQUENTIAL_128K,), _program("sequential-128k", "sequential"), links=(NEAR,), cpu="MiB"),
     Load((SEQUENTIAL_1M,), _program("sequential-1m", "sequential"), cpu="MiB", quick=True),
@@ -172,7 +177,8 @@ LOADS: Final = (
     Load((REPLACE,), _program("replace", "replace"), links=(NEAR,), cpu="file"),
     Load((SQLITE_WAL,), _program("sqlite-wal", "insert"), cpu="txn", quick=True),
     Load((SQLITE_ROLLBACK,), _program("sqlite-rollback", "insert"), cpu="txn"),
-    Load((UNTAR,), _untar, cpu="file"),
+    Load((UNTAR,), _untar(tree.FILES), links=(NEAR,), cpu="file"),
+    Load((UNTAR_FEW,), _untar(tree.FILES_FEW), links=(FAR,)),
     Load((PGBENCH_INIT,), _pgbench_init, database=True),
     Load((PGBENCH_1,), _pgbench(1), cpu="txn", database=True),
     Load((PGBENCH_8,), _pgbench(8), cpu="txn", database=True, quick=True),

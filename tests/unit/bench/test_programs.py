@@ -29,8 +29,10 @@ def test_files_keeps_as_many_as_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_tree_is_the_same_every_time(tmp_path: Path) -> None:
-    for name in ("one.tar", "two.tar"):
-        tree.write_archive(tmp_path / name, files=30)
-    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
-    with tarfile.open(tmp_path / "one.tar") as archive:
+    tree.write_archive(tmp_path, 30)
+    path = tree.archive_path(tmp_path, 30)
+    once = path.read_bytes()
+    tree.write_archive(tmp_path, 30)
+    assert path.read_bytes() == once
+    with tarfile.open(path) as archive:
         assert sum(member.isfile() for member in archive) == 30
