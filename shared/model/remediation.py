@@ -127,7 +127,7 @@ class Tracked(Document):
 
 
 class ZoneLease(Document):
-    """`holder`: the id of a cluster. `expires_at` by the control plane's clock: long after the step it is for must have ended."""
+    """`holder`: a cluster's id. `expires_at` by our own clock: long after the step it is for must have ended."""
 
     zone: str
     holder: str
