@@ -15,9 +15,9 @@ KEEP ?=
 SEEDS ?= 10000
 FIRST ?= 0
 PYTHON_BIN := .venv/bin
-SOURCES := agent shared functions lab tests $(wildcard function_app.py)
+SOURCES := agent shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: bench-control-plane setup setup-lenient demo test bench check lint down sim
+.PHONY: bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -41,6 +41,10 @@ bench: setup-lenient
 # Heartbeat ingest through host and Azurite, the audit of 100/1,000/10,000 clusters, cost per cluster; about 4 minutes.
 bench-control-plane: setup-lenient
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m bench.control_plane
+
+# Accidents repaired by the control plane, one after the other, in a lab: some minutes each. See docs/limits.md.
+watch: setup
+	@$(PYTHON_BIN)/python -m pytest -m watch tests/lab/watch
 
 lint:
 	@$(PYTHON_BIN)/ruff format --check $(SOURCES)

@@ -14,6 +14,7 @@ from typing import Final
 
 from mirror_agent.contract import NodeName
 
+from shared.api.commands import time_limit
 from shared.api.probe import Probed, Prober
 from shared.health.facts import (
     Beat,
@@ -91,7 +92,7 @@ def operator_facts(record: ClusterRecord, now: datetime) -> list[Fact]:
     reasons: dict[str, str] = {}
     if record.state not in SETTLED:
         reasons[f"operation-{record.operation.kind.value}"] = record.operation.requested_by
-    if record.action is not None:
+    if record.action is not None and now - record.action.requested_at <= time_limit(record):
         reasons["operation-action"] = record.action.requested_by
     policy = record.spec.remediation
     reasons |= {f"pause: {reason}": "cluster spec" for reason in policy.pause_reasons}

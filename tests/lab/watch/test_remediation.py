@@ -17,7 +17,7 @@ from lab.demo.api import ControlPlane
 from lab.info import LabInfo, find_lab
 from tests.lab.watch.cluster import Watched
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.watch]
 
 # Silence, two audits that confirm it (two minutes more for a node that was down twice in ten minutes), the plan, the
 # executor's run, the step itself, and a resynchronisation.
