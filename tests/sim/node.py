@@ -246,7 +246,7 @@ class SimNode:
     def beat(self) -> None:
         peer, sent_at, life = self.peer, self.clock, self.life
         assert peer is not None
-        mine = beat_of(self.state, self.phase)
+        mine = beat_of(self.state, self.phase, flushed=self.saved)
 
         def answered(theirs: Beat, promise_s: float) -> None:
             if life == self.life and self.alive:
@@ -270,7 +270,7 @@ class SimNode:
         if promise_s > 0:
             self.post(PromiseGiven(promise_s))
             self.oracle.on_promise(self.name, promise_s)
-        mine = beat_of(self.state, self.phase)
+        mine = beat_of(self.state, self.phase, flushed=self.saved)
         self.world.send("hb", self.name, self.peer_name, lambda: reply(mine, promise_s))
 
     # -- deciding -------------------------------------------------------------------------------------------------

@@ -119,8 +119,12 @@ def settle(state: State, decision: Decision, now: Instant) -> State:
     return changed.with_(exposed_since=since)
 
 
-def beat_of(state: State, phase: Phase) -> Beat:
-    """How this node describes itself to its peer."""
+def beat_of(state: State, phase: Phase, *, flushed: Durable | None) -> Beat:
+    """How this node describes itself to its peer.
+
+    `flushed`: the durable state that is on the disk. A preparation is told only from there: the primary publishes on
+    its strength, and a node that forgot it in a crash would not know its own record (found by the simulator).
+    """
     record = state.record
     return Beat(
         node=state.me,
@@ -129,7 +133,7 @@ def beat_of(state: State, phase: Phase) -> Beat:
         epoch=state.epoch,
         leaving=state.durable.wish is Wish.STOP,
         trusted=state.durable.trusted,
-        prepared=state.durable.prepared,
+        prepared=flushed.prepared if flushed is not None else NO_EPOCH,
         prepare=_asks_to_prepare(state),
         record_epoch=record.epoch if record else NO_EPOCH,
         record_primary=record.primary if record else NOBODY,

@@ -76,7 +76,8 @@ def _without_record(state: State, now: Instant) -> Decision:
     if peer_alive(state, now) and peer.role in SERVING and peer.epoch >= state.durable.complete_epoch:
         return _follow(state, "follow-serving-peer", peer.epoch, now)
     detail = state.witness.failure
-    return stay(state, "record-unknown", Phase.NOT_READY, *reads_due(state, now, 0.0), detail=detail)
+    reads = reads_due(state, now, 0.0)
+    return stay(state, "record-unknown", Phase.NOT_READY, *reads, *_refuse_order(state), detail=detail)
 
 
 def _first_start(state: State, record: Record, now: Instant) -> Decision:
@@ -101,7 +102,8 @@ def _data_is_of(state: State, record: Record) -> bool:
 
 def _recorded_primary(state: State, record: Record, now: Instant) -> Decision:
     if not _data_is_of(state, record):
-        return stay(state, "recorded-without-data", Phase.NOT_READY, *reads_due(state, now, WAIT_POLL_S))
+        reads = reads_due(state, now, WAIT_POLL_S)
+        return stay(state, "recorded-without-data", Phase.NOT_READY, *reads, *_refuse_order(state))
     if not state.durable.trusted and state.peer_name in record.in_sync:
         # The peer's copy holds what this machine may have lost from memory. It takes over when it sees us idle; only
         # when it has lost its memory too does the recorded primary go first.

@@ -103,7 +103,7 @@ class Node:
     # -- what others ask ------------------------------------------------------------------------------------------
 
     def beat(self) -> Beat:
-        return beat_of(self.state, self.phase)
+        return beat_of(self.state, self.phase, flushed=self._saved)
 
     def reply(self, beat: Beat) -> tuple[Beat, float]:
         """Answer a heartbeat of the peer: our own state, and the promise it gets, recorded before it leaves.
@@ -202,6 +202,7 @@ class Node:
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._store.save, durable)
             self._saved = durable
+            self._changed()  # the peer may be waiting for what is on the disk now
         except OSError as error:
             self._log.record("node.state-not-saved", error=str(error))
             await self._clock.sleep(0.5)

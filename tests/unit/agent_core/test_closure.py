@@ -137,7 +137,7 @@ def test_every_state_has_a_lawful_decision(state: State) -> None:
     assert decision.rule in RULES
     assert decision.sentence
     after = settle(state, decision, NOW)
-    beat = beat_of(after, decision.phase)
+    beat = beat_of(after, decision.phase, flushed=after.durable)
     assert beat.node == A
 
 
