@@ -7,7 +7,6 @@ A control plane that has just started is given the same time before it must have
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -18,8 +17,6 @@ from shared.health.limits import OBSERVER_GAP_S
 from shared.store.ports import StoreError
 from shared.structured_log import Log
 
-# A process that cannot read the row at all must not claim health for long; this one is the process's own age.
-_STARTED_S: Final = time.monotonic()
 _OK: Final[Mapping[str, str]] = {"status": "ok"}
 _BLIND: Final[Mapping[str, str]] = {"status": "unavailable"}
 log = Log("mirrorplane.health")
@@ -33,7 +30,7 @@ async def answer_health(plane: ControlPlane, caller: None, call: Call) -> Answer
         log.failure("health_unreadable", error)
         return Answer(503, _BLIND, headers)
     ended = None if found is None else found.value.ended_at
-    fresh = is_fresh(ended, plane.clock(), time.monotonic() - _STARTED_S)
+    fresh = is_fresh(ended, plane.clock(), plane.process_age_s())
     return Answer(200, _OK, headers) if fresh else Answer(503, _BLIND, headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,11 +14,16 @@ from shared.settings import Settings
 from shared.store.ports import Store
 
 
+def _age_from_now() -> Callable[[], float]:
+    began_s = time.monotonic()
+    return lambda: time.monotonic() - began_s
+
+
 @dataclass(frozen=True)
 class ControlPlane:
     """`clock` is aware UTC. `new_id` makes identities of clusters, operations and requests (UUID texts).
     `platform` is Azure's own view of a cluster, asked where the cheap facts leave doubt. A `courier` without channels
-    tells nobody: alerts are raised and shown all the same."""
+    tells nobody: alerts are raised and shown all the same. `process_age_s` judges a plane that never audited."""
 
     settings: Settings
     store: Store
@@ -26,3 +32,4 @@ class ControlPlane:
     prober: Prober
     platform: Platform = field(default_factory=BlindPlatform)
     courier: Courier = field(default_factory=Courier)
+    process_age_s: Callable[[], float] = field(default_factory=_age_from_now)
