@@ -6,7 +6,7 @@ only after that, so a crash of the process at any point loses nothing. They are 
 
 One folder per resync; `manifest.jsonl` has one JSON object per kept thing, `ranges.bin` the ranges one after the other,
 and every kept entry lies in a numbered item beside it, with owner, mode, times and attributes. An entry on the same
-file system is moved, otherwise copied and then removed; a file with further names is always copied, because those names
+file system is moved, otherwise copied and then removed; what has further names is always copied, because those names
 may be written to later.
 
 Limits: no limit of size or age; when the folder cannot be written, the resync stops and says so.
@@ -34,6 +34,9 @@ SYNC_S: Final = 1.0
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES: Final = 1024 * 1024
+# Beside a directory whose shared files are being copied; names in a quarantine folder never begin with a dot, and one
+# level further down a name of the application's that long cannot be met by accident.
+_COPYING: Final = b".mirrorplane-copying-" + b"x" * 200
 
 
 class Quarantine:
@@ -85,7 +88,7 @@ class Quarantine:
         self._open()
         item = f"{self.kept_items:06d}".encode()
         st = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-        shared = stat.S_ISREG(st.st_mode) and st.st_nlink > 1
+        shared = not stat.S_ISDIR(st.st_mode) and st.st_nlink > 1
         line = {
             "kind": "entry", "path": path, "stored": item.decode(), "mode": f"{st.st_mode:o}", "uid": st.st_uid,
             "gid": st.st_gid, "size_bytes": st.st_size, "mtime_ns": st.st_mtime_ns,
@@ -94,6 +97,8 @@ class Quarantine:
             self._note(line, 0 if stat.S_ISDIR(st.st_mode) else st.st_size)
             self.sync()
             os.rename(name, item, src_dir_fd=parent_fd, dst_dir_fd=self._fd)
+            if stat.S_ISDIR(st.st_mode):
+                separate(self._fd, item)
             return
         copied = copy_entry(parent_fd, name, self._fd, item)
         self._note(line, copied)
@@ -211,6 +216,21 @@ def copy_entry(from_fd: int, from_name: bytes, to_fd: int, to_name: bytes) -> in
         return copied
     finally:
         os.close(source)
+
+
+def separate(parent_fd: int, name: bytes) -> None:
+    """Gives everything below a kept directory that has names elsewhere an inode of its own: the others live on."""
+    directory = os.open(name, _DIR_FLAGS, dir_fd=parent_fd)
+    try:
+        for child in map(os.fsencode, os.listdir(directory)):
+            st = os.stat(child, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISDIR(st.st_mode):
+                separate(directory, child)
+            elif st.st_nlink > 1:
+                copy_entry(directory, child, parent_fd, _COPYING)
+                os.rename(_COPYING, child, src_dir_fd=parent_fd, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def remove_entry(parent_fd: int, name: bytes) -> None:

@@ -85,7 +85,9 @@ class ResyncTarget(Preserving):
     # -- names -----------------------------------------------------------------------------------------------------
 
     def dir_begin(self, frame: Frame) -> None:
-        self._files.directory(frame.fid)
+        # An empty directory may be removed (under its parent's lock) while it is listed: then nothing is left to do.
+        if not self._files.inode(frame.fid).orphan:
+            self._files.directory(frame.fid)
         self._listing = (frame.fid, set())
 
     def ensure(self, frame: Frame) -> None:
@@ -136,7 +138,7 @@ class ResyncTarget(Preserving):
         if existing is None:
             create_entry(directory, entry)
         inode = self._files.open_name(fid, directory, entry.name, parent.root)
-        if existing is not None and inode.is_file and existing.st_nlink > 1:
+        if existing is not None and not inode.is_dir and existing.st_nlink > 1:
             self._claimed[(parent.root.index, inode.ino)] = fid
         if inode.is_dir and existing is not None:
             self._unlisted.add(fid)
@@ -157,12 +159,11 @@ class ResyncTarget(Preserving):
     def _usable(self, entry: Entry, root: Root, directory: int, existing: os.stat_result) -> bool:
         if stat.S_IFMT(entry.mode) != stat.S_IFMT(existing.st_mode) or existing.st_dev != root.device:
             return False
+        if (root.index, existing.st_ino) in self._claimed:
+            return False  # several names here, and one of them is another inode of the primary's already
         if stat.S_ISLNK(entry.mode):
             return os.readlink(entry.name, dir_fd=directory) == entry.target
-        if stat.S_ISREG(entry.mode):
-            # Several names here, and one of them is another file of the primary's already: not this one as well.
-            return (root.index, existing.st_ino) not in self._claimed
-        return stat.S_ISDIR(entry.mode) or existing.st_rdev == entry.rdev
+        return existing.st_rdev == entry.rdev
 
     def _displace(self, parent: Inode, directory: int, name: bytes) -> None:
         self._quarantine.keep_entry(self._path(directory, name), directory, name)
@@ -172,12 +173,14 @@ class ResyncTarget(Preserving):
 
     def dir_end(self, frame: Frame) -> None:
         """Everything in the directory that was not asked for since DIR_BEGIN goes to quarantine."""
-        parent, directory = self._files.directory(frame.fid)
         if self._listing is None or self._listing[0] != frame.fid:
             raise ApplyError(f"DIR_END for file id {frame.fid} without its DIR_BEGIN")
         wanted = self._listing[1]
         self._listing = None
         self._unlisted.discard(frame.fid)
+        if self._files.inode(frame.fid).orphan:
+            return
+        parent, directory = self._files.directory(frame.fid)
         reader = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             present = [os.fsencode(name) for name in os.listdir(reader)]

@@ -142,12 +142,13 @@ class Resync:
         finally:
             front.names.let_go(self._call, directory, 1)
         for child in children:
+            self._call.holding.clear()
             if child.is_dir:
                 self._directories.append((front, child))
             elif child.is_file and child.synced is not stream:
                 self._files.append((front, child))
             else:
-                front.names.let_go(self._call, child, 1)
+                self._done_with(front, child)
 
     def _child(self, front: Front, directory: Inode, directory_fd: int, name: bytes) -> Inode:
         fd = os.open(name, _PATH_FLAGS, dir_fd=directory_fd)
@@ -274,8 +275,12 @@ class Resync:
                 self._stream.append(Op.SETTLED, fid=inode.fid, data=payload)
 
     def _done_with(self, front: Front, inode: Inode) -> None:
-        """Files with several links stay held to the end, so that the next link finds the same fid."""
-        if not inode.orphan and os.fstat(self._descriptors.path_fd(inode, self._call)).st_nlink > 1:
+        """What has several links stays held to the end, so that the next link finds the same fid."""
+        if (
+            not inode.is_dir
+            and not inode.orphan
+            and os.fstat(self._descriptors.path_fd(inode, self._call)).st_nlink > 1
+        ):
             self._held.append((front, inode))
         else:
             front.names.let_go(self._call, inode, 1)

@@ -52,6 +52,7 @@ def test_entries_are_moved_out_with_everything(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "d" / "e").mkdir(parents=True)
     (tree / "d" / "e" / "f").write_text("deep")
+    os.link(tree / "d" / "e" / "f", tree / "deep-name")
     (tree / "shared").write_text("two names")
     os.link(tree / "shared", tree / "other-name")
     quarantine = Quarantine(str(tmp_path), "session")
@@ -62,12 +63,15 @@ def test_entries_are_moved_out_with_everything(tmp_path: Path) -> None:
     finally:
         os.close(parent)
     quarantine.close()
-    assert os.listdir(tree) == ["other-name"]
+    assert sorted(os.listdir(tree)) == ["deep-name", "other-name"]
     moved, copied = lines(tmp_path / "session")
     folder = tmp_path / "session"
     assert (folder / str(moved["stored"]) / "e" / "f").read_text() == "deep"
-    # The other name is still written to; what is kept must not change with it.
+    # The other names are still written to; what is kept must not change with them.
     (tree / "other-name").write_text("changed")
+    (tree / "deep-name").write_text("changed")
+    assert (folder / str(moved["stored"]) / "e" / "f").read_text() == "deep"
+    assert (tree / "deep-name").stat().st_nlink == 1
     assert (folder / str(copied["stored"])).read_text() == "two names"
 
 
