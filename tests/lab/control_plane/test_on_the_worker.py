@@ -11,12 +11,13 @@ import asyncio
 import base64
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 from azure.core.credentials_async import AsyncTokenCredential
 
 from lab.azurite.server import Azurite
@@ -70,6 +71,13 @@ class Subject:
     def fire(self, function: str) -> Answer:
         key = {"x-functions-key": self.host.keys["master"], "Content-Type": "application/json"}
         return self.host.call("POST", f"/admin/functions/{function}", b'{"input": ""}', key)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def azurite() -> AsyncIterator[Azurite]:
+    """A storage account of its own: the control plane's rows of other tests would be this one's past."""
+    async with Azurite() as storage:
+        yield storage
 
 
 @pytest.fixture
