@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mirror_agent.mirror import mounts
+from mirror_agent.mirror import mounts, syscalls
 from mirror_agent.mirror.config import STRICT, MirrorConfig
 from mirror_agent.mirror.inodes import Root
 from mirror_agent.mirror.state import StateStore
@@ -18,8 +18,18 @@ from mirror_agent.mirror.status import MirrorError
 
 
 def directory_identity(fd: int) -> str:
-    """Says whether an open directory is the same as another time: file system and inode number."""
-    return f"{os.fstatvfs(fd).f_fsid:x}-{os.fstat(fd).st_ino}"
+    """Says whether an open directory is the same as another time: file system and file handle.
+
+    The handle holds the inode's generation: a file system gives the number of a removed directory to the next one.
+    Without handles (overlayfs) only the inode number is compared.
+    """
+    try:
+        own = syscalls.handle_of(fd).hex()
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        own = str(os.fstat(fd).st_ino)
+    return f"{os.fstatvfs(fd).f_fsid:x}-{own}"
 
 
 def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> list[Root]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -212,11 +213,13 @@ async def test_a_disk_of_its_own_is_attached(lab: Lab) -> None:
 
 async def test_deleting_the_group_removes_everything(lab: Lab) -> None:
     await build_cluster(lab, "a", "b")
+    lab.provider.gate = asyncio.Event()  # the deletion stays under way until the questions below are answered
     poller = await lab.resources.resource_groups.begin_delete(GROUP)
     assert (await lab.resources.resource_groups.get(GROUP)).properties.provisioning_state == "Deleting"
     with pytest.raises(HttpResponseError) as refused:
         await put(lab.network.public_ip_addresses, "late", bodies.public_ip())
     assert code_of(refused.value) == "ResourceGroupBeingDeleted"
+    lab.provider.gate.set()
     await poller.result()
     assert not await lab.resources.resource_groups.check_existence(GROUP)
     p = lab.provider
