@@ -56,6 +56,7 @@ def seeds(first: int, count: int, jobs: int, report: Path | None) -> int:
         "promotions": total.promotions,
         "overrides": total.overrides,
         "recovered_s_max": round(total.recovered_s_max, 1),
+        "outage_s_max": round(total.outage_s_max, 1),
         "rules_never_seen": sorted(set(RULES) - set(total.rules)),
         "rules_seen": dict(sorted(total.rules.items())),
     }

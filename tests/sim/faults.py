@@ -26,6 +26,7 @@ class Pair:
     # The schedule takes data away or overrides the rules: afterwards an operator may have to decide.
     disaster: bool = False
     recovered_s: float = 0.0
+    outage_s: float = 0.0
     armed: list[Fault] = field(default_factory=list)
 
     def other(self, name: str) -> SimNode:
@@ -56,6 +57,12 @@ def _sever(pair: Pair, fault: Fault) -> None:
 
 def _witness_busy(pair: Pair, fault: Fault) -> None:
     pair.store.busy_until = max(pair.store.busy_until, pair.world.now + fault.seconds)
+
+
+def _writes_linger(pair: Pair, fault: Fault) -> None:
+    """The next conditional write of any node stays in the network for this long; its answer is not waited for."""
+    pair.store.linger_next.append(fault.seconds)
+    pair.world.after(ARMED_S, pair.store.linger_next.clear)
 
 
 def _network_crawls(pair: Pair, fault: Fault) -> None:
@@ -163,6 +170,7 @@ KINDS: dict[str, Callable[[Pair, Fault], None]] = {
     **dict.fromkeys(("freeze", "agent-freeze", "engine-freeze"), _freeze),
     "engine-crash": lambda pair, fault: pair.nodes[fault.node].engine.crash(),
     "engine-stuck": _until("stuck_until"),
+    "writes-linger": _writes_linger,
     "disk-full": _until("disk_full_until"),
     "disk-slow": _until("disk_slow_until"),
     "application-crash": lambda pair, fault: pair.nodes[fault.node].app_crash(),
@@ -202,7 +210,7 @@ def arm(pair: Pair, schedule: Schedule) -> None:
     def on_rule(node: SimNode, rule: str) -> None:
         if not waiting:
             return
-        for fault in [fault for fault in waiting if fault.when == rule]:
+        for fault in [fault for fault in waiting if fault.when == rule and fault.by in ("", node.name)]:
             waiting.remove(fault)
             pair.world.after(pair.world.draw() ** 4 * 0.3, lambda fault=fault: strike(fault))  # type: ignore[misc]
 

@@ -111,6 +111,7 @@ class SimNode:
         if self.lost_power and not self.orderly:
             durable = replace(durable, trusted=False)
         self.life += 1
+        self.oracle.on_boot(self.name)
         self.alive, self.lost_power = True, False
         self.saved: Durable | None = None
         self.flushing = False
@@ -244,12 +245,14 @@ class SimNode:
         self.later(0.001, send)
 
     def beat(self) -> None:
-        peer, sent_at, life = self.peer, self.clock, self.life
+        peer, sent_at, life, now = self.peer, self.clock, self.life, self.world.now
         assert peer is not None
         mine = beat_of(self.state, self.phase, flushed=self.saved)
 
         def answered(theirs: Beat, promise_s: float) -> None:
             if life == self.life and self.alive:
+                if promise_s > 0:
+                    self.oracle.on_promise(peer.name, now + promise_s / self.clock_rate)
                 self.now_or_thawed(lambda: self.post(AnswerArrived(theirs, sent_at, promise_s)))
 
         def arrive() -> None:
@@ -269,7 +272,6 @@ class SimNode:
         promise_s = 0.0 if self.flushing else grant_s(self.state, beat_role=beat.role, beat_epoch=beat.epoch)
         if promise_s > 0:
             self.post(PromiseGiven(promise_s))
-            self.oracle.on_promise(self.name, promise_s)
         mine = beat_of(self.state, self.phase, flushed=self.saved)
         self.world.send("hb", self.name, self.peer_name, lambda: reply(mine, promise_s))
 

@@ -5,7 +5,8 @@ I1  an acknowledged write is on every node the true record lists as in sync (or 
 I2  only one node acknowledges in an epoch, and never two nodes answer the probe with OK at the same moment;
 I3  a node that begins to serve holds every acknowledged write that is not excused;
 I5  a node begins to serve only when the true record names it, and the record names only a node that it listed before;
-    the records form one chain of epochs; a node that has promised not to take over does not, while the promise lasts.
+    the records form one chain of epochs; a node whose promise was received does not take over while, by the clock of
+    the node it was given to, the promise lasts; and the application does not run on two nodes.
 
 An operator's forced start is the one override: what the forced copy lacks is forgiven, and so is what the node it
 deposed acknowledges or answers until it learns of the record. Nothing else is.
@@ -22,8 +23,10 @@ from mirror_agent.core.model import Record
 from tests.sim.store import Store
 from tests.sim.world import Violation, World
 
-# The slowest clock a promise is kept by, against the fastest it is counted by: 1 %, docs/safety.md "Assumptions".
-RATE_TOLERANCE = 0.01
+# An application that has lost its right to run is killed by then; kills take time and may need a second attempt.
+KILL_S = 2.0
+# Who hands over does not take back before the other one has had the time of a promise, by a clock 1 % slow.
+HANDED_OVER_S = 4.0 * 0.99
 
 
 class Copy(Protocol):
@@ -44,8 +47,9 @@ class Oracle:
     power_lost_at: dict[str, float] = field(default_factory=dict)
     # Per acknowledged write: every node the true record has listed as in sync since.
     holders: dict[int, set[str]] = field(default_factory=dict)
-    # Per acknowledged write: the nodes whose machine lost power since.
-    cut_since: dict[int, set[str]] = field(default_factory=dict)
+    # Per acknowledged write: the nodes whose machine lost power since, and when first.
+    cut_since: dict[int, dict[str, float]] = field(default_factory=dict)
+    booted_at: dict[str, float] = field(default_factory=dict)
     # Writes whose loss the contract allows: every copy that vouched for them lost power before it was flushed for sure,
     # or an operator forced a copy that lacks them.
     forgiven: set[int] = field(default_factory=set)
@@ -86,7 +90,10 @@ class Oracle:
             return
         if new.primary not in old.in_sync:
             raise Violation(f"I5: {new.primary} becomes primary by {new.rule!r}, which the record did not list: {old}")
-        takes_over = old.primary not in ("", new.primary) and writer == new.primary
+        changes = old.primary not in ("", new.primary)
+        if changes and writer != new.primary:  # handed over: the other one gets its time to begin
+            self.on_promise(writer, self.world.now + HANDED_OVER_S)
+        takes_over = changes and writer == new.primary
         if takes_over and self.clocks_are_sane and self.world.now < self.promised_until.get(writer, 0.0):
             raise Violation(f"I2: {writer} takes over at {self.world.now:.3f}, but has promised not to")
 
@@ -96,9 +103,8 @@ class Oracle:
         data = self.copies[new.primary].data
         self.forgiven |= {write for write in self.acknowledged if write not in data}
 
-    def on_promise(self, node: str, seconds: float) -> None:
-        """`node` sends a promise not to take over for `seconds` from now."""
-        until = self.world.now + seconds * (1.0 - RATE_TOLERANCE)
+    def on_promise(self, node: str, until: float) -> None:
+        """The peer of `node` has received its promise not to take over, which lasts until then by the peer's clock."""
         self.promised_until[node] = max(until, self.promised_until.get(node, 0.0))
 
     def on_acknowledge(self, node: str, epoch: int, write: int) -> None:
@@ -124,7 +130,10 @@ class Oracle:
         if self.store.record.in_sync == {node}:
             self.forgiven |= lost  # alone, the contract is that of a local disk: what was not flushed may go
         for write in self.acknowledged:
-            self.cut_since.setdefault(write, set()).add(node)
+            self.cut_since.setdefault(write, {}).setdefault(node, self.world.now)
+
+    def on_boot(self, node: str) -> None:
+        self.booted_at[node] = self.world.now
 
     def on_copied(self, node: str) -> None:
         """The node's copy was made equal to the primary's: what a power cut had taken is back."""
@@ -144,17 +153,32 @@ class Oracle:
             raise Violation(f"I5: {node} serves in epoch {epoch}, the record says {record}")
         missing = sorted(w for w in self.acknowledged if w not in self.copies[node].data)
         for write in missing:
-            both_cut = self.holders[write] <= self.cut_since.get(write, set())
+            # All who vouched for it have lost power since, and are back: none of them is known to have it for sure. A
+            # copy that is still away may be the one that had flushed it; only an operator may go on without it.
+            cuts = self.cut_since.get(write, {})
+            both_cut = all(holder in cuts and self._is_back(holder, cuts[holder]) for holder in self.holders[write])
             if (node, write) in self.power_lost and both_cut:
                 self.forgiven.add(write)
         bad = [w for w in missing if not self.excused(w)]
         if bad:
             raise Violation(f"I3: {node} begins to serve epoch {epoch} without acknowledged writes {bad[:5]}")
 
+    def _is_back(self, node: str, after: float) -> bool:
+        return self.booted_at.get(node, float("-inf")) > after
+
+    def overridden(self, epochs: Mapping[str, int]) -> bool:
+        """One of the nodes serves in an epoch that an operator's override ended, and does not know it yet."""
+        return min(epochs.values()) < self.forced_epoch
+
     def on_both_ok(self, epochs: Mapping[str, int]) -> None:
         """Both nodes would answer the load balancer's probe with OK at this moment, serving in these epochs."""
-        if self.clocks_are_sane and min(epochs.values()) >= self.forced_epoch:
+        if self.clocks_are_sane:
             raise Violation(f"I2: both nodes answer the probe with OK at {self.world.now:.3f}, epochs {dict(epochs)}")
+
+    def on_both_run(self, epochs: Mapping[str, int], since: float) -> None:
+        """The application has been running on both nodes since then, and neither of them was frozen."""
+        if self.clocks_are_sane and self.world.now - since > KILL_S:
+            raise Violation(f"I2: the application runs on both nodes since {since:.3f}, epochs {dict(epochs)}")
 
     def at_end(self, serving: str) -> None:
         """Everything healed: the serving copy has every acknowledged write that no power cut excuses."""

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from mirror_agent.core.budget import budget
 from mirror_agent.core.model import App, Epoch, Link, Mode, Node, Phase, Record, Role, Wish
 
 from tests.sim.engine import Engine
 from tests.sim.faults import Pair, arm, impose
-from tests.sim.node import SimNode
+from tests.sim.node import TIMING, SimNode
 from tests.sim.oracle import Oracle
 from tests.sim.schedule import FAULTS_S, Schedule, generate
 from tests.sim.store import Store
@@ -24,6 +25,11 @@ LIVENESS_S = 60.0
 # The pair must be PRIM and SECOND for this long before a run ends early.
 STEADY_S = 8
 WRITE_EVERY_S = 0.25
+# One seed in so many ends with the loss of the primary's machine, and the time until the other one answers is checked.
+EPILOGUE_EVERY = 4
+BUDGET = budget(TIMING)
+# Mounting and starting the application, which the budget does not count; each has its own limits in `hands`.
+START_S = 3.0
 SERVING = (Role.PRIM, Role.ALONE)
 OPERATORS_RULES = {"recorded-without-data", "untrusted-refused", "untrusted-defers", "not-in-sync"}
 
@@ -44,10 +50,20 @@ def build(seed: int, *, tracing: bool = False) -> Pair:
     a, b = nodes["a"], nodes["b"]
     a.peer, b.peer = b, a
 
+    both_since = float("inf")  # since when the application runs on both nodes
+
     def look() -> None:
         """Whenever anything changed: could the load balancer find two nodes answering OK? (Time alone adds none.)"""
-        if a.alive and b.alive and a.state.role in SERVING and b.state.role in SERVING and a.probe() and b.probe():
-            oracle.on_both_ok({"a": a.state.epoch, "b": b.state.epoch})
+        nonlocal both_since
+        both_run = a.alive and b.alive and a.state.app is App.RUNNING and b.state.app is App.RUNNING
+        epochs = {"a": a.state.epoch, "b": b.state.epoch}
+        if not both_run or a.frozen or b.frozen or oracle.overridden(epochs):
+            both_since = float("inf")
+            return
+        both_since = min(both_since, world.now)
+        oracle.on_both_run(epochs, both_since)
+        if a.probe() and b.probe():
+            oracle.on_both_ok(epochs)
 
     for node in nodes.values():
         node.on_change = look
@@ -83,6 +99,7 @@ def heal(pair: Pair) -> None:
     world.loss = world.crawl = world.twice = 0.0
     world.cut.clear()
     pair.armed.clear()
+    pair.store.linger_next.clear()
     pair.store.trouble = pair.store.linger = pair.store.busy_until = 0.0
     for node in pair.nodes.values():
         node.app_fails = node.call_fails = 0.0
@@ -121,6 +138,8 @@ def replay(schedule: Schedule, *, tracing: bool = False) -> Pair:
         pair.world.run_until(FAULTS_S)
         heal(pair)
         recover(pair)
+        if schedule.seed % EPILOGUE_EVERY == 0:
+            lose_the_primary(pair)
     except AssertionError as error:
         where = f"seed {schedule.seed} at {pair.world.now:.3f}: {error}"
         raise Violation("\n".join([where, *pair.world.trace])) from error
@@ -138,21 +157,42 @@ def run(seed: int) -> Pair:
 
 def recover(pair: Pair) -> None:
     """Once the faults have stopped the pair reaches PRIM and SECOND in bounded time, and stays there."""
-    began, steady = pair.world.now, 0
-
-    def is_steady() -> bool:
-        nonlocal steady
-        steady = steady + 1 if not unsettled(pair) else 0
-        booted = pair.world.now >= began + BOOT_AFTER_S + 1.0
-        return booted and steady >= STEADY_S
-
-    pair.world.run_until(began + BOOT_AFTER_S + LIVENESS_S, is_steady)
-    pair.recovered_s = max(0.0, pair.world.now - began - BOOT_AFTER_S - steady)
+    began = pair.world.now
+    pair.world.run_until(began + BOOT_AFTER_S + 1.0)
+    steady_s = steady_within(pair, LIVENESS_S, STEADY_S)
+    pair.recovered_s = max(0.0, pair.world.now - began - BOOT_AFTER_S - steady_s)
     reason = unsettled(pair)
     if reason:
         raise Violation(f"liveness: {reason}")
     serving = next(name for name, node in pair.nodes.items() if node.state.role is Role.PRIM)
     pair.oracle.at_end(serving)
+
+
+def steady_within(pair: Pair, seconds: float, for_s: int) -> int:
+    """Run until the pair has been as it should be for `for_s` seconds, at most `seconds`; how long it has been so."""
+    steady = 0
+
+    def is_steady() -> bool:
+        nonlocal steady
+        steady = steady + 1 if not unsettled(pair) else 0
+        return steady >= for_s
+
+    pair.world.run_until(pair.world.now + seconds, is_steady)
+    return steady
+
+
+def lose_the_primary(pair: Pair) -> None:
+    """A settled pair loses its primary: the other node answers the probe within the time the budget promises."""
+    began = pair.world.now
+    lost = next(node for node in pair.nodes.values() if node.state.role is Role.PRIM)
+    heir = pair.other(lost.name)
+    lost.crash(machine=True)
+    bound_s = BUDGET.worst_s - TIMING.probe_interval_s * TIMING.probe_threshold + START_S
+    pair.world.run_until(began + bound_s, heir.probe)
+    pair.outage_s = pair.world.now - began
+    if not heir.probe():
+        raise Violation(f"liveness: {heir.name} has not taken over after {bound_s:.1f} s: {heir.settled()}")
+    pair.oracle.at_end(heir.name)
 
 
 def unsettled(pair: Pair) -> str:

@@ -23,7 +23,8 @@ class Fault:
     node: str = "a"
     seconds: float = 0.0
     when: str = ""
-    detail: str = ""
+    # Whose rule `when` is about; "" means: of whichever node.
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ PLAIN = {
     "witness-busy": 3,
     "isolated": 8,
     "network-crawls": 3,
+    "writes-linger": 3,
     "agent-crash": 9,
     "agent-freeze": 4,
     "engine-freeze": 4,
@@ -90,7 +92,9 @@ CLOCKS = {"clock-jump": 14}
 # Rules at whose beginning it is worst to be hit.
 MOMENTS = (
     "adopt-record",
+    "application-starting",
     "await-promise",
+    "first-start",
     "handed-over",
     "join-prepare",
     "join-publish",
@@ -114,6 +118,7 @@ MOMENTS = (
     "swap-prepare",
     "swap-publish",
     "swap-stop-application",
+    "swap-withdrawn",
     "takeover",
     "takeover-at-start",
     "takeover-consult",
@@ -121,6 +126,58 @@ MOMENTS = (
     "unpublished",
     "won-primary",
 )
+
+
+# Accidents that have to come together to do harm: (kinds, rule at whose beginning one of them strikes, seconds).
+# `other` strikes the peer of the node the plot is about. Random schedules alone meet them once in a million seeds.
+LINKS = ("heartbeats-cut", "stream-cut", "partition", "one-way")
+PLOTS: tuple[tuple[tuple[tuple[str, ...], str, tuple[float, float]], ...], ...] = (
+    # The peer is lost while its publication lingers, and the node is cut off while it withdraws it.
+    (
+        (("writes-linger",), "join-publish", (2.0, 9.0)),
+        (LINKS, "join-publish", (6.0, 20.0)),
+        (("isolated", "witness-cut", "freeze"), "join-withdrawn", (6.0, 20.0)),
+    ),
+    # A stop or a swap is given up while the hand-over lingers.
+    (
+        (("stop", "swap"), "serving-protected", (1.0, 4.0)),
+        (("writes-linger",), "swap-prepare", (2.0, 9.0)),
+        (("heartbeats-cut", "witness-cut", "agent-freeze"), "swap-publish", (1.0, 6.0)),
+    ),
+    # The new primary cannot read its record until the old one loses patience; both then act at once.
+    (
+        (("swap",), "serving-protected", (1.0, 1.0)),
+        (("other witness-cut", "other witness-answers-lost"), "swap-prepare", (3.5, 5.5)),
+        (("engine-stuck", "writes-linger"), "takeover-consult", (0.5, 3.0)),
+    ),
+    # The record lists the peer before the role has followed it: the disk is slow, and the node falls silent.
+    (
+        (("disk-slow", "disk-full"), "join-publish", (1.0, 8.0)),
+        (("isolated", "freeze", "partition"), "adopt-record", (5.0, 15.0)),
+    ),
+    # Both lose their memory, and one of them stays away.
+    (
+        (("both-machines-crash",), "serving-protected", (1.0, 20.0)),
+        (("machine-crash",), "joining", (3.0, 12.0)),
+    ),
+    # A primary that is cut off from its peer, to the last moment of its promise.
+    ((("partition", "isolated", "one-way"), "serving-protected", (4.5, 12.0)),),
+    # The agent dies before it can note what the witness has already written down.
+    ((("agent-crash",), "first-start", (0.2, 6.0)), (("agent-crash",), "takeover", (0.2, 6.0))),
+)
+
+
+def _plot(draw: random.Random, at_s: float) -> list[Fault]:
+    node = draw.choice("ab")
+    faults: list[Fault] = []
+    for kinds, when, (low, high) in draw.choice(PLOTS):
+        kind = draw.choice(kinds)
+        other = kind.startswith("other ")
+        struck = ("b" if node == "a" else "a") if other else node
+        seconds = round(draw.uniform(low, high), 3)
+        by = node if other else ""
+        faults.append(Fault(round(at_s, 3), kind.removeprefix("other "), struck, seconds, when, by))
+    return faults
 
 
 def generate(seed: int) -> Schedule:
@@ -149,14 +206,16 @@ def generate(seed: int) -> Schedule:
     names, weights = list(kinds), list(kinds.values())
     every_s = draw.choice((3.0, 6.0, 12.0))
     faults: list[Fault] = []
-    at_s = draw.uniform(0.0, 20.0)
+    if draw.random() < 0.25:
+        faults += _plot(draw, draw.choice((0.0, draw.uniform(0.0, 40.0))))
+    at_s = draw.choice((0.0, draw.uniform(0.0, 10.0), draw.uniform(0.0, 20.0)))
     while at_s < FAULTS_S:
         seconds = draw.choice((0.3, 1.0, 3.0, 6.0, 12.0)) * draw.uniform(0.5, 1.5)
         when = draw.choice(MOMENTS) if draw.random() < 0.3 else ""
         kind = draw.choices(names, weights)[0]
         faults.append(Fault(round(at_s, 3), kind, draw.choice("ab"), round(seconds, 3), when))
         at_s += draw.expovariate(1.0) * every_s
-    return Schedule(seed, conditions, tuple(faults))
+    return Schedule(seed, conditions, tuple(sorted(faults, key=lambda fault: fault.at_s)))
 
 
 def to_text(schedule: Schedule) -> str:

@@ -26,6 +26,7 @@ class Store:
         self.random: random.Random = world.stream("store")
         self.trouble = 0.0  # part of the requests that fail in one of the ways above
         self.linger = 0.05  # part of the writes that stay in the network for a while
+        self.linger_next: list[float] = []
         self.busy_until = 0.0
         # (old record, new record, who wrote it, when it was sent)
         self.on_change: Callable[[Record, Record, str, float], None] = lambda old, new, writer, sent_at: None
@@ -90,4 +91,6 @@ class Store:
                 reply(RecordRead(self.record, str(self.version), requested_at))
 
         linger = self.random.uniform(0.0, LINGER_S) if self.random.random() < self.linger else 0.0
+        if self.linger_next:
+            linger = self.linger_next.pop()
         world.after(linger, lambda: world.send("witness", node, "store", at_store))

@@ -53,6 +53,7 @@ def serving(state: State, now: Instant) -> Decision:
     assert record is not None, "I2: serving without a record"
     return (
         _superseded(state, record, now)
+        or _promise_expired(state, now)
         or _adopted(state, record)
         or _engine_failed(state, now)
         or _peer_lost(state, record, now)
@@ -83,6 +84,17 @@ def _superseded(state: State, record: Record, now: Instant) -> Decision | None:
     if newer and peer_alive(state, now):
         return become(Role.WAIT, state.epoch, "superseded-says-peer", Phase.TRANSIENT, KillApplication(), AbortMirror())
     return None
+
+
+def _promise_expired(state: State, now: Instant) -> Decision | None:
+    """Before everything that may have to wait for the disk: whoever needs a promise and has none ends service at once.
+
+    A new role has the time of a promise to get its first one.
+    """
+    if not needs_promise(state) or now < max(state.held_until, state.role_since + state.timing.promise_s):
+        return None
+    finish = _finish(state, False, "the peer was lost")
+    return become(Role.WAIT, state.epoch, "promise-expired", Phase.TRANSIENT, KillApplication(), AbortMirror(), *finish)
 
 
 def _adopted(state: State, record: Record) -> Decision | None:
@@ -133,12 +145,6 @@ def _peer_lost(state: State, record: Record, now: Instant) -> Decision | None:
     leaving = state.peer.leaving and peer_alive(state, now) and state.order is None
     if not (silent or unwilling or leaving or _link_cut(state, now)):
         return None
-    deadline = max(state.held_until, state.role_since + timing.promise_s)
-    if now >= deadline:
-        finish = _finish(state, False, "the peer was lost")
-        return become(
-            Role.WAIT, state.epoch, "promise-expired", Phase.TRANSIENT, KillApplication(), AbortMirror(), *finish
-        )
     if now - state.witness.failed_at < timing.retry_s:
         return stay(state, "parked-no-witness", Phase.TRANSIENT, detail=state.witness.failure)
     rule = "peer-leaving" if leaving else "publish-alone" if state.role is Role.PRIM else "join-withdrawn"

@@ -125,7 +125,9 @@ def _recorded_peer(state: State, record: Record, now: Instant) -> Decision:
         return _follow(state, "primary-alive", record.epoch, now)
     patience_s = timing.promise_s + timing.margin_s
     if alive:
-        if now - state.peer.idle_since < patience_s:
+        # Also a peer that this node has just handed the role to needs its time (found by the simulator: a replica that
+        # did not start at once made the old primary take back what it had handed over).
+        if now - max(state.peer.idle_since, state.role_since) < patience_s:
             return _follow(state, "peer-starting", record.epoch, now)
         if not state.durable.trusted and (state.peer.trusted or state.peer.role is Role.WAIT):
             return _follow(state, "untrusted-defers", record.epoch, now)

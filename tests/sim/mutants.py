@@ -1,0 +1,155 @@
+"""Does the simulator find what it is there to find? Bugs put into the core on purpose, one at a time.
+
+`python -m tests.sim.mutants [NAME ...] [--limit N] [--jobs J] [--json FILE]`. A mutant is a text of the core replaced
+by another (see `mutations`); a child process imports the core with that replacement and with its own assertions
+silenced, and runs seeds until the independent judge or the bound on recovery says no. A mutant that survives
+`--limit` seeds is a hole in the simulator and makes this program fail. The production files are never touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from tests.sim.mutations import MUTANTS, SILENCED, Mutant
+
+ROOT: Final = Path(__file__).parents[2]
+CORE: Final = ROOT / "agent" / "mirror_agent" / "core"
+PACKAGE: Final = "mirror_agent.core."
+LIMIT: Final = 10_000
+CHILD_DEADLINE_S: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`seeds`: how many were needed; 0 when none of them found the mutant."""
+
+    name: str
+    seeds: int
+    found: str
+    seconds: float
+
+
+def mutated(mutant: Mutant) -> dict[str, str]:
+    """Module -> its source with the bug in it, and with the core's own assertions silenced.
+
+    ValueError when a text to be replaced is not there exactly once: the core has changed, the mutant must follow.
+    """
+    sources: dict[str, str] = {}
+    for edit in (*mutant.edits, *SILENCED):
+        source = sources.get(edit.module) or (CORE / f"{edit.module}.py").read_text(encoding="utf-8")
+        count = source.count(edit.was)
+        if count != 1:
+            raise ValueError(f"mutant {mutant.name!r}: {edit.was!r} occurs {count} times in {edit.module}.py, not once")
+        sources[edit.module] = source.replace(edit.was, edit.becomes)
+    return sources
+
+
+class _Mutator(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports some modules of the core from another text."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.sources = {PACKAGE + module: source for module, source in mutated(mutant).items()}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname in self.sources else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.sources[module.__name__], f"<mutant of {module.__name__}>", "exec"), module.__dict__)
+
+
+def child(mutant: Mutant, first: int, limit: int) -> int:
+    """In a process of its own: infect the core, run seeds, say in one line of JSON what was found."""
+    loaded = [name for name in sys.modules if name.startswith(PACKAGE)]
+    assert not loaded, f"the core was imported before the mutant could be: {loaded}"
+    sys.meta_path.insert(0, _Mutator(mutant))
+    from tests.sim.run import replay
+    from tests.sim.schedule import generate
+    from tests.sim.world import Violation
+
+    for number, seed in enumerate(range(first, first + limit), start=1):
+        try:
+            replay(generate(seed))
+        except Violation as violation:
+            print(json.dumps({"seeds": number, "found": str(violation).split("\n", 1)[0]}))
+            return 0
+    print(json.dumps({"seeds": 0, "found": ""}))
+    return 0
+
+
+def hunt(mutant: Mutant, *, limit: int = LIMIT, first: int = 0) -> Outcome:
+    """Run one mutant in a child process. RuntimeError when the child itself does not work."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "tests.sim.mutants", "--child", mutant.name]
+    command += ["--limit", str(limit), "--first", str(first)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'agent'}"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=CHILD_DEADLINE_S, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"mutant {mutant.name!r}: the child ended with {done.returncode}\n{done.stderr[-2000:]}")
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return Outcome(mutant.name, int(said["seeds"]), str(said["found"]), time.perf_counter() - began)
+
+
+def hunt_all(mutants: Sequence[Mutant], *, limit: int, jobs: int) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        for outcome in pool.map(lambda mutant: hunt(mutant, limit=limit), mutants):
+            caught = f"{outcome.seeds:6d} seeds" if outcome.seeds else f"SURVIVES {limit} seeds"
+            print(f"{outcome.name:48s} {caught}  {outcome.found}", flush=True)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    return {
+        "mutants": len(outcomes),
+        "mutants_caught": sum(1 for outcome in outcomes if outcome.seeds),
+        "mutants_seeds": {outcome.name: outcome.seeds or None for outcome in outcomes},
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these mutants")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="seeds a mutant is given")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, default=None, help="add the outcome to this file")
+    parser.add_argument("--child", default="")
+    options = parser.parse_args()
+    known = {mutant.name: mutant for mutant in MUTANTS}
+    if options.child:
+        return child(known[options.child], options.first, options.limit)
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        parser.error(f"no mutants are called {unknown}; there are {sorted(known)}")
+    chosen = [known[name] for name in options.names] or list(MUTANTS)
+    outcomes = hunt_all(chosen, limit=options.limit, jobs=options.jobs)
+    told = summary(outcomes)
+    print(json.dumps({key: value for key, value in told.items() if key != "mutants_seeds"}))
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        before = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+        options.json.write_text(json.dumps({**before, **told}, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(outcome.seeds for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
