@@ -102,10 +102,13 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
+        self._left_bytes: int | None = None
 
-    def go_silent(self) -> None:
-        """Keeps the connections but forwards nothing."""
-        self._open.clear()
+    def go_silent(self, after_bytes: int = 0) -> None:
+        """Keeps the connections but forwards nothing more once `after_bytes` went through (about; both directions)."""
+        self._left_bytes = after_bytes
+        if not after_bytes:
+            self._open.clear()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._forward, ADDRESS["relay"], self._port)
@@ -126,6 +129,10 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := await source.read(1 << 16):
                 await self._open.wait()
+                if self._left_bytes is not None:
+                    self._left_bytes -= len(data)
+                    if self._left_bytes <= 0:
+                        self._open.clear()
                 sink.write(data)
                 await sink.drain()
         sink.close()
