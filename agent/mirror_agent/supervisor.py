@@ -21,7 +21,7 @@ from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.app.outcomes import Prepared
 from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.clock import BOOT_CLOCK
-from mirror_agent.contract import CheckerAction, NodeConfiguration
+from mirror_agent.contract import NodeConfiguration
 from mirror_agent.core.budget import UnsafeTiming, budget
 from mirror_agent.core.events import (
     ActionFailed,
@@ -32,7 +32,6 @@ from mirror_agent.core.events import (
     MirrorReported,
 )
 from mirror_agent.core.model import (
-    SERVING,
     Acknowledging,
     App,
     Durable,
@@ -49,17 +48,21 @@ from mirror_agent.eventlog import EventLog
 from mirror_agent.net.control_plane import ControlPlaneClient
 from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential, store_configuration
 from mirror_agent.net.peer import Dialogue
+from mirror_agent.net.scheduled_events import ScheduledEventWatch
 from mirror_agent.net.witness import TableWitness
 from mirror_agent.node.build import core_timing, mirror_config, peer_paths, peer_server
 from mirror_agent.node.commands import Commands
 from mirror_agent.node.durable import DurableError, DurableStore, boot_id, sync_all
 from mirror_agent.node.engine import Engine
+from mirror_agent.node.fence import SelfFence, impediment
 from mirror_agent.node.handover import Handover
 from mirror_agent.node.hands import Hands
+from mirror_agent.node.maintenance import maintenance_facts
 from mirror_agent.node.node import Node
 from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import Reporter
 from mirror_agent.node.switches import Switches
+from mirror_agent.node.trips import act_on_trip
 from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.web.client_roles import server_context
 from mirror_agent.web.console_api import ConsoleApi
@@ -123,6 +126,7 @@ class Supervisor:
             checkers=self._checkers,
             service_ports=application.service_ports,
             relay_ended=self._handover.ended,
+            fence=SelfFence(log=log),
             start_id=start_id,
             log=log,
         )
@@ -146,7 +150,7 @@ class Supervisor:
             cluster=configuration.cluster_name,
             switches=self._switches,
             rhythm=self._rhythm,
-            self_fence=lambda: "this version takes the mount away and reports it; it does not restart the machine",
+            self_fence=impediment,
             log=log,
         )
         self._dialogue = Dialogue(
@@ -172,6 +176,11 @@ class Supervisor:
             on_configuration=self._new_configuration,
             log=log.record,
             paths=paths,
+        )
+        self._maintenance = ScheduledEventWatch(
+            facts=lambda: maintenance_facts(self.node.state, self.node.now),
+            hand_over=self._commands.hand_over,
+            log=log.record_decision,
         )
         self.node.watch(self._handover.changed)
         self.node.watch(self._follow_role)
@@ -199,19 +208,7 @@ class Supervisor:
         self.node.post(AppReported(App.FAILED, reason))
 
     def _tripped(self, checker: contract.Checker, sentence: str) -> None:
-        node = self.node
-        serving = node.state.role in SERVING
-        match checker.action:
-            case CheckerAction.RESTART if serving:
-                node.post(AppReported(App.FAILED, sentence))
-            case CheckerAction.FAILOVER if node.state.role is Role.PRIM:
-                self._commands.start_order("swap", who=f"checker {checker.name}", why=sentence)
-            case CheckerAction.FAILOVER if serving:
-                node.post(AppReported(App.FAILED, sentence))
-            case CheckerAction.STOP:
-                node.wish(Wish.STOP, who=f"checker {checker.name}", reason=sentence)
-            case CheckerAction.NONE | CheckerAction.RESTART | CheckerAction.FAILOVER:
-                pass  # the event log and the heartbeat carry it; a replica has nothing to restart or to hand over
+        act_on_trip(self.node, self._commands, checker, sentence)
 
     def _switched(self) -> None:
         """A switch was changed here or by the peer."""
@@ -302,6 +299,7 @@ class Supervisor:
         tasks = [
             asyncio.create_task(self._control_plane.run(), name="control-plane"),
             asyncio.create_task(self._peers.run(), name="peer"),
+            asyncio.create_task(self._maintenance.run(), name="scheduled-events"),
         ]
         try:
             await self._prepare_application()

@@ -25,6 +25,8 @@ from mirror_agent.web.actions import ACTIONS, NodeAction, NodeRequest, RequestOu
 
 # How long an operator waits for the peer's word on a shared setting; heartbeats come every half second.
 AGREE_DEADLINE_S: Final = 5.0
+# A maintenance announced for later than this leaves time to wait for a probe (30 s at most) and to swap.
+UNHURRIED_S: Final = 60.0
 assert {action.value for action in CommandAction} <= set(ACTIONS), "the control plane knows an action the node does not"
 
 
@@ -185,6 +187,12 @@ class Commands:
         if not await self._switches.set_checkers(on, who=request.who, why=request.why):
             return RequestOutcome("failed", f"checkers are {word}, but the disk refuses to keep that over a restart")
         return RequestOutcome("succeeded", f"checkers are {word} on this node")
+
+    async def hand_over(self, *, who: str, why: str, within_s: float | None) -> tuple[bool, str]:
+        """A swap because the machine will be away; it begins at its best moment only if there is time for that."""
+        if within_s is None or within_s > UNHURRIED_S:
+            await self._rhythm.just_asked()
+        return await self._order("swap", who, why)
 
     # -- other ways in --------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from mirror_agent.app.connections import reset_connections
 from mirror_agent.app.node_checkers import NodeCheckers
-from mirror_agent.app.outcomes import Killed, Started, Stopped
+from mirror_agent.app.outcomes import Killed, Started, StartFailed, StopFailed, Stopped, Survived
 from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.core.actions import (
     AbortMirror,
@@ -39,10 +39,11 @@ from mirror_agent.core.events import (
     WriteBegan,
     WriteWon,
 )
-from mirror_agent.core.model import App, Proposal, Record, needs_promise, promise_holds
+from mirror_agent.core.model import Acknowledging, App, Proposal, Record, Role, needs_promise, promise_holds
 from mirror_agent.eventlog import EventLog
 from mirror_agent.net.witness import Found, Lost, Missing, Unknown, Witness, Won
 from mirror_agent.node.engine import Engine
+from mirror_agent.node.fence import SelfFence
 from mirror_agent.node.node import Node
 
 
@@ -57,6 +58,7 @@ class Hands:
         checkers: NodeCheckers,
         service_ports: tuple[int, ...],
         relay_ended: Callable[[], Awaitable[None]],
+        fence: SelfFence,
         start_id: str,
         log: EventLog,
     ) -> None:
@@ -68,6 +70,7 @@ class Hands:
         self._checkers = checkers
         self._service_ports = service_ports
         self._relay_ended = relay_ended
+        self._fence = fence
         self._start_id = start_id
         self._counter = itertools.count(1)
         self._log = log
@@ -177,10 +180,12 @@ class Hands:
         outcome = await self._runner.start(epoch=epoch, role=node.state.role.value)
         match outcome:
             case Started():
+                self._fence.died()
                 self._checkers.start()
                 node.post(AppReported(App.RUNNING))
-            case _:
-                node.post(AppReported(App.FAILED, outcome.reason))
+            case StartFailed(reason, survivors):
+                await self._undying(survivors)
+                node.post(AppReported(App.FAILED, reason))
 
     async def _stop(self) -> None:
         node = self._node
@@ -190,9 +195,11 @@ class Hands:
         await reset_connections(self._service_ports)
         match outcome:
             case Stopped():
+                self._fence.died()
                 node.post(AppReported(App.STOPPED))
-            case _:
-                node.post(AppReported(App.FAILED, outcome.reason))
+            case StopFailed(reason, survivors):
+                await self._undying(survivors)
+                node.post(AppReported(App.FAILED, reason))
 
     async def _kill(self) -> None:
         node = self._node
@@ -203,7 +210,21 @@ class Hands:
         outcome = await self._runner.kill_now()
         reset = await reset_connections(self._service_ports)
         self._log.record("connections.reset", outcome=str(reset))
-        if isinstance(outcome, Killed):
-            node.post(AppReported(App.STOPPED))
-        else:
-            node.post(ActionFailed("KillApplication", f"processes survived: {outcome.pids}"))
+        match outcome:
+            case Killed():
+                self._fence.died()
+                node.post(AppReported(App.STOPPED))
+            case Survived(pids):
+                # The mount is being aborted at the same time: whoever waited for it is let go and dies.
+                await self._fence.survived(pids, excused=False)
+                node.post(ActionFailed("KillApplication", f"processes survived: {pids}"))
+
+    async def _undying(self, pids: tuple[int, ...]) -> None:
+        """Survivors of a stop or start in the middle of service: the mirror may rightly hold their calls, and a node
+        that serves alone has data nobody else has."""
+        if not pids:
+            self._fence.died()
+            return
+        state = self._node.state
+        excused = state.mirror.acknowledging is Acknowledging.PARKED or state.role is Role.ALONE
+        await self._fence.survived(pids, excused=excused)
