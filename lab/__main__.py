@@ -15,7 +15,9 @@ from lab.azurite.install import AzuriteMissing
 from lab.control import CommandRefused, LabClient
 from lab.fabric.commands import CommandFailed
 from lab.functions_child import FunctionsHostFailed
+from lab.imds import EVENT_TYPES
 from lab.info import LabNotFound, find_lab
+from lab.maintenance import DEFAULT_NOTICE_S
 from lab.paths import state_root
 from lab.wheelhouse import WheelhouseFailed
 from lab.wheels import WheelFailed
@@ -53,6 +55,12 @@ def parser() -> argparse.ArgumentParser:
         ("thaw", "let it go on"),
     ):
         commands.add_parser(name, help=text).add_argument("node", metavar="NODE", help=NODE_HELP)
+    event = commands.add_parser("event", help="announce maintenance of a node's machine, as Azure would")
+    event.add_argument("node", metavar="NODE", help=NODE_HELP)
+    event.add_argument("type", metavar="TYPE", help=", ".join(EVENT_TYPES))
+    event.add_argument("--notice", type=float, default=DEFAULT_NOTICE_S, metavar="S", help="it begins after this long")
+    event.add_argument("--duration", type=float, metavar="S", help="of a Freeze, or as announced for another type")
+    event.add_argument("--user", action="store_true", help="asked for by the machine's owner, not by the platform")
     inside = commands.add_parser("exec", help="run a command in a VM: exec NODE -- CMD…")
     inside.add_argument("node", metavar="NODE", help=NODE_HELP)
     inside.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD")
@@ -143,6 +151,8 @@ def on_running_lab(given: argparse.Namespace, state: Path) -> None:
                 print("\n".join(client.call("partition", target=target)))
         case "heal":
             print("\n".join(client.call("heal")))
+        case "event":
+            cli.announce(info, given)
         case "restart-host":
             print(client.call("restart-host", kill=not given.gently))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,19 @@ def power(info: LabInfo, command: str, name: str) -> None:
     node = LabClient(info.control_socket).call(command, node=name)
     words = {"kill": "has no power", "start": "boots", "freeze": "stands still", "thaw": "goes on"}
     print(f"{node['name']} {words[command]} (power state {node['power']})")
+
+
+def announce(info: LabInfo, given: argparse.Namespace) -> None:
+    event = LabClient(info.control_socket).call(
+        "event",
+        node=given.node,
+        type=given.type,
+        notice_s=given.notice,
+        duration_s=given.duration,
+        by_user=given.user,
+    )
+    machine = ", ".join(event["Resources"])
+    print(f"{event['EventType']} of {machine} is announced, not before {event['NotBefore']} (event {event['EventId']})")
 
 
 def run_inside(info: LabInfo, name: str, argv: Sequence[str]) -> None:

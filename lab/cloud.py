@@ -36,6 +36,7 @@ from lab.functions_host.keys import Keys
 from lab.identity import IdentityEndpoint, TokenIssuer, serve_identity
 from lab.imds import ScheduledEvents, find_machine
 from lab.info import TOKENS, LabInfo, LabTokens, write_info, write_tokens
+from lab.maintenance import Maintenance
 from lab.metadata import serve_metadata
 from lab.operations import Operations, ServicePorts
 from lab.wheelhouse import wheelhouse
@@ -241,8 +242,11 @@ class Cloud:
             control_plane=None if self.functions is None else self.functions.port,
         )
         operations = Operations(self.provider, ports)
+        maintenance = Maintenance(self.scheduled_events, operations)
+        self._stack.push_async_callback(maintenance.close)
         commands: dict[str, Callable[..., Awaitable[Any]]] = {
             **operations.commands(),
+            **maintenance.commands(),
             "restart-host": self._restart_host,
             "stop": self._stop,
             "processes": self._processes,

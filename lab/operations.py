@@ -98,6 +98,21 @@ class Operations:
             raise CommandRefused(str(error)) from error
         return self._describe(found)
 
+    async def restart(self, node: str) -> dict[str, Any]:
+        """In order: the guest shuts down, then boots."""
+        found = self._find(node)
+        await self._provider.machines.restart(found.definition.id)
+        return self._describe(found)
+
+    async def shut_down(self, node: str) -> dict[str, Any]:
+        found = self._find(node)
+        await self._provider.machines.power_off(found.definition.id, skip_shutdown=False)
+        return self._describe(found)
+
+    async def vm_id(self, node: str) -> tuple[str, str]:
+        definition = self._find(node).definition
+        return definition.id, definition.name
+
     async def freeze(self, node: str) -> dict[str, Any]:
         """The VM stops where it is and is not heard, as during a pause of its host."""
         return await self._frozen(node, True)
