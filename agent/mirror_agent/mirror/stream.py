@@ -78,6 +78,8 @@ class Stream:
         self.latencies_ms: deque[float] = deque(maxlen=_LATENCY_SAMPLES)
         self.spaces: list[Space] = []
         self.answers: queue.SimpleQueue[tuple[int, int, list[int]] | None] = queue.SimpleQueue()
+        # Of a verify: the number of the question's frame, and what was found.
+        self.found: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self.heard_s = boottime_s()
         self.progress_s = self.heard_s
         self.lost: str | None = None
@@ -226,6 +228,7 @@ class Stream:
             for slot in self._slots:
                 slot.wake()
         self.answers.put(None)
+        self.found.put(None)
         self.nudged.set()
         self._on_lost(self, reason)
 
@@ -330,6 +333,8 @@ class Stream:
                         self.progress_s = self.heard_s
             case Op.DIFFERENT:
                 self.answers.put((frame.fid, frame.offset, wire.parse_different(frame.payload)))
+            case Op.FOUND:
+                self.found.put((frame.seq, bytes(frame.payload)))
             case Op.NAK:
                 self.fail(f"the replica could not apply frame {frame.seq}: {wire.parse_text(frame.payload)}")
             case _:

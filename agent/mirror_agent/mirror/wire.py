@@ -43,7 +43,7 @@ class WireError(ValueError):
 
 class Op(IntEnum):
     """What a frame asks for. 1-15 connection, 16-31 names, 32-47 data and attributes, 48-63 flush, 64-79 resync,
-    96-111 answers."""
+    80-95 verify (payloads in `verify_wire`), 96-111 answers."""
 
     HELLO = 1
     WELCOME = 2
@@ -79,17 +79,25 @@ class Op(IntEnum):
     FILL = 70
     SETTLED = 71
 
+    NAMES = 80
+    CHECK = 81
+    COMPARE = 82
+    PATCH = 83
+    VERDICT = 84
+
     ACK = 96
     DONE = 97
     NAK = 98
     DIFFERENT = 99
     PULSE = 100
+    FOUND = 101
 
 
 _OPS: Final = frozenset(int(op) for op in Op)
 
 # Flags: WAITED = somebody waits for this frame's acknowledgement, so it is sent at once; SYNC = flushed before DONE;
-# ALONE = nobody else was waiting, so the flush need not make room for others.
+# ALONE = nobody else was waiting, so the flush need not make room for others; REPAIR = what differs is made equal
+# (after it was kept); SURE = nothing can have changed meanwhile, so a difference is one.
 WAITED: Final = 1 << 0
 SYNC: Final = 1 << 1
 DATA_ONLY: Final = 1 << 2
@@ -97,6 +105,8 @@ DIRECTORY: Final = 1 << 3
 LAST_LINK: Final = 1 << 4
 FINAL: Final = 1 << 5
 ALONE: Final = 1 << 6
+REPAIR: Final = 1 << 7
+SURE: Final = 1 << 8
 
 PREFIX: Final = struct.Struct("<II")
 REST: Final = struct.Struct("<HHQQQQ")

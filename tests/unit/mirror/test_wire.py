@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror import limits, verify_wire, wire
 from mirror_agent.mirror.wire import Entry, Op, Rename, SetAttr, Space, WireError
 
 U16, U32, U63, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 63, 64))
@@ -23,6 +23,7 @@ ENTRIES = st.builds(
 PARSERS = [
     wire.parse_setattr, wire.parse_fallocate, wire.parse_rename, wire.parse_entry, wire.parse_setxattr, wire.parse_sum,
     wire.parse_different, wire.parse_settled, wire.parse_pulse, wire.name_of, wire.xattr_name,
+    verify_wire.parse_names, verify_wire.parse_found, verify_wire.parse_verdict,
 ]  # fmt: skip
 
 
