@@ -128,7 +128,7 @@ class Operations:
         except NotRunning as error:
             raise CommandRefused(str(error)) from None
         for nic in found.definition.nics:
-            router.isolate(nic.private_address, frozen)
+            router.silence(nic.private_address, frozen)
         await router.refresh()
         return self._describe(found)
 
@@ -171,13 +171,8 @@ class Operations:
 
     async def heal(self) -> list[str]:
         """All partitions go; frozen VMs stay frozen and unheard."""
-        frozen = [node for node in self._provider.machines.all() if node.machine.frozen]
         for router in self._provider.routers():
             router.heal()
-        for node in frozen:
-            for nic in node.definition.nics:
-                self._provider.router_of(node.definition).isolate(nic.private_address, True)
-        for router in self._provider.routers():
             await router.refresh()
         return ["all partitions are healed"]
 

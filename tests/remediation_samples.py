@@ -169,4 +169,4 @@ def changed(scene: Scene, **changes: Any) -> Scene:
     return replace(scene, nodes=nodes, **changes)
 
 
-SICK_B = changed(Scene(), b={"role": Role.WAIT, "age_s": 300.0, "probe": ProbeOutcome.TIMEOUT}, sick=("b",))
+SICK_B = changed(Scene(), b={"role": Role.WAIT, "age_s": 300.0, "probe": ProbeOutcome.REFUSED}, sick=("b",))

@@ -39,6 +39,7 @@ class Router:
         self._frontends: dict[str, tuple[Frontend, ...]] = {}
         self._cuts: set[Cut] = set()
         self._isolated: set[str] = set()
+        self._silent: set[str] = set()
         self._links: dict[str, str] = {}  # private address → link name
         self._external_addresses: set[str] = set()
         self._local_addresses: set[str] = set()
@@ -95,6 +96,10 @@ class Router:
     def isolate(self, address: str, isolated: bool) -> None:
         (self._isolated.add if isolated else self._isolated.discard)(address)
 
+    def silence(self, address: str, silent: bool) -> None:
+        """Of a machine that stands still: until it goes on, or boots anew; no partition, so `heal` does not end it."""
+        (self._silent.add if silent else self._silent.discard)(address)
+
     def heal(self) -> None:
         self._cuts.clear()
         self._isolated.clear()
@@ -116,7 +121,7 @@ class Router:
             groups=dict(self._groups),
             frontends=tuple(itertools.chain.from_iterable(self._frontends.values())),
             cuts=tuple(sorted(self._cuts, key=dataclasses.astuple)),
-            isolated=frozenset(self._isolated),
+            isolated=frozenset(self._isolated | self._silent),
         )
 
     async def _apply_addresses(self, view: View) -> None:
@@ -159,6 +164,9 @@ class Router:
         if interface.primary:
             lines += [f"route add default via {gateway} dev {device} src {address}"]
         await ip_batch(namespace, lines)
+        if address in self._silent:
+            self._silent.discard(address)
+            await self.refresh()
 
     async def unplug(self, interface: Interface) -> None:
         """Pull the cable at once; does nothing when it is not plugged."""

@@ -187,7 +187,9 @@ def _can_help(step: Step, sight: NodeSight) -> bool:
         case Step.MODULE_RESTART:  # travels in the answer to a heartbeat
             return sight.heard and not sight.absent
         case Step.AGENT_RESTART:
-            return not sight.absent and not sight.without_power
+            # A run command needs a living machine; in one that hangs it never ends, and keeps ARM from restarting it.
+            alive = sight.heard or sight.answers is not False
+            return alive and not sight.absent and not sight.without_power
         case Step.MACHINE_RESTART | Step.REDEPLOY:
             return not sight.absent
         case Step.REPLACE:

@@ -33,9 +33,11 @@ _NO_POWER: Final = frozenset({"stopped", "deallocated"})
 
 @dataclass(frozen=True, slots=True)
 class NodeSight:
-    """`heard`: heartbeats arrive. `power`: `absent`, `running`, `stopped`…, or "" where nobody looked."""
+    """`heard`: heartbeats arrive. `power`: `absent`, `running`, `stopped`…, or "" where nobody looked. `answers`:
+    somebody is alive at its address, if only to refuse; None where nobody could look."""
 
     heard: bool
+    answers: bool | None
     power: str
     stopped_by_order: bool
     customer_initiated: bool
@@ -66,11 +68,26 @@ def look_at(verdict: ClusterVerdict, node: NodeName, now: datetime) -> NodeSight
     heard = beat is not None and value is not None and beat.age_s(now) <= FRESH_S
     return NodeSight(
         heard=heard,
+        answers=_answers(facts, node, now),
         power=power.value.state.lower() if power is not None and isinstance(power.value, Power) else "",
         stopped_by_order=heard and value is not None and value.role is Role.STOP,
         customer_initiated=_customer_initiated(facts, node),
         boot_id=None if value is None else value.boot_id,
     )
+
+
+def _answers(facts: Iterable[Fact], node: NodeName, now: datetime) -> bool | None:
+    """A refused connection is an answer of the machine's kernel; a probe that meets nothing at all is not."""
+    probe = newest(facts, FactKind.PROBE, node)
+    if probe is None or not isinstance(probe.value, ProbeSeen) or probe.age_s(now) > FRESH_S:
+        return None
+    match probe.value.outcome:
+        case ProbeOutcome.SERVING | ProbeOutcome.STANDBY | ProbeOutcome.UNEXPECTED | ProbeOutcome.REFUSED:
+            return True
+        case ProbeOutcome.TIMEOUT | ProbeOutcome.UNREACHABLE:
+            return False
+        case ProbeOutcome.IMPOSSIBLE:
+            return None
 
 
 def may_serve(verdict: ClusterVerdict, node: NodeName, now: datetime) -> bool:

@@ -32,7 +32,7 @@ LIMITS: Final = {
     "sickForS": 5.0,
     "graceS": 0.0,
     "agentStepS": 60.0,
-    "machineStepS": 120.0,
+    "machineStepS": 300.0,
     "replaceStepS": 900.0,
     "coolDownS": 5.0,
     "healthyResetS": 5.0,

@@ -196,6 +196,20 @@ async def test_a_clear_no_of_azure_is_no_action_and_no_answer_is_one() -> None:
     assert bench.machines.done == []
 
 
+async def test_a_run_command_that_never_ends_does_not_keep_the_next_steps_for_ever() -> None:
+    bench = await Bench().prepare()
+    await bench.planned()
+    await bench.run()
+    conflict = Fault(FaultKind.CONFLICT, "Conflict", "Run command extension execution is in progress.", 409)
+    bench.machines.faults = [conflict] * 5
+    for _ in range(50):
+        await bench.audit()
+        await bench.run()
+    assert bench.machines.faults == [], "asked again until the patience for a restart was spent"
+    assert bench.machines.done == [AGENT, "redeploy pay-b"]
+    assert await statuses(bench) == [("agent-restart", "no-cure"), ("machine-restart", "failed"), ("redeploy", "sent")]
+
+
 async def test_a_step_that_cannot_be_taken_is_followed_by_the_next() -> None:
     bench = await Bench().prepare()
     bench.machines.view = InstanceView("stopped", "succeeded", False)
