@@ -32,6 +32,7 @@ class Result:
     """The figures of one run; seconds throughout."""
 
     app: str
+    address: str = ""
     acknowledged_writes: int = 0
     missing_writes: int = -1
     unplanned_outage_s: float = 0.0
@@ -77,7 +78,7 @@ class Story:
         await self._api.wait_operation(headers, deadline_s=PROVISION_DEADLINE_S, show=self._show_operation)
         self.result.provision_s = round(time.monotonic() - began, 1)
         cluster = await self._api.cluster(CLUSTER)
-        address = str(cluster["virtualIp"]["address"])
+        address = self.result.address = str(cluster["virtualIp"]["address"])
         self._say(
             f"  cluster {CLUSTER} is up after {self.result.provision_s} s: virtual IP {address}, {roles(cluster)}"
         )

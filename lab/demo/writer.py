@@ -111,15 +111,16 @@ class PostgresTarget:
 
 @dataclass
 class Writer:
-    """`acknowledged`: id → wall-clock time of the acknowledgement, seconds since the epoch."""
+    """`acknowledged`: id → wall-clock time of the acknowledgement, seconds since the epoch. Ids begin at `first`."""
 
     make_target: Callable[[], Target]
     journal: Path
+    first: int = 1
     acknowledged: dict[int, float] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         self._file = self.journal.open("w", encoding="utf-8")
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(self.first)
         self._tasks = [asyncio.create_task(self._work(), name=f"writer-{index}") for index in range(WRITERS)]
         return self
 

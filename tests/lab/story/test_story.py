@@ -20,6 +20,7 @@ from lab.demo.api import ControlPlane
 from lab.demo.nodes import Nodes
 from lab.demo.story import CLUSTER, Story
 from lab.info import LabInfo, find_lab
+from tests.lab.story.maintenance import maintain_the_primary
 
 pytestmark = pytest.mark.lab
 
@@ -98,6 +99,11 @@ async def test_the_whole_story(lab: LabInfo, tmp_path: Path) -> None:
         for name, content in texts(lab.directory):
             for shape in SECRET_SHAPES:
                 assert not shape.search(content), f"{name} contains something like a secret: {shape.pattern}"
+        maintained = await maintain_the_primary(Nodes(lab, tmp_path, CLUSTER), result.address, tmp_path)
+        print(
+            f"announced reboot of the primary: outage {maintained.outage_s} s, in sync after {maintained.in_sync_s} s"
+        )
+        assert maintained.missing_writes == 0
         await story.delete()
     left = await LabClient(lab.control_socket).acall("nodes")
     assert left == [], "DELETE leaves no machine"
