@@ -45,7 +45,8 @@ class Announced:
 @dataclass(frozen=True, slots=True)
 class Situation:
     """`bridged_s`: a pause shorter than this goes unnoticed by the pair. `peer_ready`: a replica in sync can take the
-    role. `handing_over`: an order of ours for this is on its way; `failed_at`: when the last such order failed."""
+    role. `relaying`: after a hand-over this node still passes connections on to its peer. `handing_over`: an order of
+    ours for this is on its way; `failed_at`: when the last such order failed."""
 
     machine: str
     role: Role
@@ -53,6 +54,7 @@ class Situation:
     peer_serves: bool
     bridged_s: float
     now: datetime
+    relaying: bool = False
     handing_over: bool = False
     failed_at: datetime | None = None
 
@@ -81,6 +83,8 @@ def conclude(event: Announced, here: Situation) -> Conclusion:
     if here.handing_over:
         return Conclusion(Step.WAIT, "handing-over")
     if here.role not in SERVING:
+        if here.relaying:
+            return Conclusion(Step.WAIT, "connections-are-passed-on")
         if here.role is Role.STOP or here.peer_serves:
             return Conclusion(Step.APPROVE, "does-not-serve")
         # The peer may be about to begin, or this node may be about to take over from it.

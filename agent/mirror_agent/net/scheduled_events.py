@@ -63,13 +63,14 @@ class _Document(BaseModel):
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """`peer_ready`: a replica in sync stands by to take the role. `bridged_s`: how long a pause the pair does not
-    notice."""
+    """`peer_ready`: a replica in sync stands by to take the role. `relaying`: connections of the role that was given
+    away still pass through here. `bridged_s`: how long a pause the pair does not notice."""
 
     role: Role
     peer_ready: bool
     peer_serves: bool
     bridged_s: float
+    relaying: bool = False
 
 
 class HandOver(Protocol):
@@ -149,6 +150,7 @@ class ScheduledEventWatch:
             peer_ready=facts.peer_ready,
             peer_serves=facts.peer_serves,
             bridged_s=facts.bridged_s,
+            relaying=facts.relaying,
             now=self._utc_now(),
             handing_over=self._handing_over is not None,
             failed_at=self._failed_at,

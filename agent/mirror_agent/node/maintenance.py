@@ -6,7 +6,7 @@ from mirror_agent.core.model import SERVING, Instant, Role, State, Timing, peer_
 from mirror_agent.net.scheduled_events import NodeFacts
 
 
-def maintenance_facts(state: State, now: Instant) -> NodeFacts:
+def maintenance_facts(state: State, now: Instant, *, relaying: bool) -> NodeFacts:
     peer, alive = state.peer, peer_alive(state, now)
     stands_by = alive and peer.role is Role.SECOND and not peer.leaving
     return NodeFacts(
@@ -14,6 +14,7 @@ def maintenance_facts(state: State, now: Instant) -> NodeFacts:
         peer_ready=state.role is Role.PRIM and stands_by and state.order is None,
         peer_serves=alive and peer.role in SERVING,
         bridged_s=bridged_s(state.timing),
+        relaying=relaying,
     )
 
 

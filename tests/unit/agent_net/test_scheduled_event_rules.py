@@ -40,6 +40,8 @@ def soon(event: Announced, left_s: float) -> Announced:
         (REBOOT, replace(REPLICA, role=Role.WAIT), Step.APPROVE, "does-not-serve"),
         (REBOOT, replace(REPLICA, role=Role.STOP, peer_serves=False), Step.APPROVE, "does-not-serve"),
         (REBOOT, replace(REPLICA, peer_serves=False), Step.WAIT, "nobody-serves-yet"),
+        (REBOOT, replace(REPLICA, relaying=True), Step.WAIT, "connections-are-passed-on"),
+        (soon(REBOOT, 2.0), replace(REPLICA, relaying=True), Step.APPROVE, "out-of-time"),
         (REBOOT, replace(REPLICA, role=Role.WAIT, peer_serves=False), Step.WAIT, "nobody-serves-yet"),
         (soon(REBOOT, 2.0), replace(REPLICA, peer_serves=False), Step.APPROVE, "out-of-time"),
         (FREEZE, REPLICA, Step.APPROVE, "does-not-serve"),
@@ -72,6 +74,6 @@ def test_the_rule(event: Announced, here: Situation, step: Step, rule: str) -> N
 def test_nothing_waits_past_its_time(
     role: Role, peer_ready: bool, peer_serves: bool, handing_over: bool, failed_at: datetime | None
 ) -> None:
-    here = Situation("demo-a", role, peer_ready, peer_serves, 1.5, NOW, handing_over, failed_at)
+    here = Situation("demo-a", role, peer_ready, peer_serves, 1.5, NOW, True, handing_over, failed_at)
     for kind in ("Freeze", "Reboot", "Preempt"):
         assert conclude(soon(replace(REBOOT, type=kind), 0.0), here).step is Step.APPROVE

@@ -30,7 +30,7 @@ def state(role: Role, peer_role: Role, *, heard_ago_s: float = 0.1, leaving: boo
     ],
 )
 def test_the_facts(here: State, ready: bool, serves: bool) -> None:
-    facts = maintenance_facts(here, NOW)
+    facts = maintenance_facts(here, NOW, relaying=False)
     assert (facts.role, facts.peer_ready, facts.peer_serves) == (here.role, ready, serves)
 
 
