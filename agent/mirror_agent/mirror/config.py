@@ -55,6 +55,10 @@ class MirrorLimits:
     open_inodes_max: int = limits.OPEN_INODES_MAX
     peer_silence_s: float = limits.PEER_SILENCE_S
     barrier_timeout_s: float = limits.BARRIER_TIMEOUT_S
+    checkpoint_s: float = limits.CHECKPOINT_S
+    resync_max_bytes_s: int = limits.RESYNC_MAX_BYTES_S
+    quarantine_max_bytes: int = limits.QUARANTINE_MAX_BYTES
+    quarantine_max_age_s: float = limits.QUARANTINE_MAX_AGE_S
 
     def __post_init__(self) -> None:
         if self.ring_bytes < 4 * limits.MAX_FRAME_BYTES:
@@ -67,6 +71,15 @@ class MirrorLimits:
             )
         if self.front_threads_max < 2 or self.open_inodes_max < 64:
             raise MirrorConfigError("limits: front_threads_max must be at least 2 and open_inodes_max at least 64")
+        if self.checkpoint_s <= 0 or self.quarantine_max_bytes <= 0 or self.quarantine_max_age_s <= 0:
+            raise MirrorConfigError(
+                "limits: checkpoint_s, quarantine_max_bytes and quarantine_max_age_s must be greater than 0"
+            )
+        if self.resync_max_bytes_s < limits.MAX_FRAME_BYTES and self.resync_max_bytes_s != 0:
+            raise MirrorConfigError(
+                f"limits: resync_max_bytes_s {self.resync_max_bytes_s} is below one frame ({limits.MAX_FRAME_BYTES}); "
+                "0 means no bound"
+            )
 
 
 @dataclass(frozen=True)

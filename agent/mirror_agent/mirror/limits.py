@@ -60,6 +60,19 @@ BLOCK_BYTES: Final = 64 * KIB
 BLOCKS_PER_SUM: Final = 256
 RESYNC_WINDOW_BYTES: Final = 64 * MIB
 DIGEST_BYTES: Final = 16
+# Names of a directory that are sent before its lock is given back: about 25 ms of work.
+NAMES_PER_TURN: Final = 256
+# Content a resync may look at per second; 0 = as fast as the application leaves room for.
+RESYNC_MAX_BYTES_S: Final = 0
+# A checkpoint flushes both disks: rare enough not to be felt, and what it saves is one scan's worth of candidates.
+CHECKPOINT_S: Final = 30.0
+
+# What all quarantine folders of a node may hold together, and how long.
+QUARANTINE_MAX_BYTES: Final = 8 * 1024 * MIB
+QUARANTINE_MAX_AGE_S: Final = 30 * 24 * 3600.0
+
+# Verify: what it reads of each copy in a second, unless it is asked for another rate.
+VERIFY_RATE_BYTES_PER_S: Final = 100 * MIB
 
 assert MAX_FRAME_BYTES > MAX_WRITE_BYTES
 assert RING_BYTES >= 4 * MAX_FRAME_BYTES, "a ring smaller than a few frames would serialise every large write"

@@ -22,6 +22,7 @@ from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.handshake import HandshakeError, Hello, Welcome
 from mirror_agent.mirror.inodes import Root
 from mirror_agent.mirror.quarantine import Quarantine
+from mirror_agent.mirror.quarantine_store import Allowance
 from mirror_agent.mirror.replica import ReplicaSession
 from mirror_agent.mirror.state import StateStore
 from mirror_agent.mirror.stream import boottime_s
@@ -170,13 +171,19 @@ class ReplicaListener:
             label = f"{stamp}-epoch{self._state.generation.epoch}-{stream_id[:8]}"
             data.settimeout(None)
             acks.settimeout(None)
+            bounds = self._config.limits
+            allowance = Allowance(
+                self._config.quarantine_dir,
+                max_bytes=bounds.quarantine_max_bytes,
+                max_age_s=bounds.quarantine_max_age_s,
+            )
             session = ReplicaSession(
                 data,
                 acks,
                 stream_id=stream_id,
                 roots=self._roots,
                 state=self._state,
-                quarantine=Quarantine(self._config.quarantine_dir, label),
+                quarantine=Quarantine(self._config.quarantine_dir, label, allowance),
                 open_inodes_max=self._config.limits.open_inodes_max,
                 on_link=self._on_change,
                 on_end=self._ended,

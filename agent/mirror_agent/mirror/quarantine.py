@@ -9,12 +9,12 @@ and every kept entry lies in a numbered item beside it, with owner, mode, times 
 file system is moved, otherwise copied and then removed; what has further names is always copied, because those names
 may be written to later.
 
-Limits: no limit of size or age; when the folder cannot be written, the resync stops and says so.
+Limits: `quarantine_store.Allowance` (size and age of all folders together); when something cannot be kept, the resync
+stops and says so. `quarantine_store` reads all this again.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -25,24 +25,25 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from mirror_agent.mirror import syscalls
+from mirror_agent.mirror.quarantine_store import MANIFEST, RANGES, Allowance, lock_folder
+from mirror_agent.mirror.tree_copy import copy_entry, remove_entry, separate, tree_bytes, write_all
+
+__all__ = ["MANIFEST", "RANGES", "Quarantine", "copy_entry", "write_all"]
 
 log: Final = logging.getLogger(__name__)
 
-MANIFEST: Final = "manifest.jsonl"
-RANGES: Final = "ranges.bin"
 SYNC_S: Final = 1.0
-_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES: Final = 1024 * 1024
-# Beside a directory whose shared files are being copied; names in a quarantine folder never begin with a dot, and one
-# level further down a name of the application's that long cannot be met by accident.
-_COPYING: Final = b".mirrorplane-copying-" + b"x" * 200
+# A manifest line with a long path.
+_LINE_BYTES: Final = 512
 
 
 class Quarantine:
-    """The folder of one resync; created with the first thing kept."""
+    """The folder of one resync; created with the first thing kept. `allowance`: what all folders together may hold."""
 
-    def __init__(self, directory: str, label: str) -> None:
+    def __init__(self, directory: str, label: str, allowance: Allowance | None = None) -> None:
+        self._allowance = allowance
         self.path = os.path.join(directory, label)
         self.kept_bytes = 0
         self.kept_items = 0
@@ -64,8 +65,9 @@ class Quarantine:
         self._fd = -1
 
     def keep_range(self, path: str, fd: int, offset: int, length: int) -> None:
-        """Copies a byte range of an open file."""
+        """Copies a byte range of an open file. Raises OSError (ENOSPC: the quarantine is full)."""
         self._open()
+        self._take(length)
         assert self._ranges is not None
         position = os.fstat(self._ranges.fileno()).st_size
         digest = hashlib.sha256()
@@ -88,13 +90,18 @@ class Quarantine:
         self._open()
         item = f"{self.kept_items:06d}".encode()
         st = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        size_bytes = st.st_size
+        if self._allowance is not None or stat.S_ISDIR(st.st_mode):
+            size_bytes = tree_bytes(f"/proc/self/fd/{parent_fd}/{os.fsdecode(name)}")
+            self._take(size_bytes)
         shared = not stat.S_ISDIR(st.st_mode) and st.st_nlink > 1
         line = {
             "kind": "entry", "path": path, "stored": item.decode(), "mode": f"{st.st_mode:o}", "uid": st.st_uid,
-            "gid": st.st_gid, "size_bytes": st.st_size, "mtime_ns": st.st_mtime_ns,
+            "gid": st.st_gid, "size_bytes": size_bytes if stat.S_ISDIR(st.st_mode) else st.st_size,
+            "mtime_ns": st.st_mtime_ns,
         }  # fmt: skip
         if st.st_dev == self._device and not shared:
-            self._note(line, 0 if stat.S_ISDIR(st.st_mode) else st.st_size)
+            self._note(line, size_bytes)
             self.sync()
             os.rename(name, item, src_dir_fd=parent_fd, dst_dir_fd=self._fd)
             if stat.S_ISDIR(st.st_mode):
@@ -129,11 +136,18 @@ class Quarantine:
         self.kept_items += 1
         self.kept_bytes += size
 
+    def _take(self, size_bytes: int) -> None:
+        if self._allowance is not None:
+            self._allowance.take(size_bytes + _LINE_BYTES)
+
     def _open(self) -> None:
         if self._fd >= 0:
             return
+        if self._allowance is not None:
+            self._allowance.measure()
         os.makedirs(self.path, mode=0o700)
         self._fd = os.open(self.path, _DIR_FLAGS)
+        lock_folder(self._fd)
         self._device = os.fstat(self._fd).st_dev
         self._manifest = open(os.path.join(self.path, MANIFEST), "xb", buffering=0)  # noqa: SIM115 - closed in `close`
         self._ranges = open(os.path.join(self.path, RANGES), "xb", buffering=0)  # noqa: SIM115 - closed in `close`
@@ -143,106 +157,3 @@ class Quarantine:
         finally:
             os.close(parent)
         log.warning("resync: keeping what differs in %s", self.path)
-
-
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)
-
-
-def copy_attributes(source_fd: int, target_fd: int) -> None:
-    """Owner, mode, extended attributes and times, between two O_PATH descriptors of the same type."""
-    st = os.fstat(source_fd)
-    source, target = f"/proc/self/fd/{source_fd}", f"/proc/self/fd/{target_fd}"
-    os.chown(target, st.st_uid, st.st_gid)
-    if not stat.S_ISLNK(st.st_mode):
-        os.chmod(target, stat.S_IMODE(st.st_mode))
-    for key in os.listxattr(source):
-        try:
-            os.setxattr(target, key, os.getxattr(source, key))
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:  # the quarantine's file system may know fewer namespaces
-                raise
-    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns))
-
-
-def _copy_data(source_fd: int, target_fd: int) -> int:
-    done = 0
-    while data := os.pread(source_fd, _COPY_BYTES, done):
-        write_all(target_fd, data, done)
-        done += len(data)
-    return done
-
-
-def copy_entry(from_fd: int, from_name: bytes, to_fd: int, to_name: bytes) -> int:
-    """Copies an entry with all below it; returns the bytes of data. Directories get their times after their content."""
-    source = os.open(from_name, _PATH_FLAGS, dir_fd=from_fd)
-    try:
-        st = os.fstat(source)
-        copied = 0
-        if stat.S_ISDIR(st.st_mode):
-            os.mkdir(to_name, 0o700, dir_fd=to_fd)
-            inner_from = os.open(from_name, _DIR_FLAGS, dir_fd=from_fd)
-            try:
-                inner_to = os.open(to_name, _DIR_FLAGS, dir_fd=to_fd)
-                try:
-                    for name in os.listdir(inner_from):
-                        copied += copy_entry(inner_from, os.fsencode(name), inner_to, os.fsencode(name))
-                finally:
-                    os.close(inner_to)
-            finally:
-                os.close(inner_from)
-        elif stat.S_ISREG(st.st_mode):
-            reader = os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                writer = os.open(to_name, flags, 0o600, dir_fd=to_fd)
-                try:
-                    copied = _copy_data(reader, writer)
-                finally:
-                    os.close(writer)
-            finally:
-                os.close(reader)
-        elif stat.S_ISLNK(st.st_mode):
-            os.symlink(os.readlink(b"", dir_fd=source), to_name, dir_fd=to_fd)
-        else:
-            os.mknod(to_name, st.st_mode, st.st_rdev, dir_fd=to_fd)
-        target = os.open(to_name, _PATH_FLAGS, dir_fd=to_fd)
-        try:
-            copy_attributes(source, target)
-        finally:
-            os.close(target)
-        return copied
-    finally:
-        os.close(source)
-
-
-def separate(parent_fd: int, name: bytes) -> None:
-    """Gives everything below a kept directory that has names elsewhere an inode of its own: the others live on."""
-    directory = os.open(name, _DIR_FLAGS, dir_fd=parent_fd)
-    try:
-        for child in map(os.fsencode, os.listdir(directory)):
-            st = os.stat(child, dir_fd=directory, follow_symlinks=False)
-            if stat.S_ISDIR(st.st_mode):
-                separate(directory, child)
-            elif st.st_nlink > 1:
-                copy_entry(directory, child, parent_fd, _COPYING)
-                os.rename(_COPYING, child, src_dir_fd=parent_fd, dst_dir_fd=directory)
-    finally:
-        os.close(directory)
-
-
-def remove_entry(parent_fd: int, name: bytes) -> None:
-    """Removes an entry with all below it, never following a link."""
-    st = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-    if not stat.S_ISDIR(st.st_mode):
-        os.unlink(name, dir_fd=parent_fd)
-        return
-    inner = os.open(name, _DIR_FLAGS, dir_fd=parent_fd)
-    try:
-        for child in os.listdir(inner):
-            remove_entry(inner, os.fsencode(child))
-    finally:
-        os.close(inner)
-    os.rmdir(name, dir_fd=parent_fd)
