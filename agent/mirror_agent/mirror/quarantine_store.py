@@ -5,7 +5,7 @@ One folder per resync (`<UTC time>-epoch<n>-<stream>`). Its `manifest.jsonl` has
     kind "range": path, offset, length, stored ("ranges.bin"), stored_offset, sha256, at_utc
     kind "entry": path, stored (item in the folder), mode (octal), uid, gid, size_bytes, mtime_ns, at_utc
 
-Guarantees: a restore changes nothing that is kept and never overwrites anything; a range with a wrong digest is refused.
+Guarantees: a restore changes nothing that is kept and overwrites nothing; a range with a wrong digest is refused.
 The folder being written is locked (flock) and is neither deleted nor removed by the limits, by whichever process.
 Room is made by removing the oldest folders, but none younger than `YOUNG_S`: a resync that fails and begins again must
 not push out what its own first attempt kept. What does not fit then is an error, and the resync stops.
@@ -150,7 +150,8 @@ class Allowance:
         if self.used_bytes + size_bytes > self._max_bytes:
             self.full = (
                 f"quarantine {self._directory} is full: {self.used_bytes} of {self._max_bytes} bytes, {size_bytes} "
-                "more needed; restore or delete folders (mirrorctl mirror quarantine), or raise limits.quarantine_max_bytes"
+                "more needed; restore or delete folders (mirrorctl mirror quarantine), or raise "
+                "limits.quarantine_max_bytes"
             )
             raise OSError(errno.ENOSPC, self.full)
 
