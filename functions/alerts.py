@@ -18,54 +18,54 @@ async def alert_delivery(timer: func.TimerRequest) -> None:
 
 
 @blueprint.function_name("alert_list")
-@blueprint.route("alerts", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/alerts", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def alert_list(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("alert_list", req)
 
 
 @blueprint.function_name("alert_get")
-@blueprint.route("alerts/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/alerts/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def alert_get(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("alert_get", req)
 
 
 @blueprint.function_name("alert_action")
-@blueprint.route("alerts/{idAndAction}", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/alerts/{idAndAction}", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 async def alert_action(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("alert_action", req)
 
 
 @blueprint.function_name("silence_create")
-@blueprint.route("silences", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/silences", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 async def silence_create(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("silence_create", req)
 
 
 @blueprint.function_name("silence_list")
-@blueprint.route("silences", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/silences", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def silence_list(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("silence_list", req)
 
 
 @blueprint.function_name("silence_get")
-@blueprint.route("silences/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/silences/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def silence_get(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("silence_get", req)
 
 
 @blueprint.function_name("silence_put")
-@blueprint.route("silences/{id}", methods=["PUT"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/silences/{id}", methods=["PUT"], auth_level=func.AuthLevel.ANONYMOUS)
 async def silence_put(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("silence_put", req)
 
 
 @blueprint.function_name("silence_delete")
-@blueprint.route("silences/{id}", methods=["DELETE"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/silences/{id}", methods=["DELETE"], auth_level=func.AuthLevel.ANONYMOUS)
 async def silence_delete(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("silence_delete", req)
 
 
 @blueprint.function_name("dead_letter_list")
-@blueprint.route("dead-letters", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/dead-letters", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def dead_letter_list(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("dead_letter_list", req)

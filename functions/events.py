@@ -21,6 +21,6 @@ async def platform_event(event: str) -> None:
 
 
 @blueprint.function_name("event_list")
-@blueprint.route("events", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/events", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def event_list(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("event_list", req)

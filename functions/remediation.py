@@ -28,6 +28,6 @@ async def drift(timer: func.TimerRequest) -> None:
 
 
 @blueprint.function_name("remediation_get")
-@blueprint.route("clusters/{name}/remediation", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.route("api/clusters/{name}/remediation", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def remediation_get(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("remediation_get", req)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from shared.api.call import API_VERSION, MAX_BODY_BYTES, Answer, Call, model_json
+from shared.api.journal import note
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.views import ErrorView
@@ -74,6 +75,11 @@ class Endpoint:
     codes: tuple[str, ...] = field(default=())
 
     @property
+    def changes(self) -> bool:
+        """A principal changes something by it: the operators' journal gets an entry."""
+        return self.method != "GET" and self.guard in ROLE_OF
+
+    @property
     def versioned(self) -> bool:
         return self.guard in ROLE_OF
 
@@ -81,6 +87,7 @@ class Endpoint:
 async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Call) -> Answer:
     """Never raises."""
     start = time.monotonic()
+    parts: ControlPlane | None = None
     caller: object = None
     try:
         try:
@@ -91,6 +98,7 @@ async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Cal
         if len(call.body) > MAX_BODY_BYTES:
             raise Problem("RequestBodyTooLarge", f"the body has {len(call.body)} bytes; {MAX_BODY_BYTES} is the limit")
         caller = await _admit(parts, endpoint, call)
+        _check_role(endpoint, caller, call)
         answer = await endpoint.handler(parts, caller, call)
     except Problem as problem:
         answer = refusal(problem)
@@ -101,6 +109,8 @@ async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Cal
     except Exception as error:  # noqa: BLE001 - the last guard of a request: logged, and answered without detail
         log.failure("request_failed", error, request=call.request_id, function=endpoint.name)
         answer = refusal(Problem("InternalError", f"an unforeseen error; it is logged under request {call.request_id}"))
+    if endpoint.changes and parts is not None and isinstance(caller, Principal):
+        await note(parts, caller, endpoint.name, call, answer)
     headers = {**answer.headers, "x-ms-request-id": call.request_id}
     client_id = call.headers.get("x-ms-client-request-id", "")
     if _CLIENT_ID.fullmatch(client_id):
@@ -128,7 +138,7 @@ def refusal(problem: Problem) -> Answer:
 
 
 async def _admit(plane: ControlPlane, endpoint: Endpoint, call: Call) -> object:
-    """The caller, if the endpoint's guard lets it in. Raises Problem."""
+    """The caller, if it proves who it is; what a principal may is checked after this. Raises Problem."""
     presented = bearer(call.headers.get("authorization")) or ""
     match endpoint.guard:
         case Guard.ANYBODY:
@@ -151,19 +161,25 @@ async def _admit(plane: ControlPlane, endpoint: Endpoint, call: Call) -> object:
                 raise Problem("Unauthenticated", "give an enrolment token or a node's credential")
             return found
         case Guard.MONITOR | Guard.CONTROL | Guard.ADMIN:
-            return await _admit_principal(plane, endpoint, call)
+            return await _principal(plane, call)
 
 
-async def _admit_principal(plane: ControlPlane, endpoint: Endpoint, call: Call) -> Principal:
+async def _principal(plane: ControlPlane, call: Call) -> Principal:
     rules = AccessRules(plane.settings.bootstrap_token_sha256, plane.settings.easy_auth)
     principal = await authenticate(call.headers, plane.store.tokens, rules, plane.clock())
     if principal is None:
         raise Problem("Unauthenticated", "give a valid API token as Authorization: Bearer …")
-    needed = ROLE_OF[endpoint.guard]
-    if not principal.may(needed):
+    return principal
+
+
+def _check_role(endpoint: Endpoint, caller: object, call: Call) -> None:
+    """Nodes have no roles: their credential admits them to their own endpoints only."""
+    needed = ROLE_OF.get(endpoint.guard)
+    if needed is None:
+        return
+    if not isinstance(caller, Principal) or not caller.may(needed):
         raise Problem("Forbidden", f"this needs the role {needed.value}")
     check_api_version(call.query.get("api-version"))
-    return principal
 
 
 def check_api_version(version: str | None) -> None:

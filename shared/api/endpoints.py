@@ -11,6 +11,7 @@ from shared.api import clusters, nodes, observations, remediation, tokens
 from shared.api.alert_endpoints import ALERT_ENDPOINTS
 from shared.api.call import Answer, Call
 from shared.api.clusters import ActionRequest
+from shared.api.console_endpoints import CONSOLE_ENDPOINTS
 from shared.api.endpoint import Endpoint, Guard
 from shared.api.health import answer_health
 from shared.api.plane import ControlPlane
@@ -43,6 +44,7 @@ async def answer_openapi(plane: ControlPlane, caller: object, call: Call) -> Ans
 
 _ALL: Final = (
     *ALERT_ENDPOINTS,
+    *CONSOLE_ENDPOINTS,
     Endpoint(
         "cluster_put",
         "PUT",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from mirror_agent.contract import (
@@ -29,6 +29,7 @@ from shared.api.commands import deliverable
 from shared.api.dispatch import advance_action
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
+from shared.model.audit import TurnKind, VerdictTurn
 from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.model.cluster_spec import node_private_address
 from shared.model.node_state import CommandStatus, HistoryEntry, NodeCommand, NodeState
@@ -159,9 +160,43 @@ async def _keep(plane: ControlPlane, caller: NodePrincipal, post: HeartbeatPost,
             await plane.store.node_states.put(state, None if current is None else current.etag)
         except (Exists, Changed):
             continue
-        await plane.store.node_states.append_history(_entries(caller, post.heartbeats, state, before, now))
+        turns = role_turns(caller, None if before is None else before.heartbeat, post.heartbeats, now)
+        await asyncio.gather(
+            plane.store.node_states.append_history(_entries(caller, post.heartbeats, state, before, now)),
+            plane.store.audits.append_turns(turns),
+        )
         return
     log.warning("state_contended", cluster=caller.cluster, node=caller.node)
+
+
+def role_turns(
+    caller: NodePrincipal, last: Heartbeat | None, beats: Sequence[Heartbeat], now: datetime
+) -> list[VerdictTurn]:
+    """What the history of the cluster says about a node's role: one line for each change of role or epoch in a post.
+
+    Times are ours; several changes in one post keep their order by a microsecond each.
+    """
+    turns: list[VerdictTurn] = []
+    for beat in beats:
+        changed = last is None or (last.role, last.epoch) != (beat.role, beat.epoch)
+        newer = last is None or last.agent_start_id != beat.agent_start_id or last.sequence < beat.sequence
+        if changed and newer:
+            turns.append(
+                VerdictTurn(
+                    cluster_id=caller.cluster_id,
+                    cluster=caller.cluster,
+                    kind=TurnKind.ROLE,
+                    node=caller.node,
+                    at=now + timedelta(microseconds=len(turns)),
+                    before="" if last is None else last.role.value,
+                    after=beat.role.value,
+                    rule=beat.rule,
+                    sentence=f"epoch {beat.epoch}: {beat.sentence}",
+                )
+            )
+        if newer:
+            last = beat
+    return turns
 
 
 def _entries(

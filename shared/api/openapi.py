@@ -14,8 +14,10 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from shared.api.call import API_VERSION, MAX_TOP
 from shared.api.endpoint import Endpoint, Guard
 from shared.api.endpoints import ENDPOINTS
+from shared.api.fleet import Order
 from shared.api.problem import STATUS
 from shared.api.views import ErrorView
+from shared.health.verdict import Health
 from shared.model.alert import AlertState, DeadLetterKind, Severity
 from shared.model.cluster_spec import NAME_PATTERN
 
@@ -32,6 +34,9 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "from": {"schema": {"type": "string", "format": "date-time"}, "description": "Nothing older, by our clock."},
     "to": {"schema": {"type": "string", "format": "date-time"}, "description": "Nothing newer, by our clock."},
     "state": {"schema": {"type": "string", "enum": [state.value for state in AlertState]}},
+    "verdict": {"schema": {"type": "string", "enum": [state.value for state in Health]}},
+    "order": {"schema": {"type": "string", "enum": [order.value for order in Order]}},
+    "search": {"schema": {"type": "string"}, "description": "A part of the cluster's name."},
     "severity": {"schema": {"type": "string", "enum": [severity.value for severity in Severity]}},
     "cluster": {"schema": {"type": "string"}, "description": "Only of this cluster."},
     "kind": {"schema": {"type": "string", "enum": [kind.value for kind in DeadLetterKind]}, "required": True},

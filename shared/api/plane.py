@@ -10,6 +10,7 @@ from datetime import datetime
 from shared.alerts.courier import Courier
 from shared.api.probe import Prober
 from shared.audit.platform import BlindPlatform, Platform
+from shared.console.board import Board
 from shared.settings import Settings
 from shared.store.ports import Store
 
@@ -32,4 +33,5 @@ class ControlPlane:
     prober: Prober
     platform: Platform = field(default_factory=BlindPlatform)
     courier: Courier = field(default_factory=Courier)
+    board: Board = field(default_factory=Board)
     process_age_s: Callable[[], float] = field(default_factory=_age_from_now)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from shared.alerts.retention import remove_old_alerts
+from shared.api.journal import JOURNAL_KEPT_DAYS
 from shared.api.plane import ControlPlane
 from shared.settings import DEFAULT_RETENTION_DAYS
 from shared.store.ports import FLEET
@@ -53,6 +54,8 @@ async def remove_expired(plane: ControlPlane) -> dict[str, int]:
     removed["probes"] = await plane.store.retention.purge_probes(oldest, MAX_PROBE_ROWS_PER_RUN)
     removed["events"] = await plane.store.retention.purge_events(oldest, MAX_ROWS_PER_RUN)
     removed["operations"] = await plane.store.operations.purge_finished(now - OPERATIONS_KEPT, MAX_ROWS_PER_RUN)
+    journal_before = now.date() - timedelta(days=JOURNAL_KEPT_DAYS)
+    removed["journal"] = await plane.store.journal.purge(journal_before, MAX_ROWS_PER_RUN)
     removed["alerts"] = await remove_old_alerts(plane, now, MAX_ROWS_PER_RUN)
     log.info("retention", **removed)
     return removed

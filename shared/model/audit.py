@@ -73,10 +73,11 @@ class TurnKind(StrEnum):
     CLUSTER = "cluster"
     NODE = "node"
     STORM = "storm"
+    ROLE = "role"  # the node's own words: its role, by which rule of its decision core
 
 
 class VerdictTurn(Document):
-    """One change of a verdict, kept as history: from which state to which, by which rule."""
+    """One change of a verdict or of a node's role, kept as history: from which to which, by which rule."""
 
     cluster_id: str
     cluster: str

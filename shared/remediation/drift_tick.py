@@ -1,8 +1,8 @@
 """The slow round over the fleet that looks for drift, a few clusters at each run.
 
-A cluster is looked at again after `PERIOD`, oldest first by when it was last looked at; what was found stands in its
-remediation row and, when it changed, in the timeline. Repair is asked of the reconciler under an id made of what was
-found and of the generation, so the same drift found twice while it is being repaired makes one operation.
+A cluster is looked at again after `PERIOD`, sooner if something was found; what was found stands in its remediation row and, when it changed, in the timeline. Repair is asked of the reconciler under an id made of what was
+found and of the generation, so the same drift found twice while it is being repaired makes one operation. Drift that
+nobody is going to repair raises the alert `drift`, at every look anew; the first look without it clears it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from shared.alerts.raising import clear_alert, raise_alert
 from shared.model.cluster import SETTLED, ClusterRecord
 from shared.model.remediation import Deviation, RemediationRecord
 from shared.remediation.commands import REQUESTED_BY
@@ -24,8 +25,13 @@ from shared.store.ports import Changed, Exists, StoreError, Versioned
 from shared.structured_log import Log
 
 PERIOD: Final = timedelta(minutes=15)
+PERIOD_WITH_DRIFT: Final = timedelta(minutes=3)  # whoever mends it wants to see the alert go
 MAX_PER_RUN: Final = 50  # some 17 reads each; ARM allows a subscription 250 and refills 25 a second
 PAGE: Final = 100
+ALERT: Final = "drift"
+ALERT_SUBJECT: Final = "resources"
+# What is repaired, or is as it should be, is nothing to tell anybody; "drift-waits" is over when its reason is.
+_CALM: Final = frozenset({"as-wanted", "drift-repaired", "drift-waits"})
 log = Log("mirrorplane.remediation")
 
 
@@ -58,7 +64,8 @@ async def check_drift(executor: Executor, cluster: ClusterRecord, *, period: tim
         if stored is None
         else stored.value
     )
-    if before.drift_checked_at is not None and now - before.drift_checked_at < period:
+    due = min(period, PERIOD_WITH_DRIFT) if before.drift else period
+    if before.drift_checked_at is not None and now - before.drift_checked_at < due:
         return False
     if before.open_action is not None:
         return False  # a VM that is being replaced is no drift
@@ -99,6 +106,10 @@ async def _conclude(
         log.info("drift", cluster=cluster.name, rule=rule, sentence=text)
         key = digest(rule, now.isoformat(), *(entry.resource for entry in found))
         await executor.store.events.record(drift_event(record, rule, text, f"{cluster.id}-{key}", now))
+    if rule in _CALM:
+        await clear_alert(executor.plane, cluster.name, ALERT, ALERT_SUBJECT, now)
+    else:
+        await raise_alert(executor.plane, cluster.name, ALERT, ALERT_SUBJECT, text, now)
     if rule == "drift-repaired":
         parts = [f"{entry.resource}:{entry.kind}" for entry in found]
         key = digest(cluster.id, cluster.operation.id, *parts)

@@ -17,6 +17,7 @@ from shared.store.azure_rows import AzureRows
 from shared.store.desired import TableClusters, TableOperations
 from shared.store.fleet import TableFleet
 from shared.store.identities import TableCredentials, TableTokens
+from shared.store.journal import TableJournal
 from shared.store.memory_rows import MemoryRows
 from shared.store.observed import TableAudits, TableCommands, TableEvents, TableNodeStates
 from shared.store.ports import QUEUE_NAME, ReconcileQueue, Store
@@ -69,6 +70,7 @@ def assemble(rows: Rows, queue: ReconcileQueue, witness: TableWitness, witness_r
             dead_letters=TableDeadLetters(rows),
         ),
         remediations=TableRemediations(rows),
+        journal=TableJournal(rows),
     )
 
 

@@ -12,7 +12,7 @@ from shared.store.rows import Row, Rows, StoredRow, document, parse, parse_all
 
 CLUSTERS: Final = "clusters"
 OPERATIONS: Final = "operations"
-_PARTITION: Final = "cluster"
+CLUSTER_PARTITION: Final = "cluster"
 # Cluster names consist of [a-z0-9-], so keys that begin with '~' sort behind all of them in the same partition, where
 # one transaction can remove the record and leave the note.
 _DELETED: Final = "~deleted~"
@@ -24,7 +24,7 @@ class TableClusters:
         self._rows = rows
 
     async def get(self, name: str) -> Versioned[ClusterRecord] | None:
-        row = await self._rows.get(CLUSTERS, _PARTITION, name)
+        row = await self._rows.get(CLUSTERS, CLUSTER_PARTITION, name)
         return None if row is None else _cluster(row)
 
     async def create(self, record: ClusterRecord) -> Versioned[ClusterRecord]:
@@ -34,20 +34,20 @@ class TableClusters:
         return Versioned(record, await self._rows.replace(CLUSTERS, _cluster_row(record), etag))
 
     async def delete(self, record: ClusterRecord, etag: str) -> None:
-        note = Row(_PARTITION, _DELETED + record.id, {"name": record.name})
-        await self._rows.delete_if(CLUSTERS, _PARTITION, record.name, etag, leaving=note)
+        note = Row(CLUSTER_PARTITION, _DELETED + record.id, {"name": record.name})
+        await self._rows.delete_if(CLUSTERS, CLUSTER_PARTITION, record.name, etag, leaving=note)
 
     async def page(self, after: str | None, limit: int) -> Page[Versioned[ClusterRecord]]:
-        rows = await self._rows.scan(CLUSTERS, _PARTITION, limit + 1, after=after or "", before="~")
+        rows = await self._rows.scan(CLUSTERS, CLUSTER_PARTITION, limit + 1, after=after or "", before="~")
         more = rows[limit - 1].key if len(rows) > limit else None
         return Page(tuple(Versioned(record, row.etag) for record, row in parse_all(ClusterRecord, rows[:limit])), more)
 
     async def deleted(self) -> list[str]:
-        rows = await self._rows.scan(CLUSTERS, _PARTITION, 100, after=_DELETED)
+        rows = await self._rows.scan(CLUSTERS, CLUSTER_PARTITION, 100, after=_DELETED)
         return [row.key.removeprefix(_DELETED) for row in rows]
 
     async def forget_deleted(self, cluster_id: str) -> None:
-        await self._rows.delete(CLUSTERS, _PARTITION, [_DELETED + cluster_id])
+        await self._rows.delete(CLUSTERS, CLUSTER_PARTITION, [_DELETED + cluster_id])
 
 
 class TableOperations:
@@ -81,7 +81,9 @@ class TableOperations:
 
 
 def _cluster_row(record: ClusterRecord) -> Row:
-    return Row(_PARTITION, record.name, {"clusterId": record.id, "state": record.state.value, **document(record)})
+    return Row(
+        CLUSTER_PARTITION, record.name, {"clusterId": record.id, "state": record.state.value, **document(record)}
+    )
 
 
 def _cluster(row: StoredRow) -> Versioned[ClusterRecord]:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Final
 
 from mirror_agent.contract import NodeName
 
 from shared.model.audit import AuditRecord
 from shared.model.node_state import NodeState
+from shared.store.desired import CLUSTER_PARTITION, CLUSTERS
 from shared.store.observed import AUDIT, LATEST, STATES
 from shared.store.ports import FLEET, ClusterRows, StoreError
 from shared.store.rows import Rows, StoredRow, parse, parse_all
 from shared.store.witness import ROW_KEY, TABLE, witness_record
 from shared.structured_log import Log
 
+MAX_CLUSTERS: Final = 100_000
 log = Log("mirrorplane.store")
 
 
@@ -50,6 +53,16 @@ class TableFleet:
             audit, etag = audits.get(cluster_id, (None, None))
             found[cluster_id] = ClusterRows(states.get(cluster_id, {}), witness.get(cluster_id), audit, etag)
         return found
+
+    async def names(self) -> list[str]:
+        # Notes of deleted clusters are in the same partition; their keys begin with '~'.
+        keys = await self._rows.scan_keys(CLUSTERS, CLUSTER_PARTITION, f"{CLUSTER_PARTITION}!", MAX_CLUSTERS)
+        return sorted(key for _, key in keys if not key.startswith("~"))
+
+    async def audits(self) -> list[AuditRecord]:
+        rows = await self._rows.scan_range(AUDIT, "", FLEET, MAX_CLUSTERS)
+        rows += await self._rows.scan_range(AUDIT, f"{FLEET}!", "~", MAX_CLUSTERS)
+        return [audit for audit, _ in parse_all(AuditRecord, [row for row in rows if row.key == LATEST])]
 
 
 def _audit(row: StoredRow) -> AuditRecord | None:

@@ -23,6 +23,7 @@ from mirror_agent.contract import NodeName, WitnessAccess
 from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.cluster import ClusterRecord
 from shared.model.event import RecordedEvent
+from shared.model.journal import JournalEntry
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeResult
 from shared.model.operation import Operation
 from shared.model.principal import ApiToken, ClusterAuthority, Enrolment, NodeCredential
@@ -230,6 +231,12 @@ class FleetRows(Protocol):
     async def between(self, first: str, beyond: str, limit: int) -> Mapping[str, ClusterRows]:
         """By cluster id, first <= id < beyond: one query per 1000 rows of each table."""
 
+    async def names(self) -> list[str]:
+        """Names of all clusters, in order."""
+
+    async def audits(self) -> list[AuditRecord]:
+        """The last verdicts of all clusters; also of some that were deleted since."""
+
 
 class Witness(Protocol):
     async def ensure(self, cluster_id: str, in_sync: NodeName) -> bool:
@@ -283,6 +290,19 @@ class Remediations(Protocol):
         """Nothing happens if another cluster holds it."""
 
 
+class Journal(Protocol):
+    """What operators did; see `shared.model.journal`."""
+
+    async def append(self, entry: JournalEntry) -> None:
+        """Idempotent by (time, id)."""
+
+    async def page(self, day: date, after: str | None, limit: int) -> Page[JournalEntry]:
+        """Newest first, of all clusters."""
+
+    async def purge(self, before: date, limit: int) -> int:
+        """Removes at most `limit` entries of days before that; returns how many."""
+
+
 @dataclass(frozen=True)
 class Store:
     """All ports together, as the composition root hands them out."""
@@ -301,4 +321,5 @@ class Store:
     queue: ReconcileQueue
     retention: Retention
     remediations: Remediations
+    journal: Journal
     alerting: AlertStore

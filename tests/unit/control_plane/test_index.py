@@ -23,6 +23,8 @@ TRIGGERED = {
     "reconcile_poison": "queueTrigger",
 }
 
+STATIC = {"console_page": "/", "console_file": "console/{*path}"}  # files without data, open to anybody
+
 
 def _trigger(name: str) -> dict[str, object]:
     trigger = functions()[name].get_trigger()
@@ -31,7 +33,7 @@ def _trigger(name: str) -> dict[str, object]:
 
 
 def test_every_function_is_known_and_every_known_function_is_there() -> None:
-    assert set(functions()) == set(ENDPOINTS) | set(TRIGGERED)
+    assert set(functions()) == set(ENDPOINTS) | set(TRIGGERED) | set(STATIC)
     assert {name: _trigger(name)["type"] for name in TRIGGERED} == TRIGGERED
 
 
@@ -39,8 +41,12 @@ def test_every_http_function_serves_the_endpoint_of_its_name() -> None:
     for name, endpoint in ENDPOINTS.items():
         trigger = _trigger(name)
         assert trigger["type"] == "httpTrigger"
-        assert trigger["route"] == endpoint.route
+        assert trigger["route"] == f"api/{endpoint.route}"
         assert [str(getattr(method, "value", method)) for method in trigger["methods"]] == [endpoint.method]  # type: ignore[attr-defined]
+
+
+def test_the_console_has_its_own_two_routes() -> None:
+    assert {name: _trigger(name)["route"] for name in STATIC} == STATIC
 
 
 def test_only_health_is_open_to_anybody() -> None:

@@ -1,0 +1,60 @@
+"""The endpoints that consoles and command lines read, as data; part of the table in `shared.api.endpoints`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.api import fleet, history, journal, me, overview
+from shared.api.endpoint import Endpoint, Guard
+from shared.api.fleet import FleetPage
+from shared.api.history import HistoryList
+from shared.api.journal import JournalList
+from shared.api.me import MeView
+from shared.api.overview import Overview
+from shared.api.timeline import RANGE
+
+_PAGING: Final = ("top", "continue")
+
+CONSOLE_ENDPOINTS: Final = (
+    Endpoint("me_get", "GET", "me", Guard.MONITOR, me.get_me, "Who calls, with which role.", {200: MeView}),
+    Endpoint(
+        "fleet_list",
+        "GET",
+        "fleet",
+        Guard.MONITOR,
+        fleet.list_fleet,
+        "List clusters with their last verdict: searched, filtered, worst first.",
+        {200: FleetPage},
+        query=("search", "verdict", "order", *_PAGING),
+    ),
+    Endpoint(
+        "cluster_overview",
+        "GET",
+        "clusters/{name}/overview",
+        Guard.MONITOR,
+        overview.get_overview,
+        "Read everything the page of a cluster shows, together. 304 with If-None-Match when nothing changed.",
+        {200: Overview, 304: None},
+        request_headers=("If-None-Match",),
+    ),
+    Endpoint(
+        "cluster_history",
+        "GET",
+        "clusters/{name}/history",
+        Guard.MONITOR,
+        history.get_history,
+        "The story of a cluster, newest first: roles, verdicts, operators, platform events.",
+        {200: HistoryList},
+        query=RANGE,
+    ),
+    Endpoint(
+        "journal_list",
+        "GET",
+        "journal",
+        Guard.MONITOR,
+        journal.list_journal,
+        "List what operators did, newest first: who, what, why, with which result.",
+        {200: JournalList},
+        query=("cluster", *RANGE, *_PAGING),
+    ),
+)

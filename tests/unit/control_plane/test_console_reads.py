@@ -1,0 +1,255 @@
+"""What the console's pages read: who I am, the fleet, one cluster whole, its story; and the static files."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import azure.functions as func
+import pytest
+from mirror_agent.contract import ApplicationState, Phase, Role
+
+from shared.api.fleet import read_fleet
+from shared.console import files
+from shared.console.board import FRESH_S, STALE_S, Board, Reading
+from shared.console.safety import Safety, safety
+from shared.model.audit import AuditRecord, TrackRecord
+from shared.model.principal import AccessRole
+from shared.store.ports import Unavailable
+from tests.control_plane_app import App, functions
+from tests.control_plane_samples import NOW, heartbeat, node_state
+
+
+def track(state: str, sentence: str = "because") -> TrackRecord:
+    return TrackRecord(state=state, rule="some-rule", sentence=sentence, since=NOW, seen=state, seen_since=NOW)
+
+
+async def audited(app: App, name: str, state: str) -> None:
+    await app.provisioned(name)
+    record = await app.record(name)
+    verdict = AuditRecord(
+        cluster_id=record.id,
+        cluster=name,
+        audited_at=NOW,
+        run_id="run",
+        verdict=track(state),
+        nodes={"a": track("healthy")},
+        serving="a",
+    )
+    await app.plane.store.audits.put(verdict, None)
+
+
+@pytest.mark.parametrize("role", list(AccessRole))
+async def test_me(app: App, role: AccessRole) -> None:
+    reply = await app.send("GET", "me", token=await app.token(role))
+    assert (reply.body["role"], reply.body["name"], reply.body["kind"]) == (role.value, role.value, "token")
+
+
+# --- the fleet -------------------------------------------------------------------------------------------------------
+async def test_the_fleet_is_shown_worst_first(app: App) -> None:
+    for name, state in (("calm", "healthy"), ("gone", "down"), ("lone", "exposed")):
+        await audited(app, name, state)
+    await app.provisioned("new")
+    body = (await app.send("GET", "fleet")).body
+    assert [entry["cluster"] for entry in body["value"]] == ["gone", "lone", "new", "calm"]
+    assert body["counts"] == {"healthy": 1, "down": 1, "exposed": 1, "unknown": 1}
+    assert body["value"][2]["rule"] == "not-audited"
+    assert "nextLink" not in body
+
+
+async def test_the_fleet_is_searched_filtered_and_paged(app: App) -> None:
+    for name in ("pay-1", "pay-2", "pay-3", "shop"):
+        await audited(app, name, "down" if name == "pay-2" else "healthy")
+    found = (await app.send("GET", "fleet?search=PAY&order=name&top=2")).body
+    assert ([entry["cluster"] for entry in found["value"]], found["matching"]) == (["pay-1", "pay-2"], 3)
+    following = found["nextLink"].split("/api/")[1]
+    assert [entry["cluster"] for entry in (await app.send("GET", following)).body["value"]] == ["pay-3"]
+    down = (await app.send("GET", "fleet?verdict=down")).body
+    assert [entry["cluster"] for entry in down["value"]] == ["pay-2"]
+
+
+@pytest.mark.parametrize("query", ["verdict=sick", "order=random", "continue=x", "top=0"])
+async def test_a_wrong_parameter_of_the_fleet_is_named(app: App, query: str) -> None:
+    reply = await app.send("GET", f"fleet?{query}")
+    assert (reply.status, reply.code, reply.target) == (400, "InvalidParameter", query.partition("=")[0])
+
+
+async def test_a_deleted_cluster_is_not_in_the_fleet(app: App) -> None:
+    await audited(app, "gone", "healthy")
+    found = await app.plane.store.clusters.get("gone")
+    assert found is not None
+    await app.plane.store.clusters.delete(found.value, found.etag)
+    assert (await app.send("GET", "fleet")).body["value"] == []
+
+
+async def test_the_board_is_read_anew_when_it_is_old_and_nobody_waits_for_it(app: App) -> None:
+    now_s = 100.0
+    board = Board(monotonic_s=lambda: now_s)
+    reads: list[Reading] = []
+    read_twice = asyncio.Event()
+
+    async def read() -> Reading:
+        reads.append(await read_fleet(app.plane))
+        if len(reads) == 2:
+            read_twice.set()
+        return reads[-1]
+
+    first = await board.look(read)
+    assert await board.look(read) is first
+    assert len(reads) == 1
+    await app.provisioned("new")
+    now_s += FRESH_S
+    assert await board.look(read) is first
+    async with asyncio.timeout(30):
+        await read_twice.wait()
+    now_s += STALE_S
+    assert [entry.cluster for entry in (await board.look(read)).briefs] == ["new"]
+
+
+async def test_a_board_that_cannot_be_read_says_so(app: App) -> None:
+    app.rows.fail("scan_keys", "clusters", Unavailable("away"))
+    assert (await app.send("GET", "fleet")).code == "StorageUnavailable"
+    assert (await app.send("GET", "fleet")).status == 200
+
+
+# --- one cluster -----------------------------------------------------------------------------------------------------
+async def test_the_overview_holds_what_the_page_shows(app: App) -> None:
+    record = await app.provisioned()
+    credential = await app.enrolled()
+    await app.beat(credential)
+    await app.plane.store.witness.ensure(record.id, "a")
+    body = (await app.send("GET", "clusters/pay/overview")).body
+    assert body["cluster"]["name"] == "pay"
+    assert body["reports"]["a"]["heartbeat"]["sentence"] == "PRIM, peer in sync"
+    assert body["safety"] == {
+        "state": "in-sync",
+        "sentence": "Every acknowledged write is on both nodes; node a serves.",
+        "serving": "a",
+        "epoch": 3,
+        "since": None,
+    }
+    assert body["witness"]["inSync"] == "a"
+    assert (body["operation"], body["alerts"]) == (None, [])
+
+
+async def test_an_unchanged_overview_costs_a_304(app: App) -> None:
+    await app.provisioned()
+    first = await app.send("GET", "clusters/pay/overview")
+    app.clock.advance(1)
+    again = await app.send("GET", "clusters/pay/overview", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status, again.content) == (304, b"")
+    await app.beat(await app.enrolled())
+    changed = await app.send("GET", "clusters/pay/overview", headers={"if-none-match": first.headers["etag"]})
+    assert changed.status == 200
+
+
+async def test_an_operation_at_work_is_in_the_overview(app: App) -> None:
+    await app.put()
+    body = (await app.send("GET", "clusters/pay/overview")).body
+    assert (body["operation"]["kind"], body["operation"]["status"]) == ("create", "NotStarted")
+
+
+async def test_the_overview_of_nothing(app: App) -> None:
+    assert (await app.send("GET", "clusters/none/overview")).code == "ClusterNotFound"
+    assert (await app.send("GET", "clusters/none/history")).code == "ClusterNotFound"
+
+
+async def test_the_history_tells_roles_and_operators_together(app: App) -> None:
+    await app.provisioned()
+    credential = await app.enrolled()
+    await app.beat(credential, heartbeat(sequence=1, role=Role.SECOND, probe_ok=False))
+    app.clock.advance(5)
+    await app.beat(
+        credential,
+        heartbeat(sequence=2, role=Role.WAIT, probe_ok=False),
+        heartbeat(sequence=3, role=Role.PRIM, epoch=4),
+        heartbeat(sequence=4, role=Role.PRIM, epoch=4),
+    )
+    app.clock.advance(5)
+    await app.send("POST", "clusters/pay:swap", {"reason": "patch day"})
+    lines = (await app.send("GET", "clusters/pay/history")).body["value"]
+    assert [line["title"] for line in lines] == [
+        "bootstrap token: swap",
+        "Node a: WAIT → PRIM",
+        "Node a: SECOND → WAIT",
+        "Node a: start → SECOND",
+        "bootstrap token: create or change",
+    ]
+    assert (lines[0]["detail"], lines[0]["kind"]) == ("patch day", "operator")
+    assert (lines[1]["detail"], lines[1]["rule"]) == ("epoch 4: PRIM, peer in sync", "keep-serving")
+
+
+async def test_a_repeated_post_is_one_line(app: App) -> None:
+    await app.provisioned()
+    credential = await app.enrolled()
+    for _ in range(3):
+        await app.beat(credential, heartbeat(sequence=1))
+    lines = (await app.send("GET", "clusters/pay/history")).body["value"]
+    assert [line["title"] for line in lines if line["kind"] == "role"] == ["Node a: start → PRIM"]
+
+
+async def test_a_long_history_is_paged_without_a_gap(app: App) -> None:
+    await app.provisioned()
+    credential = await app.enrolled()
+    for number in range(1, 161):
+        app.clock.advance(1)
+        await app.beat(credential, heartbeat(sequence=number, epoch=number))
+    titles: list[str] = []
+    path = "clusters/pay/history"
+    while path:
+        body = (await app.send("GET", path)).body
+        titles += [line["detail"].partition(":")[0] for line in body["value"] if line["kind"] == "role"]
+        path = body.get("nextLink", "").partition("/api/")[2]
+    assert titles == [f"epoch {number}" for number in range(160, 0, -1)]
+
+
+# --- is the data safe ------------------------------------------------------------------------------------------------
+def test_safety_in_words() -> None:
+    prim = node_state("c", "a")
+    second = node_state("c", "b", role=Role.SECOND, application=ApplicationState.STOPPED)
+    assert safety({"a": prim, "b": second}, NOW, 15).state is Safety.IN_SYNC
+    alone = node_state("c", "a", role=Role.ALONE, in_sync=("a",), probe_ok=True, exposed_for_s=60)
+    seen = safety({"a": alone, "b": second}, NOW, 15)
+    assert (seen.state, seen.serving) == (Safety.EXPOSED, "a")
+    assert seen.since is not None
+    assert (NOW - seen.since).total_seconds() == 60
+    waiting = node_state("c", "a", role=Role.WAIT, phase=Phase.NOT_READY, probe_ok=False)
+    assert safety({"a": waiting, "b": second}, NOW, 15).state is Safety.NOT_SERVING
+    assert safety({}, NOW, 15).sentence == "No node has reported yet."
+    late = NOW.replace(minute=5)
+    assert safety({"a": prim}, late, 15).sentence == "Node a is silent."
+    assert safety({"a": prim, "b": second}, late, 15).sentence == "Nodes a and b are silent."
+    both = safety({"a": prim, "b": node_state("c", "b", epoch=9)}, NOW, 15)
+    assert (both.state, both.serving) == (Safety.UNKNOWN, "b")
+
+
+# --- static files ----------------------------------------------------------------------------------------------------
+async def get_static(name: str, path: str | None = None, **headers: str) -> func.HttpResponse:
+    values = {} if path is None else {"path": path}
+    request = func.HttpRequest("GET", "https://x/", headers=headers, route_params=values, body=b"")
+    handler = functions()[name].get_user_function()
+    answer: func.HttpResponse = await handler(request)
+    return answer
+
+
+async def test_the_page_forbids_what_a_console_never_needs() -> None:
+    answer = await get_static("console_page")
+    assert (answer.status_code, answer.mimetype) == (200, "text/html; charset=utf-8")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    again = await get_static("console_page", **{"if-none-match": answer.headers["ETag"]})
+    assert (again.status_code, again.get_body()) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["../host.json", "%2e%2e/host.json", "none.js", "", "/etc/passwd", "pages"])
+async def test_no_path_leaves_the_directory(path: str) -> None:
+    answer = await get_static("console_file", path)
+    assert (answer.status_code, answer.get_body()) == (404, b"")
+
+
+def test_a_file_of_an_unknown_kind_is_refused_at_start(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"notes\.txt"):
+        files.load(tmp_path)
