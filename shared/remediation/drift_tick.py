@@ -1,8 +1,9 @@
 """The slow round over the fleet that looks for drift, a few clusters at each run.
 
-A cluster is looked at again after `PERIOD`, sooner if something was found; what was found stands in its remediation row and, when it changed, in the timeline. Repair is asked of the reconciler under an id made of what was
-found and of the generation, so the same drift found twice while it is being repaired makes one operation. Drift that
-nobody is going to repair raises the alert `drift`, at every look anew; the first look without it clears it.
+A cluster is looked at again after `PERIOD`, sooner if something was found; what was found stands in its remediation
+row and, when it changed, in the timeline. Repair is asked of the reconciler under an id made of what was found and of
+the generation, so the same drift found twice while it is being repaired makes one operation. Drift that nobody is going
+to repair raises the alert `drift`, at every look anew; the first look without it clears it.
 """
 
 from __future__ import annotations

@@ -62,14 +62,21 @@ async def drift_of(world: World, executor: Executor) -> dict[str, str]:
     return {entry.resource: entry.kind for entry in stored.value.drift}
 
 
+async def alerts_of(world: World) -> list[str]:
+    found = await world.store.alerting.event_facts.of_cluster("pay")
+    return [fact.subject for fact in found if fact.open]
+
+
 def lose(world: World, name: str) -> None:
     key = next(key for key, stored in world.arm.resources.items() if stored.ref.name == name)
     del world.arm.resources[key]
 
 
-def tamper(world: World, name: str) -> None:
+def tamper(world: World, name: str) -> Any:
+    """The rules it had."""
     stored = next(stored for stored in world.arm.resources.values() if stored.ref.name == name)
-    stored.body["properties"]["securityRules"] = []
+    rules, stored.body["properties"]["securityRules"] = stored.body["properties"]["securityRules"], []
+    return rules
 
 
 async def test_what_the_reconciler_made_is_as_wanted(wheel: Path) -> None:
@@ -89,6 +96,7 @@ async def test_a_changed_and_a_deleted_resource_come_back(wheel: Path) -> None:
     assert (await world.record_now()).operation.requested_by == "mirrorplane-remediation"
     await world.drive()
     assert (await world.record_now()).state is ProvisioningState.SUCCEEDED
+    assert await alerts_of(world) == [], "it is being repaired: nobody needs to be told"
     assert "pay-b" in world.arm.names()
     assert await drift_of(world, executor) == {}
 
@@ -96,11 +104,18 @@ async def test_a_changed_and_a_deleted_resource_come_back(wheel: Path) -> None:
 async def test_observe_reports_and_leaves(wheel: Path) -> None:
     world, executor = await built(wheel, managementPolicy="observe")
     assert (await world.record_now()).spec.management_policy is ManagementPolicy.OBSERVE
-    tamper(world, "pay-nsg")
+    rules = tamper(world, "pay-nsg")
     assert await drift_of(world, executor) == {"networkSecurityGroups/pay-nsg": "changed"}
     assert (await world.record_now()).state is ProvisioningState.SUCCEEDED
     (event,) = (await world.store.events.page(world.clock().date(), None, 10)).items
     assert event.data["rule"] == "drift-reported"
+    assert await alerts_of(world) == ["drift/resources"]
+    assert not await check_drift(executor, await world.record_now())
+    world.pass_time(minutes=3)
+    stored = next(stored for stored in world.arm.resources.values() if stored.ref.name == "pay-nsg")
+    stored.body["properties"]["securityRules"] = rules
+    assert await check_drift(executor, await world.record_now()), "looked at sooner than a cluster without drift"
+    assert await alerts_of(world) == []
 
 
 async def test_a_pause_holds_the_repair_up(wheel: Path) -> None:
@@ -119,6 +134,7 @@ async def test_what_belongs_to_others_is_a_matter_for_people(wheel: Path) -> Non
     stored = next(stored for stored in world.arm.resources.values() if stored.ref.name == "pay-lb")
     stored.body["tags"] = {}
     assert await drift_of(world, executor) == {"loadBalancers/pay-lb": "refused"}
+    assert await alerts_of(world) == ["drift/resources"]
     assert (await world.record_now()).state is ProvisioningState.SUCCEEDED
 
 
