@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     cut = commands.add_parser("partition", help="cut: demo/a, demo/link, demo/witness, demo/a:witness, demo/a:probe …")
     cut.add_argument("targets", nargs="+", metavar="TARGET")
     commands.add_parser("heal", help="undo all partitions")
+    commands.add_parser("notices", help="what the control plane told its on-call webhook")
     host = commands.add_parser("restart-host", help="kill the Functions host; the lab starts it again")
     host.add_argument("--gently", action="store_true", help="SIGTERM instead of SIGKILL")
     return top
@@ -153,6 +154,8 @@ def on_running_lab(given: argparse.Namespace, state: Path) -> None:
             print("\n".join(client.call("heal")))
         case "event":
             cli.announce(info, given)
+        case "notices":
+            cli.show_notices(info)
         case "restart-host":
             print(client.call("restart-host", kill=not given.gently))
 

@@ -63,6 +63,13 @@ def announce(info: LabInfo, given: argparse.Namespace) -> None:
     print(f"{event['EventType']} of {machine} is announced, not before {event['NotBefore']} (event {event['EventId']})")
 
 
+def show_notices(info: LabInfo) -> None:
+    for notice in LabClient(info.control_socket).call("notices"):
+        alerts = notice["data"]["alerts"]
+        words = "; ".join(f"{alert['rule']} {alert['subject']} {alert['state']}" for alert in alerts)
+        print(f"{notice['time']}  {notice['subject']}: {words}")
+
+
 def run_inside(info: LabInfo, name: str, argv: Sequence[str]) -> None:
     """Replace this process by the command in the VM, on this terminal. Raises `CommandRefused`."""
     node = find_node(info, name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import logging
 import os
 import secrets
@@ -29,20 +30,24 @@ from lab.azurite.server import Azurite
 from lab.control import serve_control
 from lab.eventgrid.broker import Broker, Retry
 from lab.eventgrid.model import Schema, Subscription, Topic
+from lab.eventgrid.server import serve_event_grid
 from lab.fabric.internet import claim_lab_id, service_address
 from lab.fabric.provider import FabricProvider, Stop
 from lab.functions_child import FunctionsChild
 from lab.functions_host.keys import Keys
 from lab.identity import IdentityEndpoint, TokenIssuer, serve_identity
 from lab.imds import ScheduledEvents, find_machine
+from lab.inbox import PATH, Inbox
 from lab.info import TOKENS, LabInfo, LabTokens, write_info, write_tokens
 from lab.maintenance import Maintenance
 from lab.metadata import serve_metadata
 from lab.operations import Operations, ServicePorts
+from lab.serve import serve_app
 from lab.wheelhouse import wheelhouse
 from lab.wheels import agent_wheel
 
 TOPIC: Final = "azure-subscription"
+ALERT_TOPIC: Final = "mirrorplane-alerts"
 EVENT_FUNCTION: Final = "platform_event"
 EVENT_RETRY_SCALE: Final = 0.1  # the first retry after a second, as a lab's clients restart in seconds
 CONTROL_SOCKET: Final = "control.sock"
@@ -67,6 +72,7 @@ class Cloud:
         self.provider: FabricProvider
         self.arm: ArmService
         self.storage: Azurite
+        self.inbox: Inbox
 
     async def __aenter__(self) -> Self:
         try:
@@ -90,6 +96,7 @@ class Cloud:
         self._stack.callback(registry.remove_traces, self.lab_id, self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         registry.register(self.lab_id, self.directory)
+        self.inbox = Inbox(self.directory / "notices.jsonl")
         self._group = registry.group_of(self.lab_id)
         self._services = self._group.below("services")
         self._services.create()
@@ -182,17 +189,35 @@ class Cloud:
         )
         self.functions = child
         self._stack.push_async_callback(child.stop)
-        await child.start(self._app_settings(child, authority, tokens, wheel))
+        alerts = await self._start_alert_channels(authority)
+        await child.start(self._app_settings(child, authority, tokens, wheel) | alerts)
         keys = Keys.model_validate_json(child.keys.read_text())
-        await self.broker.subscribe(
-            Subscription(
-                name="platform-events",
-                topic=TOPIC,
-                webhook=f"{child.url}/runtime/webhooks/eventgrid?functionName={EVENT_FUNCTION}"
-                f"&code={keys.eventgrid_extension}",
-            )
+        webhook = (
+            f"{child.url}/runtime/webhooks/eventgrid?functionName={EVENT_FUNCTION}&code={keys.eventgrid_extension}"
         )
+        await self.broker.subscribe(Subscription(name="platform-events", topic=TOPIC, webhook=webhook))
+        own = Subscription(name="own-alerts", topic=ALERT_TOPIC, webhook=webhook, schema=Schema.CLOUD_EVENTS)
+        await self.broker.subscribe(own)
         self._say(f"control plane: {child.url}/api (Functions host, process {child.pid})")
+
+    async def _start_alert_channels(self, authority: Authority) -> dict[str, str]:
+        """A custom topic and a webhook receiver; the settings that name them to the app."""
+        key = secrets.token_urlsafe(32)
+        topic = f"/subscriptions/{self.subscription_id}/resourceGroups/control/providers/Microsoft.EventGrid/topics"
+        self.broker.add_topic(Topic(ALERT_TOPIC, f"{topic}/{ALERT_TOPIC}", Schema.CLOUD_EVENTS, key))
+        certificate = authority.issue("alerts", self.address)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        grid, grid_url = await serve_event_grid(self.broker, self.address, 0, context)
+        self._stack.push_async_callback(grid.cleanup)
+        receiver, inbox_url = await serve_app(self.inbox.app(), self.address, 0, context)
+        self._stack.push_async_callback(receiver.cleanup)
+        hook = {"name": "on-call", "url": f"{inbox_url}{PATH}", "secret": self.inbox.secret}
+        return {
+            "MIRRORPLANE_ALERT_TOPIC_ENDPOINT": f"{grid_url}/{ALERT_TOPIC}/api/events",
+            "MIRRORPLANE_ALERT_TOPIC_KEY": key,
+            "MIRRORPLANE_ALERT_WEBHOOKS": json.dumps([hook]),
+        }
 
     def _app_settings(
         self, child: FunctionsChild, authority: Authority, tokens: LabTokens, wheel: Path
@@ -247,6 +272,7 @@ class Cloud:
         commands: dict[str, Callable[..., Awaitable[Any]]] = {
             **operations.commands(),
             **maintenance.commands(),
+            **self.inbox.commands(),
             "restart-host": self._restart_host,
             "stop": self._stop,
             "processes": self._processes,
