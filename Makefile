@@ -56,4 +56,4 @@ down:
 	@$(PYTHON_BIN)/python -m lab down
 
 sim: setup-lenient
-	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST) --json build/sim.json
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --compile --seeds $(SEEDS) --first $(FIRST) --json build/sim.json

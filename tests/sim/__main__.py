@@ -1,7 +1,8 @@
 """`python -m tests.sim [--seeds N] [--first S] [--jobs J] [--json FILE]`: run seeds and say what they came to.
 
 `--minimise SEED` drops faults from the schedule of a failing seed while it still fails, and writes it as a file that
-the tests replay. `--replay FILE` runs one such file and prints its trace.
+the tests replay. `--replay FILE` runs one such file and prints its trace. `--compile` runs the seeds with the compiled
+simulator (see `compiled`), after a comparison of its traces with the plain one's; where it cannot be had, plainly.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+from mirror_agent.core import model
 from mirror_agent.core.rules import RULES
 
+from tests.sim import compiled
 from tests.sim.campaign import run_all
-from tests.sim.minimise import minimise, write_down
 from tests.sim.run import replay
 from tests.sim.schedule import load
+
+COMPARED = 20  # seeds that plain and compiled code must agree on before the compiled one is believed
 
 
 def main() -> int:
@@ -27,6 +32,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--minimise", type=int, metavar="SEED")
     parser.add_argument("--replay", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -35,9 +41,31 @@ def main() -> int:
         print("\n".join(pair.world.trace))
         return 0
     if options.minimise is not None:
+        from tests.sim.minimise import minimise, write_down
+
         print(write_down(minimise(options.minimise)))
         return 0
+    if options.compile:
+        return run_compiled(options)
     return seeds(options.first, options.seeds, options.jobs, options.json)
+
+
+def run_compiled(options: argparse.Namespace) -> int:
+    """The same run in a process that imports the compiled code; in this one when there is none."""
+    place, reason = compiled.prepare()
+    if place is None:
+        print(f"running the plain code: {reason}", flush=True)
+        return seeds(options.first, options.seeds, options.jobs, options.json)
+    wrong = compiled.differing(place, options.first, COMPARED)
+    if wrong:
+        print(f"plain and compiled code differ on the seeds {wrong}; nothing else was run", flush=True)
+        return 1
+    print(f"compiled and plain code leave the same traces on {COMPARED} seeds", flush=True)
+    command = [sys.executable, "-m", "tests.sim", "--seeds", str(options.seeds), "--first", str(options.first)]
+    command += ["--jobs", str(options.jobs)]
+    if options.json is not None:
+        command += ["--json", str(options.json.absolute())]
+    return subprocess.run(command, env=compiled.environment_for(place), check=False).returncode
 
 
 def seeds(first: int, count: int, jobs: int, report: Path | None) -> int:
@@ -50,6 +78,7 @@ def seeds(first: int, count: int, jobs: int, report: Path | None) -> int:
         "violations": len(total.violations),
         "schedules_per_s": round(total.seeds / seconds, 2),
         "processes": jobs,
+        "compiled": not str(model.__file__).endswith(".py"),
         "simulated_s_per_schedule": round(total.simulated_s / max(1, total.seeds - len(total.violations)), 1),
         "decisions": total.steps,
         "acknowledged_writes": total.writes,

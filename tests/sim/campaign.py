@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import multiprocessing
+import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
 from tests.sim.faults import Pair
-from tests.sim.run import run
-from tests.sim.world import Violation
+from tests.sim.run import replay, run
+from tests.sim.schedule import generate
+from tests.sim.violation import Violation
 
 BLOCK = 25  # seeds a process takes at a time
-COLLECT_EVERY = 5
+COLLECT_EVERY = 5  # seeds
 
 
 @dataclass
@@ -55,9 +58,15 @@ class Tally:
             self.rules.update(node.rules)
 
 
+def collect_seldom() -> None:
+    """In a process that does nothing else: a schedule is garbage as a whole, so looking for it meanwhile is a waste."""
+    gc.disable()
+    gc.collect()
+    gc.freeze()  # what the imports have made is here to stay
+
+
 def run_range(first: int, count: int) -> Tally:
     tally = Tally()
-    gc.disable()  # a schedule is garbage as a whole; collecting while it runs costs an eighth of the time
     for seed in range(first, first + count):
         if seed % COLLECT_EVERY == 0:
             gc.collect()
@@ -73,7 +82,7 @@ def run_all(first: int, seeds: int, jobs: int) -> Tally:
     """Seeds in blocks over `jobs` processes; the first violation is printed with its trace, the others in a line."""
     total = Tally()
     blocks = [(start, min(BLOCK, first + seeds - start)) for start in range(first, first + seeds, BLOCK)]
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=collect_seldom) as pool:
         for done in as_completed([pool.submit(run_range, *block) for block in blocks]):
             before = len(total.violations)
             total.add(done.result())
@@ -81,3 +90,20 @@ def run_all(first: int, seeds: int, jobs: int) -> Tally:
                 print(violation if before == 0 else violation.split("\n", 1)[0], flush=True)
                 before += 1
     return total
+
+
+def trace_of(seed: int) -> str:
+    """A digest of everything that happened: each decision, write, fault and acknowledged write, with its time."""
+    try:
+        pair = replay(generate(seed), tracing=True)
+    except Violation as violation:
+        return hashlib.sha256(str(violation).encode()).hexdigest()
+    told = [*pair.world.trace, repr(sorted(pair.oracle.acknowledged.items())), str(pair.world.counter)]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+def print_traces() -> None:
+    """For `compiled`, in a process of its own: arguments are the first seed and their number."""
+    first, seeds = (int(word) for word in sys.argv[1:])
+    for seed in range(first, first + seeds):
+        print(trace_of(seed), flush=True)

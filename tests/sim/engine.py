@@ -9,6 +9,7 @@ remembers of its own calls (sealed, drained, required) is the agent's, see `hand
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mirror_agent.core.model import Acknowledging, Epoch, Link, Mode
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from tests.sim.oracle import Oracle
 
 SILENCE_S = 2.0
-CONNECT_EVERY_S = 0.2
+POLL_S = 0.2  # how often it tries to connect, and reports
+HEARTBEAT_S = 0.35  # in the stream; with the polls that is every 0.4 s
 RETRANSMIT_S = 0.2  # what the transport does with a segment lost on a cut path
 
 
@@ -35,6 +37,7 @@ class Engine:
         self.flushed: set[int] = set()
         self.alive = True
         self.frozen_until = 0.0
+        self.told_at = 0.0
         self.generation = 0  # of the stream: frames of an older connection are ignored
         self.own = Epoch(0)  # the highest epoch this engine was asked to be in; survives the process
         self.point: tuple[str, int] | None = None  # end of a stream both copies agree on; survives the process
@@ -65,16 +68,16 @@ class Engine:
             self.on_report()
 
     def poll(self) -> None:
-        """Every 0.2 s: silence, connecting, in-stream heartbeats."""
+        """Every POLL_S: silence, connecting, in-stream heartbeats."""
         if not self.alive or self.frozen:
             return
         now, peer = self.world.now, self.peer
         assert peer is not None
         if self.link in (Link.LIVE, Link.RESYNC) and now - self.heard_at > SILENCE_S:
             self.lose_link("silence")
-        if self.link in (Link.LIVE, Link.RESYNC):
-            generation = peer.generation
-            self.world.send("mirror", self.name, peer.name, lambda: peer.hear(generation))
+        if self.link in (Link.LIVE, Link.RESYNC) and now - self.told_at >= HEARTBEAT_S:
+            self.told_at, generation = now, peer.generation
+            self.world.send("mirror", self.name, peer.name, partial(peer.hear, generation))
         if self.mode is Mode.PRIMARY and self.link is Link.CONNECTING and self.ack is not Acknowledging.PARKED:
             self.try_connect()
         self.report()
@@ -186,7 +189,7 @@ class Engine:
         epoch, theirs = self.epoch, peer.generation
         if wait:
             self.waiting[write] = epoch
-        self.world.after(self.world.delay(), lambda: peer.receive(write, epoch, theirs))
+        self.world.after(self.world.delay(), partial(peer.receive, write, epoch, theirs))
 
     def receive(self, write: int, epoch: Epoch, generation: int) -> None:
         peer = self.peer
@@ -194,27 +197,29 @@ class Engine:
         if generation != self.generation or self.mode is not Mode.REPLICA or not self.alive:
             return
         if self.frozen:
-            self.world.after(self.frozen_until - self.world.now + 0.001, lambda: self.receive(write, epoch, generation))
+            self.world.after(
+                self.frozen_until - self.world.now + 0.001, partial(self.receive, write, epoch, generation)
+            )
             return
         if not self.world.up("mirror", peer.name, self.name):
-            self.world.after(RETRANSMIT_S, lambda: self.receive(write, epoch, generation))
+            self.world.after(RETRANSMIT_S, partial(self.receive, write, epoch, generation))
             return
         if epoch < self.refuses_below:
             return  # an old epoch is refused; that of the connection was compared when it was made
         self.data.add(write)
         theirs = peer.generation
-        self.world.after(self.world.delay(), lambda: peer.acked(write, theirs))
+        self.world.after(self.world.delay(), partial(peer.acked, write, theirs))
 
     def acked(self, write: int, generation: int) -> None:
         if generation != self.generation or not self.alive or write not in self.waiting:
             return
         if self.frozen:
-            self.world.after(self.frozen_until - self.world.now + 0.001, lambda: self.acked(write, generation))
+            self.world.after(self.frozen_until - self.world.now + 0.001, partial(self.acked, write, generation))
             return
         peer = self.peer
         assert peer is not None
         if not self.world.up("mirror", peer.name, self.name):
-            self.world.after(RETRANSMIT_S, lambda: self.acked(write, generation))
+            self.world.after(RETRANSMIT_S, partial(self.acked, write, generation))
             return
         del self.waiting[write]
         self.acknowledge(write)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from mirror_agent.core.model import Wish
 
@@ -212,9 +213,9 @@ def arm(pair: Pair, schedule: Schedule) -> None:
             return
         for fault in [fault for fault in waiting if fault.when == rule and fault.by in ("", node.name)]:
             waiting.remove(fault)
-            pair.world.after(pair.world.draw() ** 4 * 0.3, lambda fault=fault: strike(fault))  # type: ignore[misc]
+            pair.world.after(pair.world.draw() ** 4 * 0.3, partial(strike, fault))
 
     for node in pair.nodes.values():
         node.on_rule = on_rule
     for fault in schedule.faults:
-        pair.world.after(fault.at_s, lambda fault=fault: due(fault))  # type: ignore[misc]
+        pair.world.after(fault.at_s, partial(due, fault))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from mirror_agent.core.actions import (
@@ -55,7 +54,7 @@ from mirror_agent.core.model import (
 )
 from mirror_agent.core.reduce import apply
 
-from tests.sim.world import Violation
+from tests.sim.violation import Violation
 
 if TYPE_CHECKING:
     from tests.sim.node import SimNode
@@ -208,7 +207,7 @@ class Hands:
         if not node.alive or node.frozen:
             return
         mirror = self.mirror()
-        if told(mirror) == told(node.state.mirror):
+        if same_but_for_time(mirror, node.state.mirror):
             node.state = apply_mirror(node, mirror)  # nothing new: the next tick will do
         else:
             node.later(0.0, lambda: node.post(MirrorReported(self.mirror())))
@@ -264,9 +263,20 @@ class Hands:
         node.later(node.state.timing.witness_deadline_s, lambda: finish(WitnessUnknown("timeout")))
 
 
-# Everything but the time it was heard.
-told = attrgetter("mode", "epoch", "link", "acknowledging", "sealed", "drained", "required", "error")
 STUCK_S = 9.0  # below the deadline of a call, mirror_agent.mirror.control
+
+
+def same_but_for_time(one: Mirror, other: Mirror) -> bool:
+    return (
+        one.mode is other.mode
+        and one.epoch == other.epoch
+        and one.link is other.link
+        and one.acknowledging is other.acknowledging
+        and one.sealed == other.sealed
+        and one.drained == other.drained
+        and one.required == other.required
+        and one.error == other.error
+    )
 
 
 def replace_app(node: SimNode, app: App) -> State:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.sim.run import replay
 from tests.sim.schedule import Conditions, Schedule, generate, to_text
-from tests.sim.world import Violation
+from tests.sim.violation import Violation
 
 SCHEDULES = Path(__file__).parents[1] / "golden" / "schedules"
 

@@ -80,7 +80,7 @@ def child(mutant: Mutant, first: int, limit: int) -> int:
     sys.meta_path.insert(0, _Mutator(mutant))
     from tests.sim.run import replay
     from tests.sim.schedule import generate
-    from tests.sim.world import Violation
+    from tests.sim.violation import Violation
 
     for number, seed in enumerate(range(first, first + limit), start=1):
         try:

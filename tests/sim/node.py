@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from mirror_agent.core.actions import FinishOrder, Lane, Persist
 from mirror_agent.core.decide import decide
@@ -43,17 +44,25 @@ from mirror_agent.core.model import (
 )
 from mirror_agent.core.reduce import apply, beat_of, settle
 
-from tests.sim.engine import Engine
+from tests.sim.engine import POLL_S, Engine
 from tests.sim.hands import Hands
 from tests.sim.oracle import Oracle
 from tests.sim.store import Store
-from tests.sim.world import Violation, World
+from tests.sim.violation import Violation
+from tests.sim.world import World
 
 EMERGENCY = frozenset({Lane.MIRROR_ABORT, Lane.APP_KILL})
 TICK_S = 0.2  # the agent ticks twice as often; a late tick is one more fault to live with
 RECENTLY_S = 0.15  # a node that has just decided needs no tick
 TIMING = Timing()
 LEAVE_DEADLINE_S = 60.0
+
+
+class Sent:
+    """A heartbeat on its way: whose it is, and when it was sent by that node's clock and by the world's."""
+
+    def __init__(self, node: SimNode, at: Instant, life: int, world_s: float) -> None:
+        self.node, self.at, self.life, self.world_s = node, at, life, world_s
 
 
 class SimNode:
@@ -125,7 +134,7 @@ class SimNode:
             Node(self.name), Node(self.peer_name), TIMING, self.clock, durable=durable, failover=self.failover
         )
         self.every(TICK_S, self.tick)
-        self.every(0.2, self.engine.poll)
+        self.every(POLL_S, self.engine.poll)
         self.every(1.0, self.engine.flush)
         self.every(TIMING.heartbeat_s, self.beat)
         if self.world.tracing:
@@ -195,32 +204,29 @@ class SimNode:
             self.engine.frozen_until = max(self.engine.frozen_until, until)
 
     def every(self, seconds: float, work: Callable[[], None]) -> None:
-        life, world, draw = self.life, self.world, self.random.random
+        self.world.after(seconds * self.random.random(), partial(self._again, self.life, seconds, work))
 
-        def again() -> None:
-            if life != self.life or not self.alive:
-                return
-            if world.now < self.frozen_until:
-                world.after(self.frozen_until - world.now + 0.0005, again)
-                return
-            work()
-            world.after(seconds * (0.95 + 0.15 * draw()), again)
-
-        world.after(seconds * draw(), again)
+    def _again(self, life: int, seconds: float, work: Callable[[], None]) -> None:
+        if life != self.life or not self.alive:
+            return
+        world, again = self.world, partial(self._again, life, seconds, work)
+        if world.now < self.frozen_until:
+            world.after(self.frozen_until - world.now + 0.0005, again)
+            return
+        work()
+        world.after(seconds * (0.95 + 0.15 * self.random.random()), again)
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
         """After a while, if this life lasts; a freeze puts it off."""
-        life, world = self.life, self.world
+        self.world.after(seconds, partial(self._later, self.life, work))
 
-        def run() -> None:
-            if life != self.life or not self.alive:
-                return
-            if world.now < self.frozen_until:
-                world.after(self.frozen_until - world.now + 0.0005, run)
-                return
-            work()
-
-        world.after(seconds, run)
+    def _later(self, life: int, work: Callable[[], None]) -> None:
+        if life != self.life or not self.alive:
+            return
+        if self.world.now < self.frozen_until:
+            self.world.after(self.frozen_until - self.world.now + 0.0005, partial(self._later, life, work))
+            return
+        work()
 
     def note(self, text: str) -> None:
         if self.world.tracing:
@@ -234,32 +240,24 @@ class SimNode:
 
     def poke(self) -> None:
         """Something changed that the peer should know at once."""
-        if self.poked:
-            return
-        self.poked = True
+        if not self.poked:
+            self.poked = True
+            self.later(0.001, self._poked)
 
-        def send() -> None:
-            self.poked = False
-            self.beat()
-
-        self.later(0.001, send)
+    def _poked(self) -> None:
+        self.poked = False
+        self.beat()
 
     def beat(self) -> None:
-        peer, sent_at, life, now = self.peer, self.clock, self.life, self.world.now
+        peer = self.peer
         assert peer is not None
         mine = beat_of(self.state, self.phase, flushed=self.saved)
+        sent = Sent(self, self.clock, self.life, self.world.now)
+        self.world.send("hb", self.name, peer.name, partial(peer.hear_beat, mine, sent))
 
-        def answered(theirs: Beat, promise_s: float) -> None:
-            if life == self.life and self.alive:
-                if promise_s > 0:
-                    self.oracle.on_promise(peer.name, now + promise_s / self.clock_rate)
-                self.now_or_thawed(lambda: self.post(AnswerArrived(theirs, sent_at, promise_s)))
-
-        def arrive() -> None:
-            if peer.alive:
-                peer.now_or_thawed(lambda: peer.answer(mine, answered))
-
-        self.world.send("hb", self.name, peer.name, arrive)
+    def hear_beat(self, beat: Beat, sent: Sent) -> None:
+        if self.alive:
+            self.now_or_thawed(partial(self.answer, beat, sent))
 
     def now_or_thawed(self, work: Callable[[], None]) -> None:
         if self.frozen:
@@ -267,13 +265,21 @@ class SimNode:
         else:
             work()
 
-    def answer(self, beat: Beat, reply: Callable[[Beat, float], None]) -> None:
+    def answer(self, beat: Beat, sent: Sent) -> None:
         self.post(BeatArrived(beat))
         promise_s = 0.0 if self.flushing else grant_s(self.state, beat_role=beat.role, beat_epoch=beat.epoch)
         if promise_s > 0:
             self.post(PromiseGiven(promise_s))
         mine = beat_of(self.state, self.phase, flushed=self.saved)
-        self.world.send("hb", self.name, self.peer_name, lambda: reply(mine, promise_s))
+        self.world.send("hb", self.name, self.peer_name, partial(sent.node.answered, sent, mine, promise_s))
+
+    def answered(self, sent: Sent, theirs: Beat, promise_s: float) -> None:
+        if sent.life != self.life or not self.alive:
+            return
+        if promise_s > 0:
+            self.oracle.on_promise(self.peer_name, sent.world_s + promise_s / self.clock_rate)
+        answer = AnswerArrived(theirs, sent.at, promise_s)
+        self.now_or_thawed(partial(self.post, answer))
 
     # -- deciding -------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ from typing import Protocol
 from mirror_agent.core.model import Record
 
 from tests.sim.store import Store
-from tests.sim.world import Violation, World
+from tests.sim.violation import Violation
+from tests.sim.world import World
 
 # An application that has lost its right to run is killed by then; kills take time and may need a second attempt.
 KILL_S = 2.0

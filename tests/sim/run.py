@@ -14,7 +14,8 @@ from tests.sim.node import TIMING, SimNode
 from tests.sim.oracle import Oracle
 from tests.sim.schedule import FAULTS_S, Schedule, generate
 from tests.sim.store import Store
-from tests.sim.world import Violation, World
+from tests.sim.violation import Violation
+from tests.sim.world import World
 
 # A node that is down is started, and a stopped one is asked to run, this long after the last fault.
 BOOT_AFTER_S = 6.0

@@ -15,7 +15,7 @@ from mirror_agent.core.model import Role, Wish
 from tests.sim.faults import Pair
 from tests.sim.node import SimNode
 from tests.sim.run import boot, build, steady_within, unsettled, workload
-from tests.sim.world import Violation
+from tests.sim.violation import Violation
 
 SETTLE_S = 30.0
 BACK_S = 2.0  # a struck node is back after this time, a struck machine after twice as long

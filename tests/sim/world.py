@@ -11,11 +11,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-
-class Violation(AssertionError):
-    """An invariant does not hold; the message says which and where."""
-
+from functools import partial
 
 Path = tuple[str, str, str]  # ("hb"|"mirror"|"witness", from, to)
 
@@ -99,14 +95,14 @@ class World:
         """A message that may be lost: on a cut path at sending or at arrival, or by chance; or arrive twice."""
         if not self.up(path, source, target) or (self.loss and self.draw() < self.loss):
             return
-
-        def arrive() -> None:
-            if self.up(path, source, target):
-                deliver()
-
+        arrive = partial(self._arrive, (path, source, target), deliver)
         self.after(self.delay(), arrive)
         if self.twice and path == "hb" and self.draw() < self.twice:
             self.after(self.delay() + CRAWL_S * self.draw(), arrive)
+
+    def _arrive(self, way: Path, deliver: Callable[[], None]) -> None:
+        if not self.cut or self.cut.get(way, 0) == 0:
+            deliver()
 
     def note(self, text: str) -> None:
         if self.tracing:
