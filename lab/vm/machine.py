@@ -30,6 +30,7 @@ from lab.vm.rootfs import Identity, prepare
 
 BOOT_TIMEOUT_S: Final = 30.0
 SHUTDOWN_TIMEOUT_S: Final = 180.0  # a little over the guest's own 150 s for stopping its services
+BUTTON_TIMEOUT_S: Final = 10.0  # a guest that has not even taken note of the power button by then hangs
 GONE_TIMEOUT_S: Final = 3.0
 ABORT_FUSE_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.01
@@ -188,7 +189,7 @@ class Machine:
                 await self._cabling.remove()
 
     async def power_off(self, *, skip_shutdown: bool) -> None:
-        """Hard: every process dies at once. Else the guest is asked, and killed when it takes too long."""
+        """Hard: every process dies at once. Else the guest is asked, and killed when it hangs or takes too long."""
         async with self._lock:
             self._ordered_off = True
             if self.running and not skip_shutdown:
@@ -196,9 +197,19 @@ class Machine:
                 self.freeze(False)
                 with contextlib.suppress(NotRunning, ProcessLookupError):
                     os.kill(self.pid_one(), signal.SIGTERM)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), SHUTDOWN_TIMEOUT_S)
+                if await self._takes_the_button(self._process):
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._process.wait(), SHUTDOWN_TIMEOUT_S)
             await self._kill()
+
+    async def _takes_the_button(self, process: asyncio.subprocess.Process) -> bool:
+        """False when it ended already, too."""
+        end = asyncio.get_running_loop().time() + BUTTON_TIMEOUT_S
+        while process.returncode is None and asyncio.get_running_loop().time() < end:
+            if (self.channel / "stopping").exists():
+                return True
+            await asyncio.sleep(POLL_S)
+        return False
 
     async def restart(self) -> None:
         await self.power_off(skip_shutdown=False)

@@ -26,6 +26,7 @@ from lab.vm.guest.unitfile import UNIT_DIRECTORIES, UnitError, find_unit, load_u
 
 CONTROL_SOCKET = "/run/systemd/lab-control"
 READY_MARK = Path("/run/lab/channel/booted")
+STOPPING_MARK = READY_MARK.with_name("stopping")
 WANTS = UNIT_DIRECTORIES[0] / "multi-user.target.wants"
 CLOUD_INIT_LOG = Path("/var/log/cloud-init-output.log")
 STOP_ALL_TIMEOUT_S = 150.0
@@ -73,6 +74,7 @@ class Init:
         return self._exit_code
 
     def _order(self, exit_code: int) -> None:
+        STOPPING_MARK.touch()
         say("shutting down" if exit_code == EXIT_POWER_OFF else "rebooting")
         self._exit_code = exit_code
         self._end.set()

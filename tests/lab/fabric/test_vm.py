@@ -11,6 +11,7 @@ import pytest
 
 from lab.arm.provider import PowerState, ProviderFailure
 from lab.fabric import namespaces
+from lab.operations import Operations, ServicePorts
 from tests.lab.fabric.conftest import Fabric, eventually, http_get
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module")]
@@ -78,6 +79,26 @@ async def test_powered_off_peer_is_silent(fabric: Fabric) -> None:
         await asyncio.wait_for(reader.read(1), 0.5)
     await fabric.provider.start_vm(fabric.vm_id("b"))
     writer.close()
+
+
+async def test_a_frozen_machine_is_unheard_until_it_goes_on_or_boots_anew(fabric: Fabric) -> None:
+    operations = Operations(fabric.provider, ServicePorts("198.18.0.1", (), None))
+
+    async def heard() -> bool:
+        return await http_get(fabric.addresses["b"], 8080, timeout_s=0.5) is not None
+
+    async def unheard() -> bool:
+        return not await heard()
+
+    name = fabric.vm("b").name
+    await operations.freeze(name)
+    await operations.heal()
+    await eventually(unheard, "it stands still; healing partitions does not change that")
+    await operations.thaw(name)
+    await eventually(heard, "it goes on")
+    await operations.freeze(name)
+    await fabric.provider.restart_vm(fabric.vm_id("b"))
+    await eventually(heard, "a restart gives it its network back")
 
 
 async def test_guest_reboots_and_powers_off_itself(fabric: Fabric) -> None:

@@ -1,0 +1,92 @@
+"""Maintenance of a lab VM: announced, begun by approval or in its time, carried out, over."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lab.control import CommandRefused
+from lab.imds import ScheduledEvents
+from lab.maintenance import Maintenance
+from tests.agent_samples import eventually
+
+VM = "/vm/demo-a"
+
+
+@dataclass
+class Machine:
+    """What was done to it; `gate` holds a restart up."""
+
+    done: list[str] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def vm_id(self, node: str) -> tuple[str, str]:
+        if node != "demo/a":
+            raise CommandRefused(f"no VM {node!r}")
+        return VM, "demo-a"
+
+    async def freeze(self, node: str) -> dict[str, Any]:
+        return self._did("freeze")
+
+    async def thaw(self, node: str) -> dict[str, Any]:
+        return self._did("thaw")
+
+    async def restart(self, node: str) -> dict[str, Any]:
+        await self.gate.wait()
+        return self._did("restart")
+
+    async def shut_down(self, node: str) -> dict[str, Any]:
+        return self._did("shut down")
+
+    def _did(self, what: str) -> dict[str, Any]:
+        self.done.append(what)
+        return {}
+
+
+def shown(events: ScheduledEvents) -> list[tuple[str, str]]:
+    return [(event["EventType"], event["EventStatus"]) for event in events.document(VM)["Events"]]
+
+
+async def test_it_begins_with_the_approval_and_disappears_when_it_is_over() -> None:
+    events, machine = ScheduledEvents(), Machine()
+    maintenance = Maintenance(events, machine)
+    said = await maintenance.announce("demo/a", "reboot")
+    assert said["Resources"] == ["demo-a"]
+    assert shown(events) == [("Reboot", "Scheduled")]
+    events.approve(VM, [said["EventId"]])
+    assert shown(events) == [("Reboot", "Started")]
+    machine.gate.set()
+    await eventually(lambda: shown(events) == [], "it is over")
+    assert machine.done == ["restart"]
+    await maintenance.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "done"), [("Freeze", ["freeze", "thaw"]), ("Preempt", ["shut down"]), ("Terminate", ["shut down"])]
+)
+async def test_unapproved_it_begins_in_its_time(kind: str, done: list[str]) -> None:
+    events, machine = ScheduledEvents(), Machine()
+    maintenance = Maintenance(events, machine)
+    await maintenance.announce("demo/a", kind, notice_s=0.0, duration_s=0.0)
+    await eventually(lambda: shown(events) == [], "it is over")
+    assert machine.done == done
+    await maintenance.close()
+
+
+async def test_an_unknown_type_is_refused_with_the_nearest() -> None:
+    maintenance = Maintenance(ScheduledEvents(), Machine())
+    with pytest.raises(CommandRefused, match="did you mean 'Reboot'"):
+        await maintenance.announce("demo/a", "Rebot")
+    with pytest.raises(CommandRefused, match="no VM"):
+        await maintenance.announce("demo/c", "Reboot")
+
+
+async def test_what_was_announced_is_dropped_at_the_end_of_the_lab() -> None:
+    events, machine = ScheduledEvents(), Machine()
+    maintenance = Maintenance(events, machine)
+    await maintenance.announce("demo/a", "Redeploy")
+    await maintenance.close()
+    assert machine.done == []
