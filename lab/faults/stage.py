@@ -1,0 +1,174 @@
+"""The lab and the one cluster all cases run on: start or adopt it, provision it, know its places, take it away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from azure.data.tables import TableServiceClient
+
+from lab import lifetime
+from lab.control import LabClient
+from lab.demo.api import ControlPlane, DemoFailed
+from lab.demo.cluster import PORTS, body
+from lab.fabric import namespaces
+from lab.faults.model import NODES
+from lab.faults.watch import Watch
+from lab.info import LabInfo, find_lab, labs_below
+
+CLUSTER: Final = "faults"
+APPLICATION: Final = "ledger"
+WITNESS_TABLE: Final = "witness"
+PROVISION_DEADLINE_S: Final = 300.0
+DELETE_DEADLINE_S: Final = 180.0
+
+Say = Callable[[str], None]
+
+
+def wanted() -> dict[str, Any]:
+    """The demo's cluster, watched but not repaired: the matrix is about what the two nodes do by themselves."""
+    document = body(APPLICATION)
+    application = dict(document["application"])
+    application["checkers"] = [
+        *application["checkers"],
+        {"name": "data-disk", "kind": "disk", "path": "/data", "minFreePercent": 0, "action": "failover"}
+        | {"intervalS": 2.0, "timeoutS": 4.0, "threshold": 2},
+    ]
+    return document | {"application": application, "remediation": {"mode": "off"}}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node's parts are, seen from the machine."""
+
+    name: str
+    vm: str
+    address: str
+    public_address: str
+    namespace: str
+    directory: Path
+    os_disk: Path
+    data_disk: Path
+    cgroup: Path
+
+    @property
+    def state(self) -> Path:
+        return self.os_disk / "upper/var/lib/mirrorplane"
+
+    @property
+    def replicated(self) -> Path:
+        return self.data_disk / APPLICATION
+
+
+class Stage:
+    """A running lab with a provisioned cluster; `places`, `address` and `watch` are valid after `provision`."""
+
+    def __init__(self, info: LabInfo, state: Path, say: Say) -> None:
+        self.info = info
+        self.state = state
+        self.say = say
+        self.lab = LabClient(info.control_socket)
+        self.places: dict[str, Place] = {}
+        self.address = ""
+        self.watch: Watch
+        self.next_id = 1
+
+    @property
+    def port(self) -> int:
+        return PORTS[APPLICATION]
+
+    @property
+    def router(self) -> str:
+        return next(name for name in namespaces.of_lab(self.info.id) if "-net-" in name)
+
+    async def provision(self) -> None:
+        """PUT the cluster (an existing one is taken as it is), learn the places, begin to watch."""
+        async with self._api() as api:
+            _, _, headers = await api.call("PUT", f"/clusters/{CLUSTER}", wanted())
+            if any(name.lower() == "operation-id" for name in headers):
+                await api.wait_operation(headers, deadline_s=PROVISION_DEADLINE_S, show=lambda _: None)
+            cluster = await api.cluster(CLUSTER)
+        self.address = str(cluster["virtualIp"]["address"])
+        self.places = {place.name: place for place in await self._find_places()}
+        service = TableServiceClient.from_connection_string(self.info.read_tokens().storage)
+        self.watch = Watch(
+            {name: place.namespace for name, place in self.places.items()},
+            self.port,
+            service.get_table_client(WITNESS_TABLE),
+            str(cluster["id"]),
+        )
+        self.watch.start()
+
+    async def delete(self) -> None:
+        """Everything of the cluster goes, whatever state it is in."""
+        self.watch.stop()
+        async with self._api() as api:
+            status, _, headers = await api.call("DELETE", f"/clusters/{CLUSTER}")
+            if status == 202:
+                await api.wait_operation(headers, deadline_s=DELETE_DEADLINE_S, show=lambda _: None)
+
+    def _api(self) -> ControlPlane:
+        assert self.info.control_plane_url is not None
+        return ControlPlane(self.info.control_plane_url, self.info.read_tokens().admin, str(self.info.ca))
+
+    async def _find_places(self) -> list[Place]:
+        disks = self.info.directory / "disks"
+        found = {str(node["name"]): node for node in await self.lab.acall("nodes")}
+        places = []
+        for name in NODES:
+            vm = f"{CLUSTER}-{name}"
+            node = found[vm]
+            places.append(
+                Place(
+                    name=name,
+                    vm=vm,
+                    address=node["privateAddress"],
+                    public_address=node["publicAddress"],
+                    namespace=node["namespace"],
+                    directory=Path(node["directory"]),
+                    os_disk=Path(node["osDisk"]),
+                    data_disk=next(iter(sorted(disks.glob(f"{vm}-data-*")))),
+                    cgroup=Path(node["cgroup"]),
+                )
+            )
+        return places
+
+    # --- the nodes' own words, for evidence ------------------------------------------------------------------------
+    def events(self, node: str, since_wall: float) -> list[dict[str, Any]]:
+        """From the node's event log on its disk, also of a VM that is off."""
+        folder = self.places[node].state
+        found = []
+        for path in (folder / "events.jsonl.1", folder / "events.jsonl"):
+            if path.exists():
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                    try:
+                        event = json.loads(line)
+                        at = datetime.fromisoformat(str(event["utc"])).timestamp()
+                    except (ValueError, KeyError):
+                        continue  # a line torn by a power failure
+                    if at >= since_wall:
+                        found.append(event | {"at": at, "node": node})
+        return found
+
+
+async def open_stage(state: Path, lab_id: str | None, say: Say) -> tuple[Stage, bool]:
+    """(stage, whether the lab was started here). `lab_id` names a lab that runs already. Raises `CannotRun`."""
+    if lab_id is not None:
+        return Stage(find_lab(state, lab_id), state, say), False
+    others = {owner.lab_id for owner in labs_below(state)}
+    began = time.monotonic()
+    status = await asyncio.to_thread(lifetime.start_detached, ["--state", str(state), "up"], state)
+    if status:
+        raise lifetime.CannotRun(f"the lab did not come up (exit status {status})")
+    mine = next(owner.lab_id for owner in labs_below(state) if owner.alive and owner.lab_id not in others)
+    say(f"lab {mine} is up after {time.monotonic() - began:.0f} s")
+    return Stage(find_lab(state, mine), state, say), True
+
+
+__all__ = ["APPLICATION", "CLUSTER", "DemoFailed", "Place", "Stage", "open_stage", "wanted"]
