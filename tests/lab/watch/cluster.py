@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,17 +28,19 @@ POLL_S: Final = 1.0
 PROVISION_DEADLINE_S: Final = 600.0
 ARM: Final = "https://management.azure.com/"
 COMPUTE_VERSION: Final = "2024-07-01"
-# The same ladder as in production, in seconds instead of minutes.
+# The same ladder as in production with shorter steps. A node is sick for as long as there, so that the alert about what
+# is exposed (two minutes) fires before the repair begins.
 LIMITS: Final = {
-    "sickForS": 5.0,
+    "sickForS": 120.0,
     "graceS": 0.0,
     "agentStepS": 60.0,
     "machineStepS": 300.0,
     "replaceStepS": 900.0,
     "coolDownS": 5.0,
-    "healthyResetS": 5.0,
+    "healthyResetS": 30.0,
     "actionsPerDay": 6,
 }
+ALERT_DEADLINE_S: Final = 300.0
 
 
 @dataclass
@@ -52,14 +55,22 @@ class Watched:
     def nodes(self) -> Nodes:
         return Nodes(self.lab, self.state, NAME)
 
-    async def provision(self) -> None:
+    async def provision(self, **limits: float) -> None:
+        """Waits until redundancy is there; `limits` replace those of LIMITS."""
         wanted = body("ledger") | {
-            "remediation": {"mode": "on", "limits": LIMITS},
+            "remediation": {"mode": "on", "limits": LIMITS | limits},
             # What is lost comes back by remediation here, so that its ladder is seen; drift is only reported.
             "managementPolicy": "observe",
         }
         _, _, headers = await self.api.call("PUT", f"/clusters/{NAME}", wanted)
         await self.api.wait_operation(headers, deadline_s=PROVISION_DEADLINE_S, show=lambda _: None)
+        await self.until_redundant(deadline_s=PROVISION_DEADLINE_S)
+
+    async def until_redundant(self, *, deadline_s: float) -> None:
+        limit = time.monotonic() + deadline_s
+        while sorted((await self.roles()).values()) != ["PRIM ready", "SECOND ready"]:
+            assert time.monotonic() < limit, f"not redundant in {deadline_s:.0f} s: {await self.roles()}"
+            await asyncio.sleep(POLL_S)
 
     async def roles(self) -> dict[str, str]:
         cluster = await self.api.cluster(NAME)
@@ -77,8 +88,38 @@ class Watched:
         return found
 
     async def events(self) -> list[dict[str, Any]]:
+        """The cluster's timeline, oldest first."""
         _, document, _ = await self.api.call("GET", "/events?top=200")
-        return [event for event in document["value"] if event.get("cluster") == NAME]
+        return [event for event in reversed(document["value"]) if event.get("cluster") == NAME]
+
+    async def alerts(self) -> dict[str, str]:
+        """State of each alert of the cluster, by rule and subject."""
+        _, document, _ = await self.api.call("GET", f"/alerts?cluster={NAME}")
+        return {f"{alert['rule']} {alert['subject']}": alert["state"] for alert in document["value"]}
+
+    async def until_alerts(self, reached: Callable[[dict[str, str]], bool], what: str) -> None:
+        limit = time.monotonic() + ALERT_DEADLINE_S
+        seen: dict[str, str] = {}
+        while not reached(seen):
+            assert time.monotonic() < limit, f"{what}: not within {ALERT_DEADLINE_S:.0f} s, seen {seen}"
+            await asyncio.sleep(POLL_S)
+            with contextlib.suppress(DemoFailed):
+                seen = await self.alerts()
+
+    async def until_audited(self, times: int) -> None:
+        """So many decisions of remediation later."""
+        limit = time.monotonic() + ALERT_DEADLINE_S
+        seen: set[str] = set()
+        while len(seen) <= times:
+            assert time.monotonic() < limit, f"only {len(seen)} audits within {ALERT_DEADLINE_S:.0f} s"
+            await asyncio.sleep(POLL_S)
+            with contextlib.suppress(DemoFailed):
+                seen.add(str((await self.remediation())["decidedAt"]))
+
+    async def notices(self) -> list[dict[str, Any]]:
+        """What the on-call webhook was told about the cluster."""
+        told = await LabClient(self.lab.control_socket).acall("notices")
+        return [notice for notice in told if notice["subject"] == f"clusters/{NAME}"]
 
     async def until_repaired(self, known: int, *, deadline_s: float) -> list[dict[str, Any]]:
         """Waits until, after an action beyond the first `known`, both nodes are heard anew and are PRIM and SECOND.
@@ -108,6 +149,10 @@ class Watched:
         for pid in Group(Path(machine["cgroup"])).pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
+
+    async def freeze(self, node: str, frozen: bool) -> None:
+        """Stands still and is not heard, as in a pause of its host."""
+        await LabClient(self.lab.control_socket).acall("freeze" if frozen else "thaw", node=f"{NAME}/{node}")
 
     async def lose_machine(self, node: str) -> None:
         """The VM and its data disk are deleted, by somebody else than the control plane."""

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +19,7 @@ from lab.demo.api import ControlPlane, DemoFailed
 from lab.demo.cluster import body
 from lab.demo.nodes import Nodes
 from lab.demo.writer import LedgerTarget, Writer
-from lab.info import LabInfo, find_lab
-from tests.lab.watch.test_remediation import lab_command
+from lab.info import LabInfo
 
 pytestmark = [pytest.mark.lab, pytest.mark.watch]
 
@@ -42,15 +40,6 @@ while True:
 
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabInfo]:
-    lab_command(tmp_path, "up", "--detach")
-    try:
-        yield find_lab(tmp_path)
-    finally:
-        lab_command(tmp_path, "down")
 
 
 def wanted() -> dict[str, Any]:
