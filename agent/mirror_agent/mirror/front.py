@@ -27,7 +27,8 @@ from mirror_agent.mirror.front_attrs import AttributeOps
 from mirror_agent.mirror.front_data import DataOps
 from mirror_agent.mirror.front_names import NameOps
 from mirror_agent.mirror.fuse_abi import Op
-from mirror_agent.mirror.inodes import Call, Descriptors, InodeTable, Root
+from mirror_agent.mirror.inode_table import InodeTable
+from mirror_agent.mirror.inodes import Call, Descriptors, Root
 from mirror_agent.mirror.outlet import Outlet, Ticket
 
 log: Final = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class Front:
 
     def close(self) -> None:
         """After `join`: frees the descriptors of all inodes."""
-        self._descriptors.close_all(iter(self.table.known()))
+        self._descriptors.close_all(iter(self.table.awake_inodes()))
+        self.table.close()
 
     def _table_of_handlers(self) -> dict[int, Handler]:
         names, data = self.names, DataOps(self.table, self.outlet)

@@ -16,7 +16,8 @@ from typing import Final
 from mirror_agent.mirror import fuse_abi as abi
 from mirror_agent.mirror import wire
 from mirror_agent.mirror.front_data import DataOps
-from mirror_agent.mirror.inodes import Call, Inode, InodeTable
+from mirror_agent.mirror.inode_table import InodeTable
+from mirror_agent.mirror.inodes import Call, Inode
 from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.wire import Op, SetAttr
 
@@ -40,20 +41,14 @@ class AttributeOps:
         self.root = table.root
         self.descriptors = table.descriptors
 
-    def _inode(self, nodeid: int) -> Inode:
-        inode = self.table.by_nodeid.get(nodeid)
-        if inode is None:
-            raise OSError(errno.ESTALE, f"node {nodeid} is not known")
-        return inode
-
     def getattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
-        return abi.attr_out(os.fstat(self.descriptors.path_fd(self._inode(nodeid), call)))
+        return abi.attr_out(os.fstat(self.descriptors.path_fd(self.table.inode(nodeid), call)))
 
     def setattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         valid, _, _, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _ = abi.SETATTR_IN.unpack_from(
             request, _HEAD
         )
-        inode = self._inode(nodeid)
+        inode = self.table.inode(nodeid)
         fd = self.descriptors.path_fd(inode, call)
         change = SetAttr(
             valid & _KNOWN,
@@ -79,7 +74,7 @@ class AttributeOps:
         return abi.attr_out(st)
 
     def readlink(self, call: Call, nodeid: int, request: memoryview) -> bytes:
-        fd = self.descriptors.path_fd(self._inode(nodeid), call)
+        fd = self.descriptors.path_fd(self.table.inode(nodeid), call)
         return os.readlink(b"", dir_fd=fd)
 
     def _xattr_path(self, call: Call, inode: Inode) -> str:
@@ -90,7 +85,7 @@ class AttributeOps:
         start = _HEAD + abi.SETXATTR_IN.size
         key = bytes(request[start:]).split(b"\0", 1)[0]
         value = bytes(request[start + len(key) + 1 : start + len(key) + 1 + size])
-        inode = self._inode(nodeid)
+        inode = self.table.inode(nodeid)
         path = self._xattr_path(call, inode)
         with self.outlet.inode_lock(inode):
             os.setxattr(path, key, value, flags)
@@ -101,7 +96,7 @@ class AttributeOps:
 
     def removexattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         key = bytes(request[_HEAD:-1])
-        inode = self._inode(nodeid)
+        inode = self.table.inode(nodeid)
         path = self._xattr_path(call, inode)
         with self.outlet.inode_lock(inode):
             os.removexattr(path, key)
@@ -112,11 +107,11 @@ class AttributeOps:
 
     def getxattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         key = bytes(request[_HEAD + abi.GETXATTR_IN.size : -1])
-        path = self._xattr_path(call, self._inode(nodeid))
+        path = self._xattr_path(call, self.table.inode(nodeid))
         return self._sized(request, lambda: os.getxattr(path, key))
 
     def listxattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
-        path = self._xattr_path(call, self._inode(nodeid))
+        path = self._xattr_path(call, self.table.inode(nodeid))
         return self._sized(request, lambda: b"".join(os.fsencode(key) + b"\0" for key in os.listxattr(path)))
 
     def _sized(self, request: memoryview, read: Callable[[], bytes]) -> bytes:

@@ -16,7 +16,8 @@ from typing import Final
 
 from mirror_agent.mirror import fuse_abi as abi
 from mirror_agent.mirror import limits, syscalls, wire
-from mirror_agent.mirror.inodes import Call, Inode, InodeTable
+from mirror_agent.mirror.inode_table import InodeTable
+from mirror_agent.mirror.inodes import Call, Inode
 from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.wire import Op, SetAttr
 
@@ -40,20 +41,14 @@ class DataOps:
         self.outlet = outlet
         self.descriptors = table.descriptors
 
-    def _inode(self, nodeid: int) -> Inode:
-        inode = self.table.by_nodeid.get(nodeid)
-        if inode is None:
-            raise OSError(errno.ESTALE, f"node {nodeid} is not known")
-        return inode
-
     def read(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, offset, size, *_ = abi.READ_IN.unpack_from(request, _HEAD)
-        fd = self.descriptors.data_fd(self._inode(nodeid), call)
+        fd = self.descriptors.data_fd(self.table.inode(nodeid), call)
         return os.pread(fd, min(size, limits.MAX_WRITE_BYTES), offset)
 
     def write(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, offset, size, how, _, flags, _ = abi.WRITE_IN.unpack_from(request, _HEAD)
-        inode = self._inode(nodeid)
+        inode = self.table.inode(nodeid)
         fd = self.descriptors.data_fd(inode, call)
         data = request[_WRITE_DATA : _WRITE_DATA + size]
         outlet = self.outlet
@@ -84,7 +79,7 @@ class DataOps:
 
     def fallocate(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, offset, length, mode, _ = abi.FALLOCATE_IN.unpack_from(request, _HEAD)
-        inode = self._inode(nodeid)
+        inode = self.table.inode(nodeid)
         fd = self.descriptors.data_fd(inode, call)
         with self.outlet.inode_lock(inode):
             before = os.fstat(fd).st_size
@@ -105,14 +100,14 @@ class DataOps:
         _, offset, whence, _ = abi.LSEEK_IN.unpack_from(request, _HEAD)
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise OSError(errno.EINVAL, f"lseek whence {whence}")
-        inode = self._inode(nodeid)
+        inode = self.table.inode(nodeid)
         fd = self.descriptors.data_fd(inode, call)
         # The position of the shared descriptor is used by nobody else: reads and writes are positional.
         return abi.LSEEK_OUT.pack(os.lseek(fd, offset, whence))
 
     def fsync(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, how, _ = abi.FSYNC_IN.unpack_from(request, _HEAD)
-        inode = self._inode(nodeid)
+        inode = self.table.inode(nodeid)
         fd = self._flushable(inode, call)
         data_only = bool(how & abi.FSYNC_FDATASYNC)
         with self.outlet.inode_lock(inode):

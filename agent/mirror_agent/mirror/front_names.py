@@ -15,7 +15,8 @@ from typing import Final
 
 from mirror_agent.mirror import fuse_abi as abi
 from mirror_agent.mirror import limits, syscalls
-from mirror_agent.mirror.inodes import Call, Inode, InodeTable
+from mirror_agent.mirror.inode_table import InodeTable
+from mirror_agent.mirror.inodes import Call, Inode
 from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.wire import Entry
 
@@ -40,14 +41,8 @@ class NameOps:
         self.root = table.root
         self.descriptors = table.descriptors
 
-    def _inode(self, nodeid: int) -> Inode:
-        inode = self.table.by_nodeid.get(nodeid)
-        if inode is None:
-            raise OSError(errno.ESTALE, f"node {nodeid} is not known")
-        return inode
-
     def lookup(self, call: Call, nodeid: int, request: memoryview) -> bytes:
-        parent = self._inode(nodeid)
+        parent = self.table.inode(nodeid)
         name = bytes(request[_HEAD:-1])
         directory = self.descriptors.path_fd(parent, call)
         try:
@@ -58,7 +53,7 @@ class NameOps:
         if st.st_dev != self.root.device:
             os.close(fd)
             raise OSError(errno.EXDEV, f"{name!r} is another file system, which is not replicated")
-        inode = self.table.remember(fd, st)
+        inode = self.table.admit(fd, st)
         call.holding.append(inode)
         self.outlet.looked_up(parent, name, inode)
         return abi.entry_out(inode.fid, st)
@@ -101,7 +96,7 @@ class NameOps:
             else:
                 os.unlink(name, dir_fd=directory)
             raise
-        inode = self.table.remember(fd, st)
+        inode = self.table.admit(fd, st)
         call.holding.append(inode)
         entry = Entry(
             st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size, st.st_mtime_ns, st.st_nlink, name, target, xattrs
@@ -112,7 +107,7 @@ class NameOps:
     def mknod(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         mode, rdev, umask, _ = abi.MKNOD_IN.unpack_from(request, _HEAD)
         name = _strings(request, _HEAD + abi.MKNOD_IN.size)[0]
-        parent = self._inode(nodeid)
+        parent = self.table.inode(nodeid)
         directory = self.descriptors.path_fd(parent, call)
         mode = self._masked(call, parent, directory, mode, umask)
         with self.outlet.directory_lock(parent):
@@ -122,7 +117,7 @@ class NameOps:
     def mkdir(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         mode, umask = abi.MKDIR_IN.unpack_from(request, _HEAD)
         name = _strings(request, _HEAD + abi.MKDIR_IN.size)[0]
-        parent = self._inode(nodeid)
+        parent = self.table.inode(nodeid)
         directory = self.descriptors.path_fd(parent, call)
         mode = self._masked(call, parent, directory, mode, umask)
         with self.outlet.directory_lock(parent):
@@ -131,7 +126,7 @@ class NameOps:
 
     def symlink(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         name, target = _strings(request, _HEAD)[:2]
-        parent = self._inode(nodeid)
+        parent = self.table.inode(nodeid)
         directory = self.descriptors.path_fd(parent, call)
         with self.outlet.directory_lock(parent):
             os.symlink(target, name, dir_fd=directory)
@@ -140,13 +135,13 @@ class NameOps:
     def link(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         (old,) = abi.LINK_IN.unpack_from(request, _HEAD)
         name = bytes(request[_HEAD + abi.LINK_IN.size : -1])
-        parent = self._inode(nodeid)
-        inode = self._inode(old)
+        parent = self.table.inode(nodeid)
+        inode = self.table.inode(old)
         directory = self.descriptors.path_fd(parent, call)
         fd = self.descriptors.path_fd(inode, call)
         with self.outlet.directory_lock(parent):
             os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
-            self.table.hold(inode)
+            self.table.told(inode)
             self.outlet.linked(call, parent, name, inode)
         return abi.entry_out(inode.fid, os.fstat(fd))
 
@@ -156,7 +151,7 @@ class NameOps:
             ino = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
         except FileNotFoundError:
             return None, -1
-        inode = self.table.by_ino.get(ino)
+        inode = self.table.by_ino(ino)
         return (None, -1) if inode is None else (inode, self.descriptors.path_fd(inode, call))
 
     def _gone(self, victim: Inode | None, fd: int) -> bool:
@@ -175,7 +170,7 @@ class NameOps:
         return self._remove(call, nodeid, bytes(request[_HEAD:-1]), is_dir=True)
 
     def _remove(self, call: Call, nodeid: int, name: bytes, *, is_dir: bool) -> bytes:
-        parent = self._inode(nodeid)
+        parent = self.table.inode(nodeid)
         directory = self.descriptors.path_fd(parent, call)
         with self.outlet.directory_lock(parent):
             victim, fd = self._victim(call, directory, name)
@@ -199,7 +194,7 @@ class NameOps:
         if flags & ~(syscalls.RENAME_NOREPLACE | syscalls.RENAME_EXCHANGE):
             raise OSError(errno.EINVAL, f"rename flags {flags} are not supported")
         old_name, new_name = names[0], names[1]
-        old, new = self._inode(nodeid), self._inode(target)
+        old, new = self.table.inode(nodeid), self.table.inode(target)
         old_fd = self.descriptors.path_fd(old, call)
         new_fd = self.descriptors.path_fd(new, call)
         with self.outlet.directory_locks(old, new):
@@ -230,14 +225,17 @@ class NameOps:
             self._forget(call, one, lookups)
 
     def _forget(self, call: Call, nodeid: int, count: int) -> None:
-        inode = self.table.by_nodeid.get(nodeid)
+        inode = self.table.forgotten_by_kernel(nodeid, count)
         if inode is not None:
-            self.let_go(call, inode, count)
+            self._let_fall(call, inode)
 
     def let_go(self, call: Call, inode: Inode, count: int) -> None:
-        """Takes references back; the last one tells the replica and closes the descriptors."""
-        if not self.table.forget(inode, count):
-            return
+        """Takes back holds of this process (`InodeTable.remember`, `hold`)."""
+        if self.table.forget(inode, count):
+            self._let_fall(call, inode)
+
+    def _let_fall(self, call: Call, inode: Inode) -> None:
+        """Nobody refers to the inode any more: tells the replica and closes the descriptors."""
         if self.outlet.times.pop(inode.fid, None) is not None and not inode.orphan:
             self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
         self.outlet.forgotten(inode)
@@ -246,7 +244,7 @@ class NameOps:
     def readdir(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         """Stateless: the offset is the file system's own cookie, so every request may use its own descriptor."""
         _, offset, size, *_ = abi.READ_IN.unpack_from(request, _HEAD)
-        directory = self.descriptors.path_fd(self._inode(nodeid), call)
+        directory = self.descriptors.path_fd(self.table.inode(nodeid), call)
         fd = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if offset:

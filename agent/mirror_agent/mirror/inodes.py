@@ -2,7 +2,9 @@
 
 Problem: a descriptor per inode dies at RLIMIT_NOFILE, and a path is never a name (renames, hard links, PATH_MAX,
 unlinked files). So an inode is known by its session file id (fid), and reached through an O_PATH descriptor that may
-be closed at any time and opened again from the inode's file handle.
+be closed at any time and opened again from the inode's file handle. An `Inode` object exists only while somebody uses
+it or it has a descriptor; idle inodes are packed records (`inode_table`), and what must outlive the object is written
+through to the record at once.
 
 Guarantee: a descriptor handed out stays open until the `Call` that asked for it ends. Eviction and use need no lock
 between them: a user first enters the inode into its call's `holding`, then reads the descriptor; the evictor first
@@ -16,21 +18,18 @@ descriptor, so RLIMIT_NOFILE bounds their number.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import stat
 import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mirror_agent.mirror import syscalls
-from mirror_agent.mirror.fuse_abi import ROOT_NODEID
 
-# Fids 1..15 are reserved for the roots; all others are given once per process and never again.
+# Fids 1..15 are reserved for the roots; all others are given once and never again.
 FIRST_FID: Final = 16
-next_fid: Final = itertools.count(FIRST_FID).__next__
 
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -50,24 +49,40 @@ class Root:
         return 1 + self.index
 
 
+class Home(Protocol):
+    """Where the record of an inode is kept while nobody holds the object."""
+
+    def note_handle(self, inode: Inode, handle: bytes) -> None: ...
+
+    def note_orphan(self, inode: Inode) -> None: ...
+
+    def note_bound(self, inode: Inode, stream: object) -> None: ...
+
+    def note_synced(self, inode: Inode, stream: object) -> None: ...
+
+
 class Inode:
     """One inode. `bound`: the stream whose replica knows the fid; `synced` (directories): the stream whose replica
-    has the same names in it; `orphan`: no link is left; `dropped`: nobody refers to it any more."""
+    has the same names in it; `orphan`: no link is left; `dropped`: nobody refers to it any more; `holds`: references
+    of this process (those of the kernel are counted in the record)."""
 
     __slots__ = (
-        "bound",
+        "__weakref__",
+        "_bound",
+        "_handle",
+        "_orphan",
+        "_synced",
         "default_acl",
         "dropped",
         "fd",
         "fid",
-        "handle",
+        "holds",
+        "home",
         "ino",
         "kind",
-        "lookups",
-        "orphan",
         "root",
         "rw",
-        "synced",
+        "slot",
         "used",
     )
 
@@ -78,14 +93,61 @@ class Inode:
         self.kind = kind
         self.fd = fd
         self.rw = -1
-        self.handle: bytes | None = None
-        self.lookups = 0
-        self.orphan = False
+        self.holds = 0
         self.dropped = False
         self.used = False
-        self.bound: Any = None
-        self.synced: Any = None
         self.default_acl: bool | None = None
+        self.home: Home | None = None
+        self.slot = 0
+        self._handle: bytes | None = None
+        self._orphan = False
+        self._bound: Any = None
+        self._synced: Any = None
+
+    def awake(self, home: Home, slot: int, *, handle: bytes | None, orphan: bool, bound: Any, synced: Any) -> None:
+        """Takes over what the record says; later changes go there."""
+        self.home, self.slot = home, slot
+        self._handle, self._orphan, self._bound, self._synced = handle, orphan, bound, synced
+
+    @property
+    def handle(self) -> bytes | None:
+        return self._handle
+
+    @handle.setter
+    def handle(self, handle: bytes) -> None:
+        self._handle = handle
+        if self.home is not None:
+            self.home.note_handle(self, handle)
+
+    @property
+    def orphan(self) -> bool:
+        return self._orphan
+
+    @orphan.setter
+    def orphan(self, orphan: bool) -> None:
+        self._orphan = orphan
+        if orphan and self.home is not None:
+            self.home.note_orphan(self)
+
+    @property
+    def bound(self) -> Any:
+        return self._bound
+
+    @bound.setter
+    def bound(self, stream: object) -> None:
+        self._bound = stream
+        if self.home is not None:
+            self.home.note_bound(self, stream)
+
+    @property
+    def synced(self) -> Any:
+        return self._synced
+
+    @synced.setter
+    def synced(self, stream: object) -> None:
+        self._synced = stream
+        if self.home is not None:
+            self.home.note_synced(self, stream)
 
     @property
     def is_dir(self) -> bool:
@@ -96,7 +158,7 @@ class Inode:
         return self.kind == stat.S_IFREG
 
     def __repr__(self) -> str:
-        return f"<Inode fid={self.fid} ino={self.ino} kind={self.kind:o} lookups={self.lookups} orphan={self.orphan}>"
+        return f"<Inode fid={self.fid:#x} ino={self.ino} kind={self.kind:o} orphan={self.orphan}>"
 
 
 class Call:
@@ -148,8 +210,9 @@ class Descriptors:
         fd = inode.rw
         if fd >= 0:
             return fd
-        path = inode.fd if inode.fd >= 0 else self._reopen(inode)
         with self._lock:
+            # Both descriptors or none: what has one is in the account, or it would be lost with the object.
+            path = self._path_open(inode)
             if inode.rw < 0:
                 flags = (os.O_RDONLY | os.O_DIRECTORY) if inode.is_dir else os.O_RDWR
                 inode.rw = os.open(f"/proc/self/fd/{path}", flags | os.O_CLOEXEC)
@@ -171,14 +234,18 @@ class Descriptors:
 
     def _reopen(self, inode: Inode) -> int:
         with self._lock:
-            if inode.fd < 0:
-                if inode.handle is None:
-                    raise OSError(errno.ESTALE, f"{inode!r} has neither a descriptor nor a handle")
-                inode.fd = syscalls.open_handle(inode.root.fd, inode.handle, _PATH_FLAGS)
-                self._open.append(inode)
+            return self._path_open(inode)
+
+    def _path_open(self, inode: Inode) -> int:
+        """The lock is held."""
+        if inode.fd < 0:
+            if inode.handle is None:
+                raise OSError(errno.ESTALE, f"{inode!r} has neither a descriptor nor a handle")
             if len(self._open) > self._open_max:
                 self._evict()
-            return inode.fd
+            inode.fd = syscalls.open_handle(inode.root.fd, inode.handle, _PATH_FLAGS)
+            self._open.append(inode)
+        return inode.fd
 
     def _evict(self) -> None:
         self._make_room()
@@ -191,20 +258,23 @@ class Descriptors:
                 return
             inode = self._open.popleft()
             if inode.dropped or inode.fd < 0:
+                self._bury(inode)
                 continue
             if inode.used or inode.orphan or inode.fid < FIRST_FID:
                 inode.used = False
                 self._open.append(inode)
                 continue
-            if inode.handle is None and not self._take_handle(inode):
+            if not self._movable(inode):
                 self._open.append(inode)
                 return
             self._bury(inode)
 
-    def _take_handle(self, inode: Inode) -> bool:
+    def _movable(self, inode: Inode) -> bool:
         """False: this file system or this process cannot use handles, so every inode keeps its descriptor."""
         try:
-            handle = syscalls.handle_of(inode.fd)
+            handle = inode.handle
+            if handle is None:
+                inode.handle = handle = syscalls.handle_of(inode.fd)
             if not self._proven:
                 os.close(syscalls.open_handle(inode.root.fd, handle, _PATH_FLAGS))
                 self._proven = True
@@ -213,7 +283,6 @@ class Descriptors:
                 raise
             self._handles = False
             return False
-        inode.handle = handle
         return True
 
     def _bury(self, inode: Inode) -> None:
@@ -237,6 +306,7 @@ class Descriptors:
             inode.orphan = True
             if inode.fd < 0:
                 inode.fd = os.dup(fd)
+                self._open.append(inode)
 
     def close_all(self, inodes: Iterator[Inode]) -> None:
         """At the end of a role: closes everything, no call is running any more."""
@@ -247,65 +317,3 @@ class Descriptors:
                 os.close(fd)
             self._grave.clear()
             self._open.clear()
-
-
-class InodeTable:
-    """The inodes of one root that the kernel remembers, by node id (= fid; the root is 1) and by inode number.
-
-    An inode number cannot be reused while it is in the table: its last link can only go through this mount, and then
-    the inode is taken out of `by_ino` and pinned by a descriptor until the kernel forgets it.
-    """
-
-    def __init__(self, root: Root, descriptors: Descriptors) -> None:
-        self.root = root
-        self.descriptors = descriptors
-        self.lock = threading.Lock()
-        self.root_inode = Inode(root, root.fid, os.fstat(root.fd).st_ino, stat.S_IFDIR, os.dup(root.fd))
-        self.root_inode.lookups = 1
-        self.by_nodeid: dict[int, Inode] = {ROOT_NODEID: self.root_inode}
-        self.by_ino: dict[int, Inode] = {self.root_inode.ino: self.root_inode}
-
-    def remember(self, fd: int, st: os.stat_result) -> Inode:
-        """The inode of a fresh O_PATH descriptor, with one more reference; takes over or closes the descriptor."""
-        with self.lock:
-            inode = self.by_ino.get(st.st_ino)
-            if inode is None:
-                inode = Inode(self.root, next_fid(), st.st_ino, stat.S_IFMT(st.st_mode), fd)
-                self.by_ino[inode.ino] = inode
-                self.by_nodeid[inode.fid] = inode
-                fresh = True
-            else:
-                fresh = False
-            inode.lookups += 1
-        if fresh:
-            self.descriptors.adopt(inode)
-        else:
-            os.close(fd)
-        return inode
-
-    def hold(self, inode: Inode) -> None:
-        with self.lock:
-            inode.lookups += 1
-
-    def forget(self, inode: Inode, count: int) -> bool:
-        """Takes references back; True if this was the last one and the inode is out of the table now."""
-        with self.lock:
-            inode.lookups -= count
-            if inode.lookups > 0 or inode is self.root_inode or inode.dropped:
-                return False
-            inode.dropped = True
-            self.by_nodeid.pop(inode.fid, None)
-            if self.by_ino.get(inode.ino) is inode:
-                del self.by_ino[inode.ino]
-            return True
-
-    def orphaned(self, inode: Inode, fd: int) -> None:
-        """The last link is gone: the inode is pinned by a descriptor, and its number is free for another."""
-        self.descriptors.pin(inode, fd)
-        with self.lock:
-            if self.by_ino.get(inode.ino) is inode:
-                del self.by_ino[inode.ino]
-
-    def known(self) -> list[Inode]:
-        with self.lock:
-            return list(self.by_nodeid.values())

@@ -16,6 +16,7 @@ from typing import Final
 
 from mirror_agent.mirror import syscalls, wire
 from mirror_agent.mirror.front_attrs import apply_attributes
+from mirror_agent.mirror.inode_table import FidMap
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode, Root
 from mirror_agent.mirror.quarantine import write_all
 from mirror_agent.mirror.wire import Entry, Frame
@@ -44,7 +45,7 @@ class ReplicaFiles:
     def __init__(self, roots: list[Root], descriptors: Descriptors) -> None:
         self.descriptors = descriptors
         self.call: Call = descriptors.new_call()
-        self.by_fid: dict[int, Inode] = {}
+        self.by_fid = FidMap(roots)
         self.preserving = Preserving()
         for root in roots:
             inode = Inode(root, root.fid, os.fstat(root.fd).st_ino, stat.S_IFDIR, os.dup(root.fd))
@@ -52,7 +53,7 @@ class ReplicaFiles:
 
     def close(self) -> None:
         self.descriptors.end_call(self.call)
-        self.descriptors.close_all(iter(self.by_fid.values()))
+        self.descriptors.close_all(self.by_fid.values())
         self.by_fid.clear()
 
     def inode(self, fid: int) -> Inode:
