@@ -68,6 +68,12 @@ async def journal_list(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("journal_list", req)
 
 
+@blueprint.function_name("cluster_strips")
+@blueprint.route("api/clusters/{name}/strips", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def cluster_strips(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond("cluster_strips", req)
+
+
 def _static(name: str, request: func.HttpRequest) -> func.HttpResponse:
     answer = files.answer(_load(), name, request.headers.get("if-none-match", ""))
     return func.HttpResponse(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.api import fleet, history, journal, me, overview
+from shared.api import fleet, history, journal, me, overview, strips
 from shared.api.endpoint import Endpoint, Guard
 from shared.api.fleet import FleetPage
 from shared.api.history import HistoryList
 from shared.api.journal import JournalList
 from shared.api.me import MeView
 from shared.api.overview import Overview
+from shared.api.strips import StripsView
 from shared.api.timeline import RANGE
 
 _PAGING: Final = ("top", "continue")
@@ -46,6 +47,16 @@ CONSOLE_ENDPOINTS: Final = (
         "The story of a cluster, newest first: roles, verdicts, operators, platform events.",
         {200: HistoryList},
         query=RANGE,
+    ),
+    Endpoint(
+        "cluster_strips",
+        "GET",
+        "clusters/{name}/strips",
+        Guard.MONITOR,
+        strips.get_strips,
+        "Sum up the heartbeats and probes of the last hours of both nodes.",
+        {200: StripsView},
+        query=("hours",),
     ),
     Endpoint(
         "journal_list",

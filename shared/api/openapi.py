@@ -16,6 +16,7 @@ from shared.api.endpoint import Endpoint, Guard
 from shared.api.endpoints import ENDPOINTS
 from shared.api.fleet import Order
 from shared.api.problem import STATUS
+from shared.api.strips import MAX_HOURS
 from shared.api.views import ErrorView
 from shared.health.verdict import Health
 from shared.model.alert import AlertState, DeadLetterKind, Severity
@@ -37,6 +38,7 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "verdict": {"schema": {"type": "string", "enum": [state.value for state in Health]}},
     "order": {"schema": {"type": "string", "enum": [order.value for order in Order]}},
     "search": {"schema": {"type": "string"}, "description": "A part of the cluster's name."},
+    "hours": {"schema": {"type": "integer", "minimum": 1, "maximum": MAX_HOURS}, "description": "Of the past."},
     "severity": {"schema": {"type": "string", "enum": [severity.value for severity in Severity]}},
     "cluster": {"schema": {"type": "string"}, "description": "Only of this cluster."},
     "kind": {"schema": {"type": "string", "enum": [kind.value for kind in DeadLetterKind]}, "required": True},

@@ -30,6 +30,7 @@ EXPECTED: Final[dict[str, str]] = {
     "cluster_get": "http GET api/clusters/{name} (anonymous)",
     "cluster_history": "http GET api/clusters/{name}/history (anonymous)",
     "cluster_overview": "http GET api/clusters/{name}/overview (anonymous)",
+    "cluster_strips": "http GET api/clusters/{name}/strips (anonymous)",
     "fleet_list": "http GET api/fleet (anonymous)",
     "journal_list": "http GET api/journal (anonymous)",
     "me_get": "http GET api/me (anonymous)",

@@ -14,6 +14,7 @@ from shared.console import files
 from shared.console.board import FRESH_S, STALE_S, Board, Reading
 from shared.console.safety import Safety, safety
 from shared.model.audit import AuditRecord, TrackRecord
+from shared.model.node_state import ProbeOutcome, ProbeResult
 from shared.model.principal import AccessRole
 from shared.store.ports import Unavailable
 from tests.control_plane_app import App, functions
@@ -221,6 +222,36 @@ def test_safety_in_words() -> None:
     assert safety({"a": prim, "b": second}, late, 15).sentence == "Nodes a and b are silent."
     both = safety({"a": prim, "b": node_state("c", "b", epoch=9)}, NOW, 15)
     assert (both.state, both.serving) == (Safety.UNKNOWN, "b")
+
+
+# --- the last hours ---------------------------------------------------------------------------------------------------
+async def test_the_strips_show_roles_gaps_and_unanswered_probes(app: App) -> None:
+    record = await app.provisioned()
+    credential = await app.enrolled()
+    number = 0
+    for minute in range(60):
+        if minute not in range(20, 30):
+            number += 1
+            role = Role.SECOND if minute < 40 else Role.PRIM
+            await app.beat(credential, heartbeat(sequence=number, role=role))
+        outcome = ProbeOutcome.TIMEOUT if minute == 25 else ProbeOutcome.STANDBY
+        probe = ProbeResult(cluster_id=record.id, node="a", at=app.clock(), outcome=outcome)
+        await app.plane.store.probes.append([probe])
+        app.clock.advance(60)
+    body = (await app.send("GET", "clusters/pay/strips?hours=1")).body
+    assert (body["pieceS"], body["pieces"], body["complete"]) == (60.0, 60, True)
+    beats = body["nodes"]["a"]["beats"]
+    assert [index for index, piece in enumerate(beats) if not piece["beats"]] == list(range(20, 30))
+    assert (beats[0]["role"], beats[59]["role"]) == ("SECOND", "PRIM")
+    unanswered = [index for index, piece in enumerate(body["nodes"]["a"]["probes"]) if piece["worst"]]
+    assert unanswered == [25]
+    assert not any(piece["beats"] for piece in body["nodes"]["b"]["beats"])
+
+
+@pytest.mark.parametrize("hours", ["0", "7", "x", "-1"])
+async def test_hours_out_of_bounds(app: App, hours: str) -> None:
+    await app.provisioned()
+    assert (await app.send("GET", f"clusters/pay/strips?hours={hours}")).target == "hours"
 
 
 # --- static files ----------------------------------------------------------------------------------------------------

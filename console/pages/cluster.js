@@ -1,0 +1,241 @@
+// One cluster: who serves, is the data safe, what happened, what can be done now.
+
+import { change, follow, get } from "../api.js";
+import { ask } from "../dialog.js";
+import { h, part, say } from "../dom.js";
+import { live } from "../live.js";
+import { badge, bytes, duration, number, roleBadge, safetyBadge, severityBadge, verdictBadge, when } from "../words.js";
+import { actionsOf } from "./cluster_actions.js";
+import { stripsPart } from "./strips.js";
+import { progressOf } from "./progress.js";
+
+export function clusterPage({ name, may }) {
+  const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
+  const done = part("div", {}, (message) => message && h("p", { class: "note good", role: "status" }, message));
+  const summary = part("section", { class: "card summary", "aria-label": "Summary" }, summaryOf);
+  const operation = part("section", { "aria-label": "Operation" }, (found) => found && progressOf(found));
+  const alerts = part("section", { "aria-label": "Alerts" }, alertsOf);
+  const pair = part("section", { class: "pair", "aria-label": "Nodes" }, pairOf);
+  const actions = part("section", { class: "card", "aria-label": "Actions" }, (view) => actionsPart(view));
+  const checks = part("section", { class: "card", "aria-label": "Checkers" }, checkersOf);
+  const story = part("section", { class: "card", "aria-label": "What happened" }, storyOf);
+  const strips = stripsPart(name);
+  let older = [];
+  let lines = { value: [] };
+
+  const reader = live((signal) => get(`clusters/${name}/overview`, {}, { signal }), show, (error) => {
+    note.show(error?.message ?? "");
+    if (error?.status === 404) gone();
+  });
+  const slow = live((signal) => get(`clusters/${name}/history`, {}, { signal }), (page) => { lines = page; tell(); }, () => {}, 4000);
+
+  function show(view) {
+    const { cluster, reports } = view;
+    summary.show(view.safety, view.verdict, cluster.virtualIp, cluster.provisioningState, cluster.location, cluster.network.rules, view.pausedBy, view.remediation, tick(view.safety.since, view.clock));
+    operation.show(view.operation);
+    alerts.show(view.alerts);
+    pair.show(["a", "b"].map((node) => nodeFacts(view, node)), linkFacts(view));
+    actions.show(actionsOf(view, may), cluster.etag);
+    checks.show(checkerFacts(reports), reports.a?.heartbeat.restartsInWindow ?? 0, reports.b?.heartbeat.restartsInWindow ?? 0);
+  }
+
+  function tell() {
+    const all = [...lines.value, ...older.flatMap((page) => page.value)];
+    story.show(all, (older.at(-1) ?? lines).nextLink ?? null, more);
+  }
+
+  async function more(link) {
+    older.push(await follow(link));
+    tell();
+  }
+
+  function gone() {
+    reader.leave();
+    slow.leave();
+    element.replaceChildren(h("p", {}, `There is no cluster ${name} (any more). `, h("a", { href: "#/" }, "To the fleet")));
+  }
+
+  function actionsPart(offered) {
+    return [
+      h("h2", {}, "Actions"),
+      h("div", { class: "buttons wrap" }, offered.map((action) => h("div", {},
+        h("button", { type: "button", id: `act-${action.word}`, class: action.danger ? "danger" : "", disabled: Boolean(action.refusal),
+          "aria-describedby": action.refusal ? `why-${action.word}` : null, onclick: () => act(action) }, action.title),
+        action.refusal && h("p", { class: "hint", id: `why-${action.word}` }, action.refusal),
+      ))),
+    ];
+  }
+
+  async function act(action) {
+    const reason = await ask({ title: `${action.title} ${name}?`, effects: action.effects, action: action.title, danger: action.danger, confirm: action.danger ? name : null });
+    if (reason === null) return;
+    try {
+      if (action.word === "delete") await change("DELETE", `clusters/${name}`, null, reason ? { "Mirrorplane-Reason": encodeReason(reason) } : {});
+      else await change("POST", `clusters/${name}:${action.word}`, { reason });
+      done.show(`${action.title}: accepted.`);
+      say(`${action.title}: accepted`);
+      note.show("");
+    } catch (error) {
+      done.show("");
+      note.show(error.message);
+    }
+    reader.now();
+    slow.now();
+  }
+
+  const element = h("div", {}, note.element, done.element, summary.element, operation.element, alerts.element, pair.element,
+    actions.element, strips.element, checks.element, story.element);
+  return [`Cluster ${name}`, {
+    element,
+    enter() { reader.enter(); slow.enter(); strips.enter(); },
+    leave() { reader.leave(); slow.leave(); strips.leave(); },
+  }];
+}
+
+/** Header values are bytes; what is not ASCII would be refused by the browser. */
+const encodeReason = (text) => text.normalize("NFKD").replace(/[^\x20-\x7e]/g, "");
+
+const tick = (since, clock) => (since ? Math.floor((new Date(clock) - new Date(since)) / 1000) : null);
+
+function summaryOf(safety, verdict, virtualIp, state, location, rules, pausedBy, remediation, exposedS) {
+  const address = virtualIp.fqdn ?? virtualIp.address ?? "not yet known";
+  const ports = rules.map((rule) => `${rule.name} ${rule.frontendPort}`).join(", ");
+  return [
+    h("p", { class: "big" }, safetyBadge(safety.state), " ", safety.sentence,
+      exposedS !== null && h("strong", {}, ` Exposed for ${duration(exposedS)}.`)),
+    h("dl", {},
+      fact("Virtual IP", address),
+      fact("Serves", safety.serving ? `node ${safety.serving}, epoch ${safety.epoch}` : "nobody, as far as is known"),
+      fact("Verdict", verdict ? [verdictBadge(verdict.state), " ", verdict.sentence, " ", h("code", {}, verdict.rule)] : "no audit yet"),
+      fact("Resources", `${state} in ${location}`),
+      fact("Rules", ports || "none beside the console"),
+      pausedBy.length ? fact("Repairs pause", pausedBy.join("; ")) : null,
+      remediation ? fact("Repair", remediation) : null),
+  ];
+}
+
+const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+
+function alertsOf(alerts) {
+  const shown = alerts.filter((alert) => alert.state !== "resolved" && alert.state !== "pending");
+  return shown.map((alert) => h("p", { class: `note ${alert.severity === "critical" ? "bad" : "warn"}` },
+    severityBadge(alert.severity), ` ${alert.sentence || alert.meaning} `, h("a", { href: "#/alerts" }, alert.state)));
+}
+
+function nodeFacts(view, node) {
+  const shown = view.cluster.nodes.find((entry) => entry.name === node);
+  const report = view.reports[node];
+  const beat = report?.heartbeat;
+  return {
+    node,
+    vm: shown.vmName,
+    address: shown.publicAddress ?? shown.privateAddress,
+    verdict: view.nodeVerdicts[node]?.state ?? null,
+    verdictSentence: view.nodeVerdicts[node]?.sentence ?? "",
+    fresh: report?.fresh ?? false,
+    role: beat?.role ?? null,
+    phase: beat?.phase ?? null,
+    application: beat?.application ?? null,
+    rule: beat?.rule ?? "",
+    sentence: beat?.sentence ?? "no heartbeat yet",
+    probeOk: beat?.probeOk ?? false,
+    serving: view.safety.serving === node,
+    heardAt: beat?.receivedAt ?? null,
+    silentS: report && !report.fresh ? tick(beat.receivedAt, view.clock) : null,
+    agent: report?.agentVersion ?? null,
+    failover: beat?.failover ?? null,
+    mirrorError: beat?.mirror?.error ?? null,
+  };
+}
+
+function linkFacts(view) {
+  const source = view.reports[view.safety.serving ?? "a"]?.heartbeat.mirror ?? null;
+  return source && {
+    state: view.safety.state,
+    from: view.safety.serving,
+    link: source.link,
+    operations: source.operations,
+    bytes: source.replicatedBytes,
+    inFlight: source.inFlightBytes,
+    p50: source.ackLatencyMsP50,
+    p99: source.ackLatencyMsP99,
+    done: source.resyncDoneBytes,
+    total: source.resyncTotalBytes,
+  };
+}
+
+function pairOf([a, b], link) {
+  return [nodeCard(a), linkCard(link), nodeCard(b)];
+}
+
+function nodeCard(node) {
+  return h("article", { class: `card node${node.serving ? " serving" : ""}`, "aria-label": `Node ${node.node}` },
+    h("h2", {}, `Node ${node.node} `, node.fresh ? roleBadge(node.role, node.phase) : badge(node.role ? "bad" : "none", node.role ? `silent, was ${node.role}` : "no word")),
+    node.serving && h("p", { class: "vip" }, "The virtual IP leads here"),
+    h("p", {}, node.sentence, " ", node.rule && h("code", {}, node.rule)),
+    h("dl", {},
+      fact("Machine", `${node.vm} (${node.address ?? "no address"})`),
+      fact("Application", node.application ?? "–"),
+      fact("Probe", node.fresh ? (node.probeOk ? "OK" : "not serving") : "–"),
+      fact("Verdict", node.verdict ? [verdictBadge(node.verdict), " ", node.verdictSentence] : "–"),
+      node.silentS !== null ? fact("Silent for", duration(node.silentS)) : fact("Last heartbeat", node.heardAt ? "fresh" : "–"),
+      node.failover === false ? fact("Failover", badge("warn", "switched off")) : null,
+      node.mirrorError ? fact("Mirror", node.mirrorError) : null,
+      node.agent ? fact("Agent", node.agent) : null));
+}
+
+const LINKS = {
+  live: ["good", "replicating"],
+  resync: ["busy", "resynchronising"],
+  connecting: ["warn", "no replica"],
+  lost: ["bad", "link lost"],
+  none: ["none", "no replication"],
+};
+
+function linkCard(link) {
+  if (!link) return h("div", { class: "link" }, badge("none", "no replication"));
+  const [kind, word] = LINKS[link.link] ?? ["none", link.link];
+  const arrow = link.from === "b" ? "←" : "→";
+  return h("div", { class: `link ${kind}` },
+    h("div", { class: "arrow", "aria-hidden": "true" }, link.link === "live" || link.link === "resync" ? arrow : "✕"),
+    badge(kind, word),
+    link.total ? progressBar(link.done, link.total) : null,
+    h("p", { class: "hint" },
+      link.p50 !== null && link.p50 !== undefined ? `acknowledged in ${link.p50.toFixed(1)} ms (99 %: ${link.p99?.toFixed(1) ?? "–"} ms)` : "",
+      h("br"), `${bytes(link.bytes)} in ${number(link.operations)} operations`));
+}
+
+function progressBar(done, total) {
+  const percent = Math.floor((100 * done) / Math.max(total, 1));
+  return h("div", {}, h("progress", { value: done, max: total, "aria-label": "Resync" }, `${percent} %`), ` ${percent} % of ${bytes(total)}`);
+}
+
+function checkerFacts(reports) {
+  return ["a", "b"].flatMap((node) => (reports[node]?.fresh ? reports[node].heartbeat.checkers.map((checker) => ({ node, ...checker })) : []));
+}
+
+function checkersOf(checkers, restartsA, restartsB) {
+  return [
+    h("h2", {}, "Checkers"),
+    checkers.length === 0
+      ? h("p", { class: "hint" }, "No checker has reported.")
+      : h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Checker", "Node", "State", "Message"].map((word) => h("th", { scope: "col" }, word)))),
+          h("tbody", {}, checkers.map((checker) => h("tr", {}, h("th", { scope: "row" }, checker.name), h("td", {}, checker.node),
+            h("td", {}, checker.healthy === null ? badge("none", "not run") : checker.healthy ? badge("good", "healthy") : badge("bad", `failed ${checker.consecutiveFailures}×`)),
+            h("td", {}, checker.message)))))),
+    h("p", { class: "hint" }, `Restarts of the application in 24 hours: node a ${restartsA}, node b ${restartsB}. Three are the budget; after that the node gives up instead of looping.`),
+  ];
+}
+
+const KINDS = { role: ["good", "node"], verdict: ["none", "audit"], operator: ["warn", "person"], platform: ["none", "Azure"] };
+
+function storyOf(lines, next, more) {
+  return [
+    h("h2", {}, "What happened"),
+    h("ol", { class: "story" }, lines.map((line) => h("li", {},
+      when(line.at), badge(...(KINDS[line.kind] ?? ["none", line.kind])),
+      h("div", {}, h("strong", {}, line.title), line.detail ? ` ${line.detail}` : "", line.rule ? [" ", h("code", {}, line.rule)] : "")))),
+    lines.length === 0 && h("p", { class: "hint" }, "Nothing yet."),
+    next && h("button", { type: "button", id: "older", onclick: () => more(next) }, "Show older"),
+  ];
+}

@@ -1,0 +1,64 @@
+// Which actions there are, which are possible now, and what each will do, from the state the page shows.
+
+const DISABLED_ROLE = (role) => `This needs the role ${role}.`;
+
+export function actionsOf(view, may) {
+  const { cluster, safety, reports } = view;
+  const settled = cluster.provisioningState === "Succeeded";
+  const running = view.operation && ["NotStarted", "Running"].includes(view.operation.status);
+  const busy = running ? `${view.operation.action ?? view.operation.kind} is under way.` : null;
+  const notReady = settled ? null : `The cluster is ${cluster.provisioningState.toLowerCase()}.`;
+  const common = (role) => (may(role) ? null : DISABLED_ROLE(role));
+  const serving = safety.serving;
+  const other = serving === "a" ? "b" : "a";
+  const roleOf = (node) => (reports[node]?.fresh ? reports[node].heartbeat.role : null);
+  const phaseOf = (node) => reports[node]?.heartbeat.phase;
+  const stopped = ["a", "b"].every((node) => roleOf(node) === "STOP");
+
+  const swapRefusal =
+    safety.state !== "in-sync" ? "Only a pair in sync can swap without losing anything."
+    : roleOf(other) !== "SECOND" || phaseOf(other) !== "ready" ? `Node ${other} is not a ready SECOND.`
+    : null;
+
+  return [
+    {
+      word: "swap",
+      title: "Swap",
+      refusal: common("Control") ?? busy ?? notReady ?? swapRefusal,
+      effects: [
+        `Node ${other} becomes PRIM, node ${serving} becomes SECOND.`,
+        "Clients wait while the application stops here and starts there; connections to the old node are reset.",
+        "No acknowledged write is lost.",
+      ],
+    },
+    {
+      word: "restart",
+      title: "Restart application",
+      refusal: common("Control") ?? busy ?? notReady ?? (serving ? null : "Nobody serves."),
+      effects: [`The application stops and starts on node ${serving}.`, "It does not move to the other node. The restart budget is not touched."],
+    },
+    {
+      word: "start",
+      title: "Start",
+      refusal: common("Control") ?? busy ?? notReady ?? (["a", "b"].some((node) => roleOf(node) === "STOP") ? null : "No node is stopped."),
+      effects: ["Stopped nodes join again: one that holds every acknowledged write serves, the other one is resynchronised."],
+    },
+    {
+      word: "stop",
+      title: "Stop",
+      danger: true,
+      refusal: common("Control") ?? busy ?? notReady ?? (stopped ? "Both nodes are stopped." : null),
+      effects: ["The application stops on both nodes. Nobody serves until somebody starts the cluster.", "The replica stops first, so that both hold the same data."],
+    },
+    {
+      word: "delete",
+      title: "Delete",
+      danger: true,
+      refusal: common("Admin") ?? (cluster.provisioningState === "Deleting" ? "It is being deleted." : null),
+      effects: [
+        `Both machines, their disks with all data, the virtual IP ${cluster.virtualIp.address ?? ""} and everything else tagged as this cluster's are deleted.`,
+        "There is no way back. Resources that do not carry the cluster's tags are left alone.",
+      ],
+    },
+  ];
+}

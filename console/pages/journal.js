@@ -1,0 +1,40 @@
+// What people and their tools did, newest first.
+
+import { follow, get } from "../api.js";
+import { h, part } from "../dom.js";
+import { live } from "../live.js";
+import { badge, when } from "../words.js";
+
+export function journalPage() {
+  const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
+  const table = part("div", { class: "scroll" }, tableOf);
+  const foot = part("div", { class: "buttons" }, (next) => next && h("button", { type: "button", id: "older", onclick: () => more(next) }, "Show older"));
+  let first = { value: [] };
+  let older = [];
+  const reader = live((signal) => get("journal", { top: 50 }, { signal }), (page) => { first = page; draw(); }, (error) => note.show(error?.message ?? ""), 5000);
+
+  function draw() {
+    table.show([...first.value, ...older.flatMap((page) => page.value)]);
+    foot.show((older.at(-1) ?? first).nextLink ?? null);
+  }
+
+  async function more(link) {
+    older.push(await follow(link));
+    draw();
+  }
+
+  return ["Journal", { element: h("div", {}, note.element, table.element, foot.element), enter: reader.enter, leave: reader.leave }];
+}
+
+function tableOf(entries) {
+  if (entries.length === 0) return h("p", {}, "Nobody has done anything yet.");
+  return h("table", {},
+    h("thead", {}, h("tr", {}, ["When", "Who", "What", "To", "Result", "Why"].map((word) => h("th", { scope: "col" }, word)))),
+    h("tbody", {}, entries.map((entry) => h("tr", {},
+      h("td", {}, when(entry.at)),
+      h("td", {}, entry.principalName, h("div", { class: "hint" }, entry.principal)),
+      h("td", {}, entry.what),
+      h("td", {}, entry.cluster ? h("a", { href: `#/clusters/${entry.cluster}` }, entry.target) : entry.target),
+      h("td", {}, badge(entry.status < 400 ? "good" : "bad", entry.result)),
+      h("td", {}, entry.reason)))));
+}
