@@ -70,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
     cut = commands.add_parser("partition", help="cut: demo/a, demo/link, demo/witness, demo/a:witness, demo/a:probe …")
     cut.add_argument("targets", nargs="+", metavar="TARGET")
     commands.add_parser("heal", help="undo all partitions")
+    away = commands.add_parser("outage", help="Azure Monitor is away: metrics, logs; `outage over` ends it")
+    away.add_argument("source", metavar="SOURCE|over")
+    away.add_argument("--hang", type=float, default=0.0, metavar="S", help="before it answers 503")
     commands.add_parser("notices", help="what the control plane told its on-call webhook")
     host = commands.add_parser("restart-host", help="kill the Functions host; the lab starts it again")
     host.add_argument("--gently", action="store_true", help="SIGTERM instead of SIGKILL")
@@ -154,6 +157,10 @@ def on_running_lab(given: argparse.Namespace, state: Path) -> None:
             print("\n".join(client.call("heal")))
         case "event":
             cli.announce(info, given)
+        case "outage" if given.source == "over":
+            print(client.call("outage-over"))
+        case "outage":
+            print(client.call("outage", source=given.source, hang_s=given.hang))
         case "notices":
             cli.show_notices(info)
         case "restart-host":

@@ -41,6 +41,9 @@ from lab.inbox import PATH, Inbox
 from lab.info import TOKENS, LabInfo, LabTokens, write_info, write_tokens
 from lab.maintenance import Maintenance
 from lab.metadata import serve_metadata
+from lab.monitor.outages import Outages
+from lab.monitor.recorder import Recorder
+from lab.monitor.server import MonitorServer, serve_monitor
 from lab.operations import Operations, ServicePorts
 from lab.serve import serve_app
 from lab.wheelhouse import wheelhouse
@@ -72,6 +75,7 @@ class Cloud:
         self.provider: FabricProvider
         self.arm: ArmService
         self.storage: Azurite
+        self.outages = Outages()
         self.inbox: Inbox
 
     async def __aenter__(self) -> Self:
@@ -138,7 +142,7 @@ class Cloud:
         self._say(f"storage: {self.storage.table_endpoint} (Azurite, process {self.storage.pid})")
 
     async def _start_arm(self, authority: Authority) -> LabTokens:
-        issuer = TokenIssuer.from_file(self.directory / "identity.key")
+        issuer = self._issuer = TokenIssuer.from_file(self.directory / "identity.key")
         header, lab_key = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         endpoint = IdentityEndpoint(issuer, header=header, client_ids=frozenset(), system_client_id=str(uuid.uuid4()))
         identity, identity_url = await serve_identity(endpoint, "127.0.0.1", 0)
@@ -158,9 +162,7 @@ class Cloud:
             emit=self.broker.publish_resource_event(TOPIC),
         )
         self._stack.push_async_callback(self.arm.close)
-        certificate = authority.issue("arm", self.address)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate.certificate, certificate.key)
+        context = self._server_tls(authority, "arm")
         runner, self.arm_url = await serve_arm(self.arm, self.address, 0, context, issuer=issuer, lab_key=lab_key)
         self._stack.push_async_callback(runner.cleanup)
         self._say(f"Azure Resource Manager: {self.arm_url}, subscription {self.subscription_id}")
@@ -189,8 +191,8 @@ class Cloud:
         )
         self.functions = child
         self._stack.push_async_callback(child.stop)
-        alerts = await self._start_alert_channels(authority)
-        await child.start(self._app_settings(child, authority, tokens, wheel) | alerts)
+        more = await self._start_alert_channels(authority) | await self._start_monitor(authority)
+        await child.start(self._app_settings(child, authority, tokens, wheel) | more)
         keys = Keys.model_validate_json(child.keys.read_text())
         webhook = (
             f"{child.url}/runtime/webhooks/eventgrid?functionName={EVENT_FUNCTION}&code={keys.eventgrid_extension}"
@@ -200,14 +202,28 @@ class Cloud:
         await self.broker.subscribe(own)
         self._say(f"control plane: {child.url}/api (Functions host, process {child.pid})")
 
+    async def _start_monitor(self, authority: Authority) -> dict[str, str]:
+        """Azure Monitor's data planes over what the load balancers really say; the settings that name them."""
+        recorder = Recorder(self.provider.balancers, self.provider.probe_health)
+        recording = asyncio.create_task(recorder.run(), name="monitor")
+        self._stack.push_async_callback(_ended, recording)
+        server = MonitorServer(recorder, self._issuer, self.outages)
+        runner, url = await serve_monitor(server, self.address, 0, self._server_tls(authority, "monitor"))
+        self._stack.push_async_callback(runner.cleanup)
+        return {"MIRRORPLANE_METRICS_ENDPOINT": url, "MIRRORPLANE_LOGS_ENDPOINT": f"{url}/v1"}
+
+    def _server_tls(self, authority: Authority, name: str) -> ssl.SSLContext:
+        certificate = authority.issue(name, self.address)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        return context
+
     async def _start_alert_channels(self, authority: Authority) -> dict[str, str]:
         """A custom topic and a webhook receiver; the settings that name them to the app."""
         key = secrets.token_urlsafe(32)
         topic = f"/subscriptions/{self.subscription_id}/resourceGroups/control/providers/Microsoft.EventGrid/topics"
         self.broker.add_topic(Topic(ALERT_TOPIC, f"{topic}/{ALERT_TOPIC}", Schema.CLOUD_EVENTS, key))
-        certificate = authority.issue("alerts", self.address)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate.certificate, certificate.key)
+        context = self._server_tls(authority, "alerts")
         grid, grid_url = await serve_event_grid(self.broker, self.address, 0, context)
         self._stack.push_async_callback(grid.cleanup)
         receiver, inbox_url = await serve_app(self.inbox.app(), self.address, 0, context)
@@ -273,6 +289,7 @@ class Cloud:
             **operations.commands(),
             **maintenance.commands(),
             **self.inbox.commands(),
+            **self.outages.commands(),
             "restart-host": self._restart_host,
             "stop": self._stop,
             "processes": self._processes,
@@ -297,3 +314,8 @@ class Cloud:
     async def _processes(self) -> dict[str, int | None]:
         functions = None if self.functions is None else self.functions.pid
         return {"daemon": os.getpid(), "azurite": self.storage.pid, "functions": functions}
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

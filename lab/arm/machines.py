@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.arm.availability import note_order
 from lab.arm.core import Core, Response, Work, utc_now
 from lab.arm.errors import ArmError, compute_parameter, not_modelled
 from lab.arm.ids import ResourceId
@@ -94,6 +95,7 @@ class Machines:
                 )
             raise busy(kind, vm, core)
         _refuse_in_power_state(vm, action, power)
+        note_order(vm.assigned, action)
         return self._start(vm, action, self._work(vm, action, query, script), api_version)
 
     def _start(self, vm: Resource, action: str, work: Work, api_version: str) -> Response:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.arm.availability import Availability, covers
 from lab.arm.core import Core, Response, Timing
 from lab.arm.errors import ArmError, malformed_json
 from lab.arm.events import EventSink, drop
@@ -52,6 +53,7 @@ class ArmService:
         self._groups = Groups(self._core)
         self._resources = Resources(self._core)
         self._machines = Machines(self._core, self._resources)
+        self._availability = Availability(self._core, self._resources)
 
     @property
     def faults(self) -> Faults:
@@ -141,6 +143,8 @@ class ArmService:
             case ["resourcegroups", _, "providers", _, _, _, last]:
                 rid = ResourceId(self._core.subscription_id, parts[3], parts[5], ((parts[6], parts[7]),))
                 return await self._below(method, rid, last, parts[8], query, body)
+            case [*_, "providers", "microsoft.resourcehealth", "availabilitystatuses", "current"] if method == "GET":
+                return await self._health(method, path, parts)
             case ["resourcegroups", _, "providers", _, _, _, _, _]:
                 pairs = ((parts[6], parts[7]), (parts[8], parts[9]))
                 return self._child(
@@ -191,6 +195,14 @@ class ArmService:
         if method == "POST" and machine:
             return await self._machines.act(rid, spelt, query, _json(body) if body else None, query["api-version"])
         raise _no_route(method, f"{rid}/{spelt}")
+
+    async def _health(self, method: str, path: str, parts: list[str]) -> Response:
+        """Resource Health extends the id of the resource it is about."""
+        if len(parts) == 12:
+            rid = ResourceId(self._core.subscription_id, parts[3], parts[5], ((parts[6], parts[7]),))
+            if covers(rid):
+                return await self._availability.current(rid)
+        raise _no_route(method, path)
 
     def _child(self, method: str, rid: ResourceId, version: str, headers: dict[str, str], body: bytes) -> Response:
         match method:
