@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, quote, urlsplit
 
 import aiohttp
 
@@ -89,8 +90,14 @@ class Watched:
 
     async def events(self) -> list[dict[str, Any]]:
         """The cluster's timeline, oldest first."""
-        _, document, _ = await self.api.call("GET", "/events?top=200")
-        return [event for event in reversed(document["value"]) if event.get("cluster") == NAME]
+        found: list[dict[str, Any]] = []
+        path = "/events?top=100"
+        while path:
+            _, document, _ = await self.api.call("GET", path)
+            found += document["value"]
+            after = parse_qs(urlsplit(document.get("nextLink", "")).query).get("continue")
+            path = f"/events?top=100&continue={quote(after[0])}" if after else ""
+        return [event for event in reversed(found) if event.get("cluster") == NAME]
 
     async def alerts(self) -> dict[str, str]:
         """State of each alert of the cluster, by rule and subject."""
