@@ -1,8 +1,9 @@
 """Clients that write without pause, each value once, and journal what was sent and what was acknowledged.
 
-Two write through the virtual IP as any client would. One more for each node talks to that node's application directly,
-from inside the VM's network: the load balancer keeps old flows alive, so a deposed primary may still be asked by
-somebody. Whatever is acknowledged, by whomever, must be in the application at the end.
+Two write through the virtual IP: one keeps its connection while it works, one makes a new connection for every write,
+because the load balancer treats them differently. One more for each node talks to that node's application directly,
+from inside the VM's network (`watch`): the load balancer keeps old flows alive, so a deposed primary may still be asked
+something. Whatever is acknowledged, by whomever, must be in the application at the end.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ ATTEMPT_TIMEOUT_S: Final = 1.0
 CONNECT_TIMEOUT_S: Final = 0.5
 RETRY_PAUSE_S: Final = 0.05
 PAUSE_S: Final = 0.02
-WRITERS: Final = 2
-VIRTUAL_IP: Final = "virtual IP"
+KEPT: Final = "virtual IP, one connection"
+FRESH: Final = "virtual IP, new connections"
+THROUGH_VIRTUAL_IP: Final = (KEPT, FRESH)
 
 
 class Journal:
@@ -62,7 +64,7 @@ class Journal:
     def close(self) -> None:
         self._file.close()
 
-    def count_through(self, through: str) -> int:
+    def count(self, through: str) -> int:
         return sum(1 for ack in self.acks if ack.through == through)
 
 
@@ -75,7 +77,7 @@ class Writers:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._work(), name=f"writer-{number}") for number in range(WRITERS)]
+        self._tasks = [asyncio.create_task(self._work(through), name=through) for through in THROUGH_VIRTUAL_IP]
         return self
 
     async def __aexit__(
@@ -88,28 +90,29 @@ class Writers:
                 raise RuntimeError(f"{task.get_name()} of the fault matrix died") from outcome
 
     async def wait_for(self, count: int, *, deadline_s: float) -> None:
-        """Wait for `count` further acknowledgements; TimeoutError."""
-        wanted = self._journal.count_through(VIRTUAL_IP) + count
+        """Wait for `count` further acknowledgements to each writer; TimeoutError."""
+        wanted = {through: self._journal.count(through) + count for through in THROUGH_VIRTUAL_IP}
         async with asyncio.timeout(deadline_s):
             while True:
-                if self._journal.count_through(VIRTUAL_IP) >= wanted:
+                if all(self._journal.count(through) >= number for through, number in wanted.items()):
                     return
                 await asyncio.sleep(RETRY_PAUSE_S)
 
-    async def _work(self) -> None:
+    async def _work(self, through: str) -> None:
         while True:
-            async with self._session() as session:
+            async with self._session(through) as session:
                 while True:
-                    if not await self._write(session):
+                    if not await self._write(session, through):
                         break
                     await asyncio.sleep(PAUSE_S)
             await asyncio.sleep(RETRY_PAUSE_S)
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _session(self, through: str) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=ATTEMPT_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        return aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=1))
+        connector = aiohttp.TCPConnector(limit=1, force_close=through == FRESH)
+        return aiohttp.ClientSession(timeout=timeout, connector=connector)
 
-    async def _write(self, session: aiohttp.ClientSession) -> bool:
+    async def _write(self, session: aiohttp.ClientSession, through: str) -> bool:
         """One value, tried once; False when the connection should be made anew."""
         number, value = self._journal.attempt()
         sent_at = time.monotonic()
@@ -120,6 +123,5 @@ class Writers:
                 document = await answer.json()
         except (OSError, TimeoutError, aiohttp.ClientError):
             return False
-        ack = Ack(number, str(document["node"]), sent_at, time.monotonic(), VIRTUAL_IP)
-        self._journal.acknowledge(ack)
+        self._journal.acknowledge(Ack(number, str(document["node"]), sent_at, time.monotonic(), through))
         return True

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lab.faults.model import Ack, Case, Observed, Primary, RecordSeen, Sample, Service, Verdict
+from lab.faults.model import NODES, Ack, Case, Observed, Primary, RecordSeen, Sample, Service, Verdict
 
 # A gap between acknowledged writes that a saturated machine makes without any accident.
 UNBROKEN_LIMIT_S: Final = 3.0
@@ -55,10 +55,18 @@ def judge(case: Case, seen: Observed) -> Verdict:
 
 
 def longest_gap_s(acks: Iterable[Ack], began_at: float, ended_at: float) -> float:
-    """The longest time without an acknowledgement through the virtual IP that touches the interval."""
-    times = sorted(ack.received_at for ack in acks if ack.through == "virtual IP")
-    if not times:
-        return ended_at - began_at
+    """The longest time in the interval without an acknowledgement, for the client that had to wait longest.
+
+    A client is what the acknowledgements were received through; the nodes' own names are no clients.
+    """
+    clients: dict[str, list[float]] = {}
+    for ack in acks:
+        if ack.through not in NODES:
+            clients.setdefault(ack.through, []).append(ack.received_at)
+    return max((_gap_s(sorted(times), began_at, ended_at) for times in clients.values()), default=ended_at - began_at)
+
+
+def _gap_s(times: list[float], began_at: float, ended_at: float) -> float:
     edges = [(times[-1], ended_at)] if times[-1] < ended_at else []
     pairs = [*itertools.pairwise(times), *edges]
     return max((b - max(a, began_at) for a, b in pairs if b >= began_at and a <= ended_at), default=0.0)

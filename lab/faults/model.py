@@ -56,7 +56,7 @@ class Ack:
     node: str
     sent_at: float
     received_at: float
-    through: str  # "virtual IP", or the node whose application was asked directly
+    through: str  # which client of the virtual IP, or the node whose application was asked directly
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lab.control import CommandRefused
 from lab.fabric.commands import CommandFailed
-from lab.faults.client import VIRTUAL_IP, Journal, Writers
+from lab.faults.client import Journal, Writers
 from lab.faults.judge import judge
 from lab.faults.model import NODES, Case, Observed, Result, Verdict
 from lab.faults.scene import CaseBroken, Scene, evidence, paired, words
@@ -179,6 +179,3 @@ def checksums(root: Path) -> dict[str, str]:
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
             found[str(path.relative_to(root))] = f"{status.st_mode:o} {status.st_uid}:{status.st_gid} {content}"
     return found
-
-
-__all__ = ["VIRTUAL_IP", "Performer", "Unsettled", "checksums", "settled"]

@@ -133,11 +133,8 @@ class Scene:
 
     # --- network ---------------------------------------------------------------------------------------------------
     async def partition(self, target: str) -> None:
-        """A partition of the lab by its own words: link, witness, control-plane, a:witness …"""
-        joint = "" if ":" in target else "/"
-        node, colon, what = target.partition(":")
-        full = f"{CLUSTER}/{node}{colon}{what}" if colon or joint else target
-        await self.stage.lab.acall("partition", target=full)
+        """A partition of the lab by its own words: a, link, witness, control-plane, a:witness …"""
+        await self.stage.lab.acall("partition", target=f"{CLUSTER}/{target}")
         self.undo.push_async_callback(self.heal)
 
     async def heal(self) -> None:

@@ -15,7 +15,7 @@ from azure.data.tables import TableServiceClient
 
 from lab import lifetime
 from lab.control import LabClient
-from lab.demo.api import ControlPlane, DemoFailed
+from lab.demo.api import ControlPlane
 from lab.demo.cluster import PORTS, body
 from lab.fabric import namespaces
 from lab.faults.model import NODES
@@ -27,6 +27,7 @@ APPLICATION: Final = "ledger"
 WITNESS_TABLE: Final = "witness"
 PROVISION_DEADLINE_S: Final = 300.0
 DELETE_DEADLINE_S: Final = 180.0
+TAIL_BYTES: Final = 256 * 1024  # a case leaves some tens of KiB
 
 Say = Callable[[str], None]
 
@@ -37,7 +38,7 @@ def wanted() -> dict[str, Any]:
     application = dict(document["application"])
     application["checkers"] = [
         *application["checkers"],
-        {"name": "data-disk", "kind": "disk", "path": "/data", "minFreePercent": 0, "action": "failover"}
+        {"name": "data-disk", "kind": "disk", "path": "/data", "minFreePercent": 2, "action": "failover"}
         | {"intervalS": 2.0, "timeoutS": 4.0, "threshold": 2},
     ]
     return document | {"application": application, "remediation": {"mode": "off"}}
@@ -141,20 +142,29 @@ class Stage:
 
     # --- the nodes' own words, for evidence ------------------------------------------------------------------------
     def events(self, node: str, since_wall: float) -> list[dict[str, Any]]:
-        """From the node's event log on its disk, also of a VM that is off."""
-        folder = self.places[node].state
+        """From the end of the node's event log on its disk, also of a VM that is off."""
+        path = self.places[node].state / "events.jsonl"
+        older = path.with_name("events.jsonl.1")
+        lines = _tail(path) if not older.exists() else [*_tail(older), *_tail(path)]
         found = []
-        for path in (folder / "events.jsonl.1", folder / "events.jsonl"):
-            if path.exists():
-                for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                    try:
-                        event = json.loads(line)
-                        at = datetime.fromisoformat(str(event["utc"])).timestamp()
-                    except (ValueError, KeyError):
-                        continue  # a line torn by a power failure
-                    if at >= since_wall:
-                        found.append(event | {"at": at, "node": node})
+        for line in lines:
+            try:
+                event = json.loads(line)
+                at = datetime.fromisoformat(str(event["utc"])).timestamp()
+            except (ValueError, KeyError):
+                continue  # a line torn by a power failure, or cut at the beginning of what was read
+            if at >= since_wall:
+                found.append(event | {"at": at, "node": node})
         return found
+
+
+def _tail(path: Path) -> list[str]:
+    """The lines in the last TAIL_BYTES."""
+    if not path.exists():
+        return []
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return stream.read().decode(errors="replace").splitlines()
 
 
 async def open_stage(state: Path, lab_id: str | None, say: Say) -> tuple[Stage, bool]:
@@ -169,6 +179,3 @@ async def open_stage(state: Path, lab_id: str | None, say: Say) -> tuple[Stage, 
     mine = next(owner.lab_id for owner in labs_below(state) if owner.alive and owner.lab_id not in others)
     say(f"lab {mine} is up after {time.monotonic() - began:.0f} s")
     return Stage(find_lab(state, mine), state, say), True
-
-
-__all__ = ["APPLICATION", "CLUSTER", "DemoFailed", "Place", "Stage", "open_stage", "wanted"]
