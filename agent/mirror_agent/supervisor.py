@@ -215,7 +215,8 @@ class Supervisor:
         self._apply_checkers_switch()
         failover = self._switches.failover
         if failover.on != self.node.state.failover:
-            self.node.post(FailoverSet(failover.on))
+            by = ": ".join(word for word in (failover.who, failover.why) if word)
+            self.node.post(FailoverSet(failover.on, by))
         self._peers.poke()
         self._control_plane.poke()
 

@@ -136,7 +136,11 @@ FACTS: dict[str, tuple[str, str, Callable[[Fact], object]]] = {
     "application": ("state", "app", lambda f: App(str(f))),
     "application error": ("state", "app_error", str),
     "failover": ("state", "failover", lambda f: {"on": True, "off": False}[str(f)]),
+    "failover switched by": ("state", "failover_by", str),
     "order": ("state", "order", _order),
+    "order given": ("state", "order_since", instant),
+    "woke up": ("state", "woke_at", instant),
+    "drained since": ("state", "drained_since", instant),
     "promise held until": ("state", "held_until", instant),
     "promise given until": ("state", "granted_until", instant),
     "application failed": (

@@ -25,7 +25,20 @@ from tests.sim.native import enumerations_in, native
 ROOT: Final = Path(__file__).parents[2]
 BUILDS: Final = ROOT / "build" / "sim"
 BUILD_DEADLINE_S: Final = 900.0
-CORE: Final = ("actions", "decide", "decision", "events", "model", "reduce", "rules", "second", "serving", "waiting")
+CORE: Final = (
+    "actions",
+    "automaton",
+    "decide",
+    "decision",
+    "direction",
+    "events",
+    "model",
+    "reduce",
+    "rules",
+    "second",
+    "serving",
+    "waiting",
+)
 SIMULATOR: Final = ("engine", "faults", "hands", "node", "oracle", "run", "store", "world")
 LEFT_PLAIN: Final = ("__init__", "__main__", "campaign", "compiled", "native", "schedule", "sweep", "violation")
 

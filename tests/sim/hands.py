@@ -33,7 +33,6 @@ from mirror_agent.core.events import (
     AppReported,
     Event,
     MirrorReported,
-    RecordRead,
     WitnessUnknown,
     WriteBegan,
 )
@@ -81,6 +80,8 @@ class Hands:
         self.mark()
 
         def done(event: Event | None = None) -> None:
+            if node.hands is not self:
+                return  # an answer for an earlier life of the agent
             if self.busy.get(lane) == token:
                 del self.busy[lane]
                 self.mark()
@@ -105,6 +106,7 @@ class Hands:
                 self.require(name, epoch, done)
             case Release(epoch):
                 self.required = False
+                node.state = apply_mirror(node, replace(node.state.mirror, required=False))
                 self.call(name, lambda: self.engine.release(epoch), done)
             case RaiseEpoch(epoch):
                 self.call(name, lambda: self.engine.raise_epoch(epoch), done)
@@ -124,7 +126,9 @@ class Hands:
                 self.start_app(done)
             case StopApplication():
                 node.state = replace_app(node, App.STOPPING)
-                node.later(0.05 + 1.45 * self.random.random(), lambda: done(AppReported(App.STOPPED)))
+                failed = self.random.random() < node.call_fails
+                stopped = AppReported(App.FAILED, "processes survived") if failed else AppReported(App.STOPPED)
+                node.later(0.05 + 1.45 * self.random.random(), lambda: done(stopped))
             case KillApplication():
                 self.busy.pop(Lane.APP, None)
                 self.mark()
@@ -185,6 +189,8 @@ class Hands:
     def forget(self) -> None:
         """Before a call that ends what is remembered: it may be carried out although its answer is lost."""
         self.sealed, self.drained, self.required = NO_EPOCH, False, False
+        mirror = replace(self.node.state.mirror, sealed=NO_EPOCH, drained=False, required=False)
+        self.node.state = apply_mirror(self.node, mirror)
 
     def stop_engine(self) -> str:
         self.engine.stop()
@@ -253,11 +259,8 @@ class Hands:
         node.state = apply(node.state, WriteBegan(proposal, nonce, etag), node.clock)
 
         def finish(event: Event) -> None:
-            if self.busy.get(Lane.WITNESS) != token:
-                return
-            if isinstance(event, RecordRead):
-                event = replace(event, requested_at=node.clock)  # as the agent does with the answer 412
-            done(event)
+            if self.busy.get(Lane.WITNESS) == token:
+                done(event)
 
         node.store.write(node.name, record, etag, node.clock, lambda event: node.later(0.0, lambda: finish(event)))
         node.later(node.state.timing.witness_deadline_s, lambda: finish(WitnessUnknown("timeout")))

@@ -121,11 +121,12 @@ class SimNode:
             durable = replace(durable, trusted=False)
         self.life += 1
         self.oracle.on_boot(self.name)
-        self.alive, self.lost_power = True, False
+        self.alive = True
         self.saved: Durable | None = None
         self.flushing = False
         self.poked = False
         self.stepped_at = 0.0
+        self.ticked_at = self.clock
         self.hands = Hands(self)
         self.engine.alive = True
         self.engine.reset()
@@ -145,7 +146,8 @@ class SimNode:
             return
         self.note(f"crashes{' with its machine' if machine else ''}")
         if self.flushing and self.random.random() < 0.5 and not self.disk_fails():
-            self.disk, self.orderly = self.state.durable, False  # torn the other way: it was on the disk already
+            # Torn the other way: it was on the disk already.
+            self.disk, self.orderly, self.lost_power = self.state.durable, False, False
         self.alive = False
         self.lost_power = self.lost_power or machine
         self.engine.alive = False
@@ -284,8 +286,10 @@ class SimNode:
     # -- deciding -------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        if self.world.now - self.stepped_at >= RECENTLY_S:
-            self.post(Tick())
+        late_s = max(0.0, self.clock - self.ticked_at - TICK_S)
+        self.ticked_at = self.clock
+        if late_s > TICK_S or self.world.now - self.stepped_at >= RECENTLY_S:
+            self.post(Tick(late_s))
 
     def post(self, event: Event) -> None:
         self.state = apply(self.state, event, self.clock)
@@ -350,7 +354,7 @@ class SimNode:
                 self.later(0.5, tried)
                 return
             self.disk = self.saved = durable
-            self.orderly = False
+            self.orderly = self.lost_power = False  # the slot of the state carries the boot it was written in
             tried()
 
         def tried() -> None:
@@ -380,7 +384,7 @@ class SimNode:
         self.failover = on
         if self.alive:
             self.note(f"failover {'on' if on else 'off'}")
-            self.later(0.0, lambda: self.post(FailoverSet(on)))
+            self.later(0.0, lambda: self.post(FailoverSet(on, "operator: test")))
 
     def app_crash(self) -> None:
         if self.alive and self.state.app is App.RUNNING:

@@ -1,17 +1,19 @@
 """`decide(state, now)`: what one node does now, and the named rule that says why.
 
-Read in this order: `model` (the facts), `waiting` (who may start), `second` (who may take over), `serving` (who may
-acknowledge), `reduce` (how facts change). The safety argument in one paragraph: the witness record is changed only by
-conditional writes, so its epochs form one chain with one primary each. A primary acknowledges without its peer only
-after the record says {me} (rule `release`), and a replica becomes primary only after its own write, on the very record
-that lists it as in sync, has succeeded (`takeover`), having sealed the old stream before. So between the last
-acknowledgement that a peer did not see and the record that excludes that peer there is always that record first (I3),
-and whoever is listed has every acknowledged write (I1). Nothing of this reads a clock (I4).
+Read in this order: `model` (the facts), `waiting` (who may start) with `direction` (whose copy is the truth), `second`
+(who may take over), `serving` (who may acknowledge), `reduce` (how facts change), `automaton` (every change of role).
+The safety argument in one paragraph: the witness record is changed only by conditional writes, so its epochs form one
+chain with one primary each. A primary acknowledges without its peer only after the record says {me} (rule `release`),
+and a replica becomes primary only after its own write, on the very record that lists it as in sync, has succeeded
+(`takeover`), having sealed the old stream before. So between the last acknowledgement that a peer did not see and the
+record that excludes that peer there is always that record first (I3), and whoever is listed has every acknowledged
+write (I1). Nothing of this reads a clock (I4).
 """
 
 from __future__ import annotations
 
 from .actions import AbortMirror, BecomePrimary, Release, StartApplication, WriteWitness
+from .automaton import EDGES
 from .decision import Decision
 from .model import SERVING, Instant, Role, State, engine_busy, writing
 from .second import second
@@ -36,7 +38,8 @@ def decide(state: State, now: Instant) -> Decision:
 
 def _assert_invariants(state: State, decision: Decision) -> None:
     """I1–I5 as far as one node can see them; a violation is a programming error and must stop the node."""
-    record = state.record
+    record, edge = state.record, (state.role, decision.rule, decision.role)
+    assert decision.role is state.role or edge in EDGES, f"no such change of role: {edge}"
     for action in decision.actions:
         match action:
             case Release(epoch):

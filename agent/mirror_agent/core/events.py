@@ -123,12 +123,17 @@ class WishGiven:
 
 @dataclass(frozen=True, slots=True)
 class FailoverSet:
+    """`by`: who switched it and why, as the decision that it prevents tells."""
+
     on: bool
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; nothing else has happened."""
+    """Time has passed; nothing else has happened. `late_s`: how much later than meant this node woke up for it."""
+
+    late_s: float = 0.0
 
 
 Event = (

@@ -233,7 +233,9 @@ class State:
     durable: Durable = field(default_factory=Durable)
     # First-start permission is given by the record (in_sync without a primary), so there is no flag for it here.
     failover: bool = True
+    failover_by: str = ""
     order: Order | None = None
+    order_since: Instant = NEVER
     # Until when the peer has promised not to take over, counted from the moment our heartbeat was sent.
     held_until: Instant = NEVER
     # Until when we have promised the peer not to take over, counted from the moment our answer was made.
@@ -246,6 +248,10 @@ class State:
     won: str = ""
     # Lanes with an action in progress: what they will have done is not in the other facts yet.
     doing: frozenset[str] = frozenset()
+    # When this node last found that it had slept: what it did not hear meanwhile proves nothing.
+    woke_at: Instant = NEVER
+    # Since when the engine has been drained for a hand-over.
+    drained_since: Instant = NEVER
     # Last failure per kind of action: (kind, when, message).
     failures: tuple[tuple[str, Instant, str], ...] = ()
 
@@ -293,8 +299,11 @@ def engine_busy(state: State) -> bool:
 
 
 def silent_s(state: State, now: Instant) -> float:
-    """How long this observer has been watching without hearing the peer; a fresh observer has seen nothing yet."""
-    return now - max(state.started_at, state.peer.heard_at)
+    """How long this observer has been watching without hearing the peer.
+
+    One that has just started, or just woken up, has seen nothing yet.
+    """
+    return now - max(state.started_at, state.woke_at, state.peer.heard_at)
 
 
 def written_by(durable: Durable, record: Record) -> bool:

@@ -78,7 +78,8 @@ def apply(state: State, event: Event, now: Instant) -> State:
         case WitnessUnknown(reason):
             return state.with_(witness=_witness(state.witness, failure=reason, failed_at=now))
         case MirrorReported(mirror):
-            return state.with_(mirror=mirror)
+            since = (state.drained_since if state.mirror.drained else now) if mirror.drained else NEVER
+            return state.with_(mirror=mirror, drained_since=since)
         case AppReported(app, error):
             return _application(state, app, error, now)
         case Persisted(durable):
@@ -86,20 +87,19 @@ def apply(state: State, event: Event, now: Instant) -> State:
         case LanesBusy(lanes):
             return state.with_(doing=lanes)
         case ActionFailed(kind, message):
-            others = tuple(entry for entry in state.failures if entry[0] != kind)
-            return state.with_(failures=(*others, (kind, now, message)))
+            return state.with_(failures=_noted(state, kind, message, now))
         case OrderGiven(order):
-            return state.with_(order=order, restarts=())
+            return state.with_(order=order, order_since=now, restarts=())
         case OrderFinished(id):
             current = state.order
             return state.with_(order=None) if current is not None and current.id == id else state
         case WishGiven(wish, reason):
             durable = _wished(state.durable, wish, reason)
             return state.with_(durable=durable, restarts=() if wish is Wish.RUN else state.restarts)
-        case FailoverSet(on):
-            return state.with_(failover=on)
-        case Tick():
-            return state
+        case FailoverSet(on, by):
+            return state.with_(failover=on, failover_by=by)
+        case Tick(late_s):
+            return state.with_(woke_at=now) if late_s > state.timing.heartbeat_s else state
 
 
 def settle(state: State, decision: Decision, now: Instant) -> State:
@@ -209,7 +209,14 @@ def _adopt(state: State, record: Record | None, etag: str, requested_at: Instant
     return state.with_(witness=witness, won=won)
 
 
+def _noted(state: State, kind: str, message: str, now: Instant) -> tuple[tuple[str, Instant, str], ...]:
+    others = tuple(entry for entry in state.failures if entry[0] != kind)
+    return (*others, (kind, now, message))
+
+
 def _application(state: State, app: App, error: str, now: Instant) -> State:
+    if app is App.FAILED and state.app is App.STOPPING:
+        state = state.with_(failures=_noted(state, "StopApplication", error, now))
     if app is App.FAILED and state.app is not App.FAILED:
         window = tuple(at for at in state.restarts if now - at < state.restart_window_s)
         return state.with_(app=app, app_error=error, restarts=(*window, now)[-MAX_RESTARTS_KEPT:])

@@ -110,8 +110,9 @@ def _peer_published(state: State, now: Instant) -> Decision | None:
     asked = peer.asks_prepare
     # A joining peer must be live in the stream; in a hand-over the stream is drained, and this node was in sync.
     caught_up = state.mirror.link is Link.LIVE or (peer.role is Role.PRIM and durable.complete_epoch == peer.epoch)
-    if asked == peer.epoch + 1 and asked != durable.prepared and caught_up:
-        # Asked only after the primary has required this node for every acknowledgement and flushed what was before.
+    if asked == peer.epoch + 1 and asked > durable.prepared and caught_up:
+        # Asked only after the primary has required this node for every acknowledgement and flushed what was before. A
+        # heartbeat that was long on its way must not take back a later preparation (found by the simulator).
         return stay(
             state, "prepare", Phase.TRANSIENT, Persist(replace(durable, complete=True, prepared=asked, trusted=True))
         )
@@ -153,7 +154,7 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
     if not committed and (now < promised_until or not watched):
         return stay(state, "suspect-peer", Phase.NOT_READY)
     if not state.failover and not committed:
-        return stay(state, "failover-off", Phase.NOT_READY)
+        return stay(state, "failover-off", Phase.NOT_READY, detail=state.failover_by)
     record = state.record
     if record is None or state.witness.known_at < since:
         if state.witness.failure and now - state.witness.failed_at < timing.retry_s:

@@ -56,6 +56,7 @@ def serving(state: State, now: Instant) -> Decision:
         or _promise_expired(state, now)
         or _adopted(state, record)
         or _engine_failed(state, now)
+        or _forced_already(state)
         or _peer_lost(state, record, now)
         or _handing_over(state, record, now)
         or _front(state, record, now)
@@ -119,6 +120,13 @@ def _engine_failed(state: State, now: Instant) -> Decision | None:
     )
 
 
+def _forced_already(state: State) -> Decision | None:
+    """A forced start ends here, whichever rule has made this node the primary meanwhile."""
+    if state.order is None or state.order.action != "force":
+        return None
+    return stay(state, "force-done", Phase.TRANSIENT, *_finish(state, True, "this node is primary"))
+
+
 def _link_cut(state: State, now: Instant) -> bool:
     """The stream is no longer up although it was, or has not come up in the time a new role is given for it."""
     mirror, suspect_s = state.mirror, state.timing.suspect_s
@@ -163,6 +171,10 @@ def _handing_over(state: State, record: Record, now: Instant) -> Decision | None
     ready = state.role is Role.PRIM and state.peer.role is Role.SECOND and peer_alive(state, now)
     if swap and not stop and not ready:
         return stay(state, "swap-refused", Phase.READY, *_finish(state, False, "there is no synchronised peer"))
+    if swap and not stop and state.app is App.RUNNING and state.witness.known_at < state.order_since:
+        return _consulted(state, now)
+    if state.app is App.FAILED and failed_lately(state, "StopApplication", now):
+        return _stop_failed(state, stop=stop)
     if state.app in (App.RUNNING, App.FAILED):
         return stay(state, "stop-application" if stop else "swap-stop-application", Phase.TRANSIENT, StopApplication())
     if state.app is not App.STOPPED:
@@ -180,10 +192,38 @@ def _handing_over(state: State, record: Record, now: Instant) -> Decision | None
     if not state.mirror.drained:
         return None  # mounted never, or an earlier attempt was cancelled: the front comes first
     if state.peer.prepared != record.epoch + 1:
+        if now - state.drained_since >= state.timing.promise_s:
+            return _not_prepared(state, stop=stop)
         return stay(state, "swap-prepare", Phase.TRANSIENT)
     in_sync = frozenset({state.peer_name}) if stop else state.in_sync_both()
     actions = propose(state, now, state.peer_name, in_sync, "stop" if stop else f"swap by {order.who if order else ''}")
     return stay(state, "swap-publish", Phase.TRANSIENT, *actions)
+
+
+def _consulted(state: State, now: Instant) -> Decision:
+    """Nothing is stopped for a swap that the witness could not record: it must have answered since the order."""
+    witness = state.witness
+    if witness.failure and witness.failed_at >= state.order_since:
+        why = f"the witness does not answer: {witness.failure}"
+        return stay(state, "swap-refused", Phase.READY, *_finish(state, False, why), detail=why)
+    return stay(state, "swap-consult", Phase.READY, *reads_due(state, now, 0.0))
+
+
+def _stop_failed(state: State, *, stop: bool) -> Decision:
+    """A swap is given up, and the application restarted here; a stop goes on by killing what is left."""
+    why = f"the application could not be stopped: {_failure(state, 'StopApplication')}"
+    if stop:
+        return stay(state, "stop-kill", Phase.TRANSIENT, KillApplication(), detail=why)
+    return stay(state, "swap-cancelled", Phase.TRANSIENT, *_finish(state, False, why), detail=why)
+
+
+def _not_prepared(state: State, *, stop: bool) -> Decision:
+    """The peer does not note that it is to be primary. Nothing has been published yet, so nothing can land."""
+    why = f"the peer has not noted within {state.timing.promise_s:g} s that it is to be primary"
+    finish = _finish(state, False, why)
+    if stop:
+        return become(Role.STOP, state.epoch, "stopped-here", Phase.TRANSIENT, StopMirror(), *finish, detail=why)
+    return stay(state, "swap-cancelled", Phase.TRANSIENT, *finish, detail=why)
 
 
 def _drain_failed(state: State, *, stop: bool) -> Decision:
@@ -251,8 +291,6 @@ def _application(state: State, now: Instant) -> Decision | None:
             if order is not None and order.action == "restart":
                 finish = FinishOrder(order.id, True, "the application is being restarted")
                 return stay(state, "restart-stop", Phase.TRANSIENT, StopApplication(), finish)
-            if order is not None and order.action == "force":
-                return stay(state, "force-refused", Phase.READY, *_finish(state, False, "this node serves already"))
             return None
 
 

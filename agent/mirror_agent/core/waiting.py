@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from .actions import AbortMirror, Action, BecomeReplica, FinishOrder, KillApplication, Persist, StopMirror
 from .decision import Decision, become, propose, reads_due, stay
+from .direction import Source, direction
 from .model import (
     NO_EPOCH,
     NOBODY,
@@ -38,9 +39,10 @@ def stopped(state: State, now: Instant) -> Decision:
     if state.durable.wish is Wish.RUN:
         return become(Role.WAIT, state.epoch, "start", Phase.TRANSIENT)
     leave_mirror: tuple[Action, ...] = (StopMirror(),) if state.mirror.mode is not Mode.STOPPED else ()
-    return stay(
-        state, "stopped", Phase.NOT_READY, *leave_mirror, *_refuse_order(state), detail=state.durable.stop_reason
-    )
+    refusal = _refuse_order(state)
+    if state.order is not None and state.order.action == "force":
+        refusal = (FinishOrder(state.order.id, False, "the module is stopped on this node; start it first"),)
+    return stay(state, "stopped", Phase.NOT_READY, *leave_mirror, *refusal, detail=state.durable.stop_reason)
 
 
 def waiting(state: State, now: Instant) -> Decision:
@@ -64,11 +66,43 @@ def waiting(state: State, now: Instant) -> Decision:
         return become(Role.ALONE, record.epoch, "won-primary", Phase.TRANSIENT, *actions, detail=record.rule)
     if state.order is not None and state.order.action == "force":
         return _forced(state, record, now)
-    if record.primary == NOBODY:
-        return _first_start(state, record, now)
-    if record.primary == state.me:
-        return _recorded_primary(state, record, now)
-    return _recorded_peer(state, record, now)
+    row = direction(facts(state, record, now))
+    match row.source:
+        case Source.MINE:
+            # The front is not mounted; a replica, if any, is sealed before it is (serving: seal-before-mount).
+            actions = propose(state, now, state.me, state.in_sync_alone(), row.rule)
+            return stay(state, row.rule, Phase.TRANSIENT, *actions)
+        case Source.PEERS:
+            detail = state.failover_by if row.rule == "failover-off" else ""
+            return _follow(state, row.rule, record.epoch, now, detail=detail)
+        case Source.OPERATOR:
+            reads = reads_due(state, now, WAIT_POLL_S)
+            return stay(state, row.rule, Phase.NOT_READY, *reads, *_refuse_order(state))
+
+
+def facts(state: State, record: Record, now: Instant) -> frozenset[str]:
+    """What holds of `direction.FACTS` for this node at this moment."""
+    timing, peer = state.timing, state.peer
+    heard = peer_alive(state, now)
+    patience_s = timing.promise_s + timing.margin_s
+    watched_s = now - max(peer.idle_since, state.role_since) if heard else silent_s(state, now)
+    if written_by(state.durable, record):
+        watched_s = min(watched_s, now - state.role_since)  # handed over by this node, maybe only just now
+    known = {
+        "unclaimed": record.primary == NOBODY,
+        "named": record.primary == state.me,
+        "listed": state.me in record.in_sync,
+        "complete": _data_is_of(state, record),
+        "trusted": state.durable.trusted,
+        "peer listed": state.peer_name in record.in_sync,
+        "peer heard": heard,
+        "peer serves": heard and peer.role in SERVING,
+        "peer waits": heard and peer.role is Role.WAIT,
+        "peer trusted": heard and peer.trusted,
+        "patience over": watched_s >= patience_s,
+        "failover": state.failover,
+    }
+    return frozenset(fact for fact, holds in known.items() if holds)
 
 
 def _without_record(state: State, now: Instant) -> Decision:
@@ -78,13 +112,6 @@ def _without_record(state: State, now: Instant) -> Decision:
     detail = state.witness.failure
     reads = reads_due(state, now, 0.0)
     return stay(state, "record-unknown", Phase.NOT_READY, *reads, *_refuse_order(state), detail=detail)
-
-
-def _first_start(state: State, record: Record, now: Instant) -> Decision:
-    if state.me in record.in_sync:
-        actions = propose(state, now, state.me, state.in_sync_alone(), "first-start")
-        return stay(state, "first-start", Phase.TRANSIENT, *actions)
-    return _follow(state, "first-start-elsewhere", NO_EPOCH, now)
 
 
 def _data_is_of(state: State, record: Record) -> bool:
@@ -100,49 +127,7 @@ def _data_is_of(state: State, record: Record) -> bool:
     return durable.complete and (durable.complete_epoch == record.epoch or durable.prepared == record.epoch or own)
 
 
-def _recorded_primary(state: State, record: Record, now: Instant) -> Decision:
-    if not _data_is_of(state, record):
-        reads = reads_due(state, now, WAIT_POLL_S)
-        return stay(state, "recorded-without-data", Phase.NOT_READY, *reads, *_refuse_order(state))
-    if not state.durable.trusted and state.peer_name in record.in_sync:
-        # The peer's copy holds what this machine may have lost from memory. It takes over when it sees us idle; only
-        # when it has lost its memory too does the recorded primary go first.
-        if peer_alive(state, now) and not state.peer.trusted and state.peer.role is Role.WAIT:
-            actions = propose(state, now, state.me, state.in_sync_alone(), "both-lost-power")
-            return stay(state, "both-lost-power", Phase.TRANSIENT, *actions)
-        return _follow(state, "untrusted-defers", record.epoch, now)
-    actions = propose(state, now, state.me, state.in_sync_alone(), "resume-as-primary")
-    return stay(state, "resume-as-primary", Phase.TRANSIENT, *actions)
-
-
-def _recorded_peer(state: State, record: Record, now: Instant) -> Decision:
-    timing = state.timing
-    listed = state.me in record.in_sync and _data_is_of(state, record)
-    if not listed:
-        return _follow(state, "not-in-sync", record.epoch, now)
-    alive = peer_alive(state, now)
-    if alive and state.peer.role in SERVING:
-        return _follow(state, "primary-alive", record.epoch, now)
-    patience_s = timing.promise_s + timing.margin_s
-    if alive:
-        # Also a peer that this node has just handed the role to needs its time (found by the simulator: a replica that
-        # did not start at once made the old primary take back what it had handed over).
-        if now - max(state.peer.idle_since, state.role_since) < patience_s:
-            return _follow(state, "peer-starting", record.epoch, now)
-        if not state.durable.trusted and (state.peer.trusted or state.peer.role is Role.WAIT):
-            return _follow(state, "untrusted-defers", record.epoch, now)
-    elif silent_s(state, now) < patience_s:
-        return _follow(state, "observing", record.epoch, now)
-    elif not state.durable.trusted:
-        return _follow(state, "untrusted-refused", record.epoch, now)
-    if not state.failover:
-        return _follow(state, "failover-off", record.epoch, now)
-    # The front is not mounted and the replica, if any, is sealed before the front is (serving: seal-before-mount).
-    actions = propose(state, now, state.me, state.in_sync_alone(), "takeover-at-start")
-    return stay(state, "takeover-at-start", Phase.TRANSIENT, *actions)
-
-
-def _follow(state: State, rule: str, epoch: Epoch, now: Instant) -> Decision:
+def _follow(state: State, rule: str, epoch: Epoch, now: Instant, *, detail: str = "") -> Decision:
     """Run a replica and become SECOND once the primary is connected; meanwhile keep looking at the record."""
     reads = (*reads_due(state, now, WAIT_POLL_S), *_refuse_order(state))
     mirror = state.mirror
@@ -150,10 +135,10 @@ def _follow(state: State, rule: str, epoch: Epoch, now: Instant) -> Decision:
     if mirror.mode is not Mode.REPLICA or mirror.sealed > NO_EPOCH:
         if failed_lately(state, "BecomeReplica", now):
             return stay(state, rule, Phase.NOT_READY, *reads, detail="the replica could not start")
-        return stay(state, rule, Phase.NOT_READY, BecomeReplica(epoch), *reads)
+        return stay(state, rule, Phase.NOT_READY, BecomeReplica(epoch), *reads, detail=detail)
     if link_alive(state, now) and peer_alive(state, now) and state.peer.role in SERVING:
         return become(Role.SECOND, state.peer.epoch, "joining", Phase.TRANSIENT)
-    return stay(state, rule, Phase.NOT_READY, *reads)
+    return stay(state, rule, Phase.NOT_READY, *reads, detail=detail)
 
 
 def _forced(state: State, record: Record, now: Instant) -> Decision:

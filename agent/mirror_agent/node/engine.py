@@ -10,7 +10,7 @@ next action that needs one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.core.model import NEVER, NO_EPOCH, Acknowledging, Epoch, Instant, Link, Mirror, Mode
@@ -46,17 +46,18 @@ class Engine:
         self._launches = 0
         self._kept = _Kept()
         self._status = MirrorStatus()
+        self._told = Mirror()
 
     @property
     def status(self) -> MirrorStatus:
         return self._status
 
     async def become_primary(self, epoch: Epoch, *, paired: bool) -> str:
-        self._kept = _Kept()
+        self._forget(_Kept())
         return await self._call(lambda h: h.become_primary(epoch=epoch, paired=paired))
 
     async def become_replica(self, epoch: Epoch) -> str:
-        self._kept = _Kept()
+        self._forget(_Kept())
         return await self._call(lambda h: h.become_replica(epoch=epoch))
 
     async def require_peer(self, epoch: Epoch) -> str:
@@ -66,7 +67,7 @@ class Engine:
         return await self._call(lambda h: h.require_peer(epoch=epoch), required)
 
     async def release(self, epoch: Epoch) -> str:
-        self._kept.required = False
+        self._forget(replace(self._kept, required=False))
         return await self._call(lambda h: h.release(epoch=epoch))
 
     async def raise_epoch(self, epoch: Epoch) -> str:
@@ -107,6 +108,14 @@ class Engine:
         self._report(MirrorStatus())
         return ""
 
+    def _forget(self, kept: _Kept) -> None:
+        """Before a call that ends what is remembered. The core is told at once: when the call fails or its answer is
+        lost, nothing but the next status would tell it, and it may act before that (found by the simulator).
+        """
+        self._kept, told = kept, self._told
+        required, drained = told.required and kept.required, told.drained and kept.drained
+        self._tell(replace(told, sealed=kept.sealed, drained=drained, required=required))
+
     async def _call(
         self, work: Callable[[MirrorHandle], Awaitable[None]], done: Callable[[], None] = lambda: None
     ) -> str:
@@ -146,15 +155,20 @@ class Engine:
             self._kept.required = False
         age = status.peer_heard_age_s
         heard_at = Instant(self._clock.now_s() - age) if age is not None else NEVER
-        mirror = Mirror(
-            mode=Mode(status.mode),
-            epoch=Epoch(status.epoch),
-            link=Link(status.link),
-            acknowledging=Acknowledging(status.acknowledging),
-            heard_at=heard_at,
-            sealed=self._kept.sealed,
-            drained=self._kept.drained and status.mode == "stopped",
-            required=self._kept.required,
-            error=status.error or "",
+        self._tell(
+            Mirror(
+                mode=Mode(status.mode),
+                epoch=Epoch(status.epoch),
+                link=Link(status.link),
+                acknowledging=Acknowledging(status.acknowledging),
+                heard_at=heard_at,
+                sealed=self._kept.sealed,
+                drained=self._kept.drained and status.mode == "stopped",
+                required=self._kept.required,
+                error=status.error or "",
+            )
         )
+
+    def _tell(self, mirror: Mirror) -> None:
+        self._told = mirror
         self._on_report(mirror)

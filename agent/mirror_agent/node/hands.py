@@ -150,7 +150,8 @@ class Hands:
             case Won(new_etag):
                 node.post(WriteWon(record, new_etag, requested_at))
             case Lost(Found(current, current_etag)):
-                node.post(RecordRead(current, current_etag, node.now))
+                # Read after the request began, so that much is sure; how long the answer took is not known.
+                node.post(RecordRead(current, current_etag, requested_at))
             case Lost(None):
                 node.post(WitnessUnknown("the conditional write did not match, and the record could not be read"))
             case Unknown(reason):
