@@ -66,10 +66,30 @@ class Step(StrEnum):
     APPROVE = "approve"
 
 
+RULES: Final = {
+    "another-machine": "The event is about another machine.",
+    "has-begun": "The maintenance has begun: nothing can be done about it any more.",
+    "out-of-time": "The announced time has come: the platform begins with or without an approval.",
+    "handing-over": "The role is being handed over to the peer.",
+    "connections-are-passed-on": "The load balancer still sends connections here; they are passed on to the peer.",
+    "does-not-serve": "This node does not serve: sooner is as good as later.",
+    "nobody-serves-yet": "The peer does not serve (yet): this node may be needed.",
+    "short-freeze": "So short a pause goes unnoticed by the pair.",
+    "asked-for-by-its-owner": "Nobody can take the role, and the owner of the machine asked for this.",
+    "nobody-to-hand-over-to": "This node serves and nobody can take the role: a peer may come back in the time left.",
+    "hand-over-failed-lately": "The hand-over failed a moment ago and is tried again.",
+    "serves": "This node serves and its peer is in sync: the role is handed over first.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Conclusion:
     step: Step
     rule: str
+
+    @property
+    def sentence(self) -> str:
+        return RULES[self.rule]
 
 
 def conclude(event: Announced, here: Situation) -> Conclusion:

@@ -190,6 +190,7 @@ class ScheduledEventWatch:
             role=here.role.value,
             step=conclusion.step.value,
             rule=conclusion.rule,
+            sentence=conclusion.sentence,
         )
 
     def _forget(self, events: list[Announced]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from mirror_agent.core.model import Role
-from mirror_agent.net.scheduled_event_rules import Announced, Conclusion, Situation, Step, conclude
+from mirror_agent.net.scheduled_event_rules import RULES, Announced, Conclusion, Situation, Step, conclude
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 REBOOT = Announced("e1", "Reboot", True, ("demo-a",), NOW + timedelta(minutes=15), -1.0, False)
@@ -64,6 +65,12 @@ def soon(event: Announced, left_s: float) -> Announced:
 )
 def test_the_rule(event: Announced, here: Situation, step: Step, rule: str) -> None:
     assert conclude(event, here) == Conclusion(step, rule)
+
+
+def test_every_rule_stands_in_the_document_with_its_sentence() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "maintenance.md").read_text(encoding="utf-8")
+    rows = [f"| `{rule}` | {sentence} |" for rule, sentence in RULES.items()]
+    assert [row for row in rows if row not in text] == []
 
 
 @pytest.mark.parametrize("role", list(Role))
