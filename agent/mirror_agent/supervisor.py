@@ -178,7 +178,7 @@ class Supervisor:
             paths=paths,
         )
         self._maintenance = ScheduledEventWatch(
-            facts=lambda: maintenance_facts(self.node.state, self.node.now, relaying=relay.active),
+            facts=lambda: maintenance_facts(self.node.state, self.node.now, relaying=relay.accepting),
             hand_over=self._commands.hand_over,
             log=log.record_decision,
         )

@@ -68,6 +68,11 @@ class HandoverRelay:
         """It holds sockets on service ports, or is about to."""
         return self._task is not None
 
+    @property
+    def accepting(self) -> bool:
+        """The load balancer may still choose this node."""
+        return self._task is not None and self._clock.now_s() < self._until
+
     def open(self, *, window_s: float) -> None:
         """Accept for `window_s` from now; does nothing when it runs already, or without service ports."""
         if self._task is None and self._ports:

@@ -45,7 +45,7 @@ class Announced:
 @dataclass(frozen=True, slots=True)
 class Situation:
     """`bridged_s`: a pause shorter than this goes unnoticed by the pair. `peer_ready`: a replica in sync can take the
-    role. `relaying`: after a hand-over this node still passes connections on to its peer. `handing_over`: an order of
+    role. `relaying`: after a hand-over new connections still come here. `handing_over`: an order of
     ours for this is on its way; `failed_at`: when the last such order failed."""
 
     machine: str

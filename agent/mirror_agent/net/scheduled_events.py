@@ -63,8 +63,8 @@ class _Document(BaseModel):
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """`peer_ready`: a replica in sync stands by to take the role. `relaying`: connections of the role that was given
-    away still pass through here. `bridged_s`: how long a pause the pair does not notice."""
+    """`peer_ready`: a replica in sync stands by to take the role. `relaying`: new connections for the role that
+    was given away still come here. `bridged_s`: how long a pause the pair does not notice."""
 
     role: Role
     peer_ready: bool

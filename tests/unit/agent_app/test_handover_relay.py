@@ -105,7 +105,10 @@ async def test_nothing_is_accepted_when_the_window_is_over(bench: Bench) -> None
     await bench.open()
     asking = asyncio.create_task(bench.ask(b"late"))
     await eventually(lambda: bench.seen == [b"late"], "the peer has it")
+    assert bench.relay.accepting
     await bench.clock.advance(WINDOW_S)
+    assert bench.relay.active
+    assert not bench.relay.accepting
     with pytest.raises(ConnectionRefusedError):
         await bench.ask(b"too late")
     bench.hold.set()
