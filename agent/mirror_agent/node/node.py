@@ -73,6 +73,7 @@ class Node:
         self._on_change: list[Callable[[], None]] = []
         self._stepping = False
         self._probe_was_ok = False
+        self._tick_due: float | None = None
 
     def connect(self, act: Callable[[Action], None]) -> None:
         """Give the node its hands; `act` runs an action on its lane."""
@@ -96,9 +97,19 @@ class Node:
         return self.decision.phase if self.decision is not None else Phase.NOT_READY
 
     def post(self, event: Event) -> None:
-        """Something happened."""
+        """Something happened. A node that slept learns that first: what it did not hear meanwhile proves nothing."""
+        self._notice_sleep()
         self.state = apply(self.state, event, self.now)
         self.step()
+
+    def _notice_sleep(self) -> None:
+        if self._tick_due is None:
+            return
+        late_s = self.now - self._tick_due
+        if late_s > self.state.timing.heartbeat_s:
+            self._tick_due = self.now
+            self._log.record("node.woke", late_s=round(late_s, 3))
+            self.state = apply(self.state, Tick(late_s), self.now)
 
     # -- what others ask ------------------------------------------------------------------------------------------
 
@@ -241,6 +252,7 @@ class Node:
     async def tick(self, every_s: float) -> None:
         """Let time pass; until cancelled."""
         while True:
+            self._tick_due = self.now + every_s
             await self._clock.sleep(every_s)
             self.post(Tick())
 
