@@ -56,8 +56,9 @@ async def run(given: argparse.Namespace, cases: list[Case], state: Path) -> int:
     results = report.load(BUILD) if given.append else report.Book()
     stage, mine = await open_stage(state, given.lab, say)
     try:
+        stage.occupy()
         await provision(stage)
-        performer = Performer(stage, BUILD)
+        performer = await Performer.begin(stage, BUILD)
         for number in range(1, given.runs + 1):
             for case in cases:
                 result, proof = await performer.perform(case, number)
@@ -66,8 +67,8 @@ async def run(given: argparse.Namespace, cases: list[Case], state: Path) -> int:
                 say(report.line(result))
                 if not result.ok:
                     performer = await recover(stage, performer)
-        stage.watch.stop()
     finally:
+        stage.close()
         if mine and not given.keep:
             await asyncio.to_thread(lifetime.take_down, state, stage.info.id, say)
     say(report.summary_text(results))
@@ -89,7 +90,7 @@ async def recover(stage: Stage, performer: Performer) -> Performer:
         say(f"  {error}; the cluster is made anew")
         await stage.delete()
         await provision(stage)
-        return Performer(stage, BUILD)
+        return await Performer.begin(stage, BUILD)
     return performer
 
 

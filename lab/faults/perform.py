@@ -15,21 +15,22 @@ from lab.fabric.commands import CommandFailed
 from lab.faults.client import Journal, Writers
 from lab.faults.judge import judge
 from lab.faults.model import NODES, Case, Observed, Result, Verdict
-from lab.faults.scene import CaseBroken, Scene, evidence, paired, words
+from lab.faults.scene import CaseBroken, Scene, evidence, inside, paired, words
 from lab.faults.stage import Stage
 
 SETTLE_DEADLINE_S: Final = 90.0
 BEFORE: Final = 30  # writes acknowledged before the accident, and again after it
 EQUAL_DEADLINE_S: Final = 15.0
 POLL_S: Final = 0.1
+BEYOND: Final = 2**62  # no id is as large
 DATABASE: Final = "/data/ledger/ledger.db"
 ROWS: Final = """
 import json, sqlite3, sys
 first = int(sys.argv[2])
 database = sqlite3.connect(sys.argv[1], timeout=20)
 rows = database.execute("SELECT id, text FROM entry WHERE id >= ?", (first,)).fetchall()
-earlier = database.execute("SELECT count(*) FROM entry WHERE id < ?", (first,)).fetchone()[0]
-json.dump({"rows": rows, "earlier": earlier}, sys.stdout)
+earlier, last = database.execute("SELECT count(*), max(id) FROM entry WHERE id < ?", (first,)).fetchone()
+json.dump({"rows": rows, "earlier": earlier, "last": last or 0}, sys.stdout)
 """
 
 
@@ -56,10 +57,16 @@ async def settled(stage: Stage, deadline_s: float = SETTLE_DEADLINE_S) -> str:
 class Performer:
     """Runs cases on one stage; keeps what must hold from case to case."""
 
-    def __init__(self, stage: Stage, build: Path) -> None:
+    def __init__(self, stage: Stage, build: Path, rows_before: int) -> None:
         self._stage = stage
         self._build = build
-        self._rows_before = 0  # rows of all earlier cases
+        self._rows_before = rows_before  # of all earlier cases, also of earlier runs on this cluster
+
+    @classmethod
+    async def begin(cls, stage: Stage, build: Path) -> Performer:
+        document = await _ask_database(stage, await settled(stage), BEYOND)
+        stage.next_id = int(document["last"]) + 1
+        return cls(stage, build, int(document["earlier"]))
 
     async def perform(self, case: Case, run: int) -> tuple[Result, dict[str, Any]]:
         """The result, and the evidence if it failed. Raises nothing that belongs to the case."""
@@ -97,14 +104,12 @@ class Performer:
         stage = self._stage
         watch = stage.watch
         prim = await settled(stage)
-        watch.forget()
         began_wall = time.time()
         async with Writers(journal, stage.address, stage.port) as writers:
             watch.journal = journal
             scene = Scene(stage, prim, writers)
             await scene.writes(BEFORE, deadline_s=30.0)
-            scene.began_wall = time.time()
-            began = time.monotonic()
+            scene.renew()
             async with scene.undo:
                 await case.fault(scene)
             await settled(stage)
@@ -112,11 +117,11 @@ class Performer:
             ended = time.monotonic()
             watch.journal = None
         prim = await settled(stage)
-        rows, earlier = await self._rows(scene, prim, journal.first_id)
+        rows, earlier = await self._rows(prim, journal.first_id)
         trees = await self._trees()
         lost_earlier = max(0, self._rows_before - earlier)
         self._rows_before = earlier + len(rows)
-        return judge(case, self._observed(journal, began, ended, rows, lost_earlier, trees, began_wall))
+        return judge(case, self._observed(journal, scene.began_at, ended, rows, lost_earlier, trees, began_wall))
 
     def _observed(
         self,
@@ -149,10 +154,8 @@ class Performer:
             trees=trees,
         )
 
-    async def _rows(self, scene: Scene, prim: str, first: int) -> tuple[dict[int, str], int]:
-        """What the application holds, read from its database on the primary, not from its answers."""
-        output = await scene.inside(prim, "/usr/bin/python3", "-c", ROWS, DATABASE, str(first))
-        document = json.loads(output)
+    async def _rows(self, prim: str, first: int) -> tuple[dict[int, str], int]:
+        document = await _ask_database(self._stage, prim, first)
         return {int(number): str(text) for number, text in document["rows"]}, int(document["earlier"])
 
     async def _trees(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -163,6 +166,12 @@ class Performer:
             if one == two or time.monotonic() > limit:
                 return one, two
             await asyncio.sleep(POLL_S)
+
+
+async def _ask_database(stage: Stage, prim: str, first: int) -> Any:
+    """What the application holds, read from its database on the primary, not from its answers."""
+    output = await inside(stage.places[prim], "/usr/bin/python3", "-c", ROWS, DATABASE, str(first))
+    return json.loads(output)
 
 
 def checksums(root: Path) -> dict[str, str]:

@@ -46,7 +46,13 @@ class Scene:
         self.writers = writers
         self.undo = AsyncExitStack()
         self.began_wall = time.time()
+        self.began_at = time.monotonic()
         self._rules: dict[str, str] = {}
+
+    def renew(self) -> None:
+        """What was before only prepared the accident: outage and changes of the primary count from now."""
+        self.began_wall, self.began_at = time.time(), time.monotonic()
+        self.stage.watch.forget()
 
     def place(self, node: str) -> Place:
         return self.stage.places[node]
@@ -99,19 +105,7 @@ class Scene:
 
     async def inside(self, node: str, *argv: str, timeout_s: float = INSIDE_TIMEOUT_S) -> str:
         """Standard output of a command in the VM. Raises `CaseBroken` when it fails."""
-        place = self.place(node)
-
-        def run() -> subprocess.CompletedProcess[str]:
-            command = enter_argv(read_pid_one(place.directory), argv)
-            return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-
-        try:
-            done = await asyncio.to_thread(run)
-        except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-            raise CaseBroken(f"{node}: {' '.join(argv)[:80]}: {error}") from None
-        if done.returncode != 0:
-            raise CaseBroken(f"{node}: {' '.join(argv)[:80]} ended with {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
+        return await inside(self.place(node), *argv, timeout_s=timeout_s)
 
     def background(self, node: str, *argv: str) -> asyncio.Task[str]:
         """A command in the VM that goes on beside the case; how it ends is not looked at."""
@@ -203,6 +197,23 @@ class Scene:
 
     def describe(self) -> str:
         return ", ".join(f"{node} {words(self.seen(node))}" for node in NODES)
+
+
+async def inside(place: Place, *argv: str, timeout_s: float = INSIDE_TIMEOUT_S) -> str:
+    """Standard output of a command in the node's VM. Raises `CaseBroken` when it fails."""
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = enter_argv(read_pid_one(place.directory), argv)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    try:
+        done = await asyncio.to_thread(run)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise CaseBroken(f"{place.vm}: {' '.join(argv)[:80]}: {error}") from None
+    if done.returncode != 0:
+        said = f"{done.stdout.strip()} {done.stderr.strip()}".strip()
+        raise CaseBroken(f"{place.vm}: {' '.join(argv)[:80]} ended with {done.returncode}: {said[-500:]}")
+    return done.stdout
 
 
 def other(node: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,8 +79,14 @@ class Stage:
         self.lab = LabClient(info.control_socket)
         self.places: dict[str, Place] = {}
         self.address = ""
-        self.watch: Watch
+        self._watch: Watch | None = None
         self.next_id = 1
+        self.at_end = ExitStack()  # what must go before the lab is taken away
+
+    @property
+    def watch(self) -> Watch:
+        assert self._watch is not None, "nothing is watched before the cluster is provisioned"
+        return self._watch
 
     @property
     def port(self) -> int:
@@ -88,17 +96,26 @@ class Stage:
     def router(self) -> str:
         return next(name for name in namespaces.of_lab(self.info.id) if "-net-" in name)
 
+    def occupy(self) -> None:
+        """Two runs on one cluster would take each other's accidents for their own. Raises `CannotRun`."""
+        self._lock = (self.info.directory / "faults.lock").open("w")  # until this process ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise lifetime.CannotRun(f"another fault matrix runs on lab {self.info.id}") from None
+
     async def provision(self) -> None:
         """PUT the cluster (an existing one is taken as it is), learn the places, begin to watch."""
         async with self._api() as api:
-            _, _, headers = await api.call("PUT", f"/clusters/{CLUSTER}", wanted())
-            if any(name.lower() == "operation-id" for name in headers):
+            _, present, _ = await api.call("GET", "/clusters")
+            if all(cluster["name"] != CLUSTER for cluster in present["value"]):
+                _, _, headers = await api.call("PUT", f"/clusters/{CLUSTER}", wanted())
                 await api.wait_operation(headers, deadline_s=PROVISION_DEADLINE_S, show=lambda _: None)
             cluster = await api.cluster(CLUSTER)
         self.address = str(cluster["virtualIp"]["address"])
         self.places = {place.name: place for place in await self._find_places()}
         service = TableServiceClient.from_connection_string(self.info.read_tokens().storage)
-        self.watch = Watch(
+        self._watch = Watch(
             {name: place.namespace for name, place in self.places.items()},
             self.port,
             service.get_table_client(WITNESS_TABLE),
@@ -108,11 +125,18 @@ class Stage:
 
     async def delete(self) -> None:
         """Everything of the cluster goes, whatever state it is in."""
-        self.watch.stop()
+        self.close()
         async with self._api() as api:
             status, _, headers = await api.call("DELETE", f"/clusters/{CLUSTER}")
             if status == 202:
                 await api.wait_operation(headers, deadline_s=DELETE_DEADLINE_S, show=lambda _: None)
+
+    def close(self) -> None:
+        """End the observers, and what else must go before the lab does."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        self.at_end.close()
 
     def _api(self) -> ControlPlane:
         assert self.info.control_plane_url is not None
