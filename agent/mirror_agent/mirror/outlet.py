@@ -48,6 +48,8 @@ class Arrivals(Protocol):
 
     def depart(self, parent: Inode, name: bytes, inode: Inode) -> int: ...
 
+    def found(self, directory: Inode) -> None: ...
+
 
 class Outlet:
     """One per primary. `stream` is the current replica's, or None; `arrivals` is set while a resync is running."""
@@ -155,6 +157,11 @@ class Outlet:
         if stream is None or inode.bound is stream or inode.orphan or not self._has(stream, parent):
             return
         with self.inode_lock(inode):
+            # A directory that was listed and then forgotten, by the kernel or by the resync, is a new inode here, and
+            # nobody knows any more that the replica has its names: it is listed once more, or its changes would be
+            # left to a resync that has passed it. Before it is bound: then nobody else answers with it too early.
+            if inode.is_dir and inode.bound is not stream and (arrivals := self.arrivals) is not None:
+                arrivals.found(inode)
             self._bind(stream, inode, parent, name)
 
     def _bind(self, stream: Stream, inode: Inode, parent: Inode, name: bytes) -> None:

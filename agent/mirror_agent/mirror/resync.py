@@ -20,6 +20,7 @@ import errno
 import logging
 import os
 import stat
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -69,6 +70,7 @@ class Resync:
         self._directories: deque[tuple[Front, Inode]] = deque()
         self._files: deque[tuple[Front, Inode]] = deque()
         self._arrived: deque[tuple[Front, Inode]] = deque()
+        self._arriving = threading.Lock()
         self._held: list[tuple[Front, Inode]] = []
         self._asked: deque[_Asked] = deque()
         self._asked_bytes = 0
@@ -87,17 +89,24 @@ class Resync:
                 front.table.hold(root)
                 self._ensure(self._call, root, None, _ROOT_NAME)
                 self._directories.append((front, root))
-            self._walk()
-            if stream.lost is not None:
-                return False
-            # Every directory is listed, so nothing can arrive any more; from here the outlet insists on bound inodes.
-            stream.complete = True
+            while not self._is_complete():
+                self._walk()
+                if stream.lost is not None:
+                    return False
             self._send_times()
             return stream.lost is None
         finally:
             outlet.arrivals = None
             self._let_all_go()
             self._descriptors.end_call(self._call)
+
+    def _is_complete(self) -> bool:
+        """Every directory is listed, so nothing can arrive any more; from here the outlet insists on bound inodes."""
+        with self._arriving:
+            if self._directories or self._arrived:
+                return False
+            self._stream.complete = True
+            return True
 
     def _walk(self) -> None:
         while self._stream.lost is None:
@@ -186,9 +195,17 @@ class Resync:
         finally:
             self._descriptors.end_call(call)
         if inode.synced is not self._stream and (inode.is_dir or inode.is_file):
-            front.table.hold(inode)
-            self._arrived.append((front, inode))
+            with self._arriving:
+                front.table.hold(inode)
+                self._arrived.append((front, inode))
         return seq
+
+    def found(self, directory: Inode) -> None:
+        """The application came upon a directory of which this side does not know whether the replica has its names."""
+        with self._arriving:
+            if directory.synced is not self._stream and not self._stream.complete:
+                self._front(directory).table.hold(directory)
+                self._arrived.append((self._front(directory), directory))
 
     def depart(self, parent: Inode, name: bytes, inode: Inode) -> int:
         """A name left a listed directory for one that is not; the directory's lock is held."""

@@ -110,6 +110,15 @@ class Relay:
         if not after_bytes:
             self._open.clear()
 
+    @property
+    def silent(self) -> bool:
+        return not self._open.is_set()
+
+    def go_on(self) -> None:
+        """Ends the silence."""
+        self._left_bytes = None
+        self._open.set()
+
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._forward, ADDRESS["relay"], self._port)
 

@@ -10,9 +10,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mirror_agent.mirror.control import MirrorLimits
 
 from tests.lab.mirror.chaos import Chaos
-from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
+from tests.lab.mirror.pair import DEADLINE_S, Node, Pair, differences, eventually, running_pair, tree
 
 pytestmark = pytest.mark.lab
 
@@ -159,6 +160,34 @@ class Crowd:
         for worker in self.workers:
             await asyncio.to_thread(worker.join, 30)
             assert not worker.is_alive()
+
+
+async def test_directory_used_for_the_first_time_after_it_was_listed(tmp_path: Path) -> None:
+    """The resync listed and forgot it before the application came upon it; what happens in it then is sent all the
+    same, although the resync goes on for long."""
+    async with running_pair(tmp_path, limits=MirrorLimits(peer_silence_s=DEADLINE_S)) as pair:
+        root = pair.a.root
+        for name in ("one", "two", "three"):
+            (root / "deep" / name).mkdir(parents=True)
+        (root / "deep" / "two" / "goes").touch()
+        (root / "big").write_bytes(os.urandom(8 << 20))
+        await pair.b.engine.become_replica(epoch=1)
+        pair.relay.go_silent(after_bytes=2 << 20)  # content of the file: by then every name was sent
+        await pair.a.engine.become_primary(epoch=1, paired=False)
+        await eventually(lambda: pair.relay.silent)
+
+        def use() -> None:
+            (root / "deep" / "one" / "new").write_text("new")
+            (root / "deep" / "two" / "goes").unlink()
+            (root / "deep" / "three" / "below").mkdir()
+            os.rename(root / "deep" / "one" / "new", root / "deep" / "three" / "below" / "moved")
+
+        await asyncio.to_thread(use)
+        assert pair.a.status.link == "resync"
+        pair.relay.go_on()
+        await pair.a.until(lambda status: status.link == "live")
+        await compare(pair, 1)
+        assert (pair.b.root / "deep" / "three" / "below" / "moved").read_text() == "new"
 
 
 async def test_application_runs_while_the_replica_comes_and_goes(tmp_path: Path) -> None:
