@@ -37,7 +37,7 @@ It is steered by the cluster's spec (`PUT /api/clusters/NAME`): `remediation.mod
 The agent is restarted through the VM's run command only where somebody is alive: heartbeats arrive, or the probe is
 answered or refused, or cannot be made at all. A machine that meets every probe with silence hangs; a run command would
 never end there and would keep Azure from restarting it, so its restart comes first. A step that Azure refuses because
-something else is at work on the VM (409) is asked for again after the cool-down, five times; then the next step follows.
+something else is at work on the VM (409) is asked for again after the cool-down, five times; then comes the next step.
 
 Replacing a VM deletes the VM with its OS disk and has the reconciler make a new one. The data disk is kept if it is
 there, so what diverged on it goes to quarantine and nothing is overwritten silently; a missing one is made anew.
