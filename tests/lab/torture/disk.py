@@ -102,22 +102,30 @@ class Disk:
     def _fd(self, handle: int) -> int:
         fd = self._fds.get(handle)
         if fd is None:
-            model = self._model()
-            path = model.path_of(handle)
-            if path is None:
-                raise Skipped
-            known = model.handles[handle]
-            fd = self._fds[handle] = os.open(self._at(path), self._flags(known.append, known.durable))
+            known = self._model().handles[handle]
+            fd = self._fds[handle] = os.open(self._again(handle), self._flags(known.append, known.durable))
         return fd
 
+    def _again(self, handle: int) -> bytes:
+        """Where to open a handle's file once more: where it lies, or (unlinked since) through another handle of it."""
+        model = self._model()
+        path = model.path_of(handle)
+        if path is not None:
+            return self._at(path)
+        wanted = model.handles[handle].inode
+        for other, fd in self._fds.items():
+            if other in model.handles and model.handles[other].inode is wanted:
+                return b"/proc/self/fd/%d" % fd
+        raise Skipped
+
     def _flags(self, append: bool, durable: bool) -> int:
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CLOEXEC
         return flags | (os.O_APPEND if append else 0) | (os.O_DSYNC if durable else 0)
 
     # -- names -----------------------------------------------------------------------------------------------------
 
     def create(self, handle: int, path: bytes, mode: int, append: bool, durable: bool) -> None:
-        flags = self._flags(append, durable) | os.O_CREAT | os.O_EXCL
+        flags = self._flags(append, durable) | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL
         self._fds[handle] = os.open(self._at(path), flags, mode)
 
     def mkdir(self, path: bytes, mode: int) -> None:
@@ -164,7 +172,7 @@ class Disk:
     # -- open files ------------------------------------------------------------------------------------------------
 
     def open(self, handle: int, path: bytes, truncate: bool, append: bool, durable: bool) -> None:
-        flags = self._flags(append, durable) | (os.O_TRUNC if truncate else 0)
+        flags = self._flags(append, durable) | os.O_NOFOLLOW | (os.O_TRUNC if truncate else 0)
         self._fds[handle] = os.open(self._at(path), flags)
 
     def close(self, handle: int) -> None:
