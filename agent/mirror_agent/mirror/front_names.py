@@ -236,7 +236,7 @@ class NameOps:
 
     def _let_fall(self, call: Call, inode: Inode) -> None:
         """Nobody refers to the inode any more: tells the replica and closes the descriptors."""
-        if self.outlet.times.pop(inode.fid, None) is not None and not inode.orphan:
+        if self.outlet.forget_times(inode) and not inode.orphan:
             self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
         self.outlet.forgotten(inode)
         self.descriptors.close(inode)

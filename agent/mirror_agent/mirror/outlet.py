@@ -62,6 +62,7 @@ class Outlet:
         self.operations = 0
         self.times: dict[int, Inode] = {}
         self._earlier_times: dict[int, Inode] = {}
+        self._taken_times: dict[int, Inode] = {}
         self._generation = 0
         # Reentrant: a stream may be found lost, and parked, while its own `connect` is running.
         self._gate = threading.RLock()
@@ -81,6 +82,10 @@ class Outlet:
 
     def directory_lock(self, inode: Inode) -> threading.Lock:
         return self._directory_locks[inode.fid % _STRIPES]
+
+    def every_directory_lock(self) -> list[threading.Lock]:
+        """Taken in this order they keep every name of every path as it is."""
+        return list(self._directory_locks)
 
     @contextmanager
     def directory_locks(self, one: Inode, other: Inode) -> Iterator[None]:
@@ -263,13 +268,16 @@ class Outlet:
     def forgotten(self, inode: Inode) -> None:
         """Nobody refers to the inode any more (it is out of the table)."""
         stream = self.stream
-        if stream is not None and inode.bound is stream:
-            stream.append(Op.UNBIND, fid=inode.fid)
+        with self.inode_lock(inode):
+            if stream is not None and inode.bound is stream:
+                stream.append(Op.UNBIND, fid=inode.fid)
+            inode.bound = None  # whoever still wants to send its times comes too late
 
     def send_times(self, inode: Inode, fd: int) -> None:
         """Sends the modification time that earlier operations left on the inode."""
         stream = self.stream
         with self.inode_lock(inode):
+            self._taken_times.pop(inode.fid, None)
             if stream is None or inode.orphan or inode.bound is not stream:
                 return
             change = SetAttr(wire.SET_MTIME, 0, 0, 0, 0, 0, os.fstat(fd).st_mtime_ns)
@@ -283,7 +291,17 @@ class Outlet:
     def take_times(self) -> list[Inode]:
         """Inodes whose times changed before the previous call: by now no operation is still entering one there."""
         taken, self._earlier_times, self.times = self._earlier_times, self.times, {}
+        self._taken_times.update(taken)
         return list(taken.values())
+
+    def owes_times(self, inode: Inode) -> bool:
+        """True if the inode's times changed and were not sent yet."""
+        return any(inode.fid in owed for owed in (self.times, self._earlier_times, self._taken_times))
+
+    def forget_times(self, inode: Inode) -> bool:
+        """Nobody refers to the inode any more; as `owes_times`, for the last time."""
+        owed = [times.pop(inode.fid, None) for times in (self.times, self._earlier_times, self._taken_times)]
+        return any(one is not None for one in owed)
 
     # -- waiting, parking ------------------------------------------------------------------------------------------
 
