@@ -225,7 +225,10 @@ class Connector:
         resync = Resync(stream, self._fronts, self._outlet, self._descriptors)
         self.progress = resync.progress
         self._set_link("resync")
-        return resync.run() and self._confirm_live(stream)
+        if not resync.run() or not self._confirm_live(stream):
+            return False
+        self._state.verified.cleared()
+        return True
 
     def _confirm_live(self, stream: Stream) -> bool:
         seq = stream.append(Op.LIVE, flags=wire.WAITED | wire.SYNC)

@@ -27,7 +27,7 @@ from typing import Any, Final
 import mirror_agent
 from mirror_agent.mirror import limits, mounts
 from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, MirroredPath, MirrorLimits
-from mirror_agent.mirror.status import MirrorError, MirrorStatus
+from mirror_agent.mirror.status import MirrorError, MirrorStatus, status_from
 
 __all__ = [
     "MirrorConfig",
@@ -99,6 +99,14 @@ class MirrorHandle:
     async def drain(self) -> None:
         """Primary, application stopped: flushes both sides and unmounts; raises and stays primary if it cannot."""
         await self._call("drain", within_s=2 * self.config.limits.barrier_timeout_s)
+
+    async def verify(self, *, repair: bool, rate_bytes_per_s: float = limits.VERIFY_RATE_BYTES_PER_S) -> None:
+        """Primary, link live: begins a verify in the background; `status.verify` tells how it goes and how it ended."""
+        await self._call("verify", repair=repair, rate_bytes_per_s=rate_bytes_per_s)
+
+    async def verify_stop(self) -> None:
+        """Ends the verify that is running; its record says incomplete."""
+        await self._call("verify_stop", within_s=self.config.limits.barrier_timeout_s)
 
     async def abort(self) -> None:
         """Fails all pending calls of applications and removes the mounts now; the engine is stopped or dead."""
@@ -194,10 +202,10 @@ class MirrorHandle:
             while line := await reader.readline():
                 message = json.loads(line)
                 if "status" in message:
-                    self._publish(MirrorStatus(**message["status"]))
+                    self._publish(status_from(message["status"]))
                 else:
                     self._settle(message)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             reason = f"the control stream broke: {error}"
         for future in self._pending.values():
             if not future.done():

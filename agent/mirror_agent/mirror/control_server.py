@@ -30,6 +30,8 @@ _COMMANDS: Final = (
     "seal",
     "drain",
     "abort",
+    "verify",
+    "verify_stop",
 )
 
 

@@ -11,7 +11,6 @@ it is taken; the point of a clean hand-over is erased before the first change af
 from __future__ import annotations
 
 import logging
-import statistics
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +21,7 @@ from mirror_agent.mirror.inodes import Root
 from mirror_agent.mirror.listener import ReplicaListener
 from mirror_agent.mirror.primary import Primary
 from mirror_agent.mirror.roots import close_roots, open_roots
+from mirror_agent.mirror.snapshot import Snapshot
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.status import MirrorError, MirrorStatus
 from mirror_agent.mirror.stream import Stream
@@ -45,54 +45,12 @@ class Engine:
         self._primary: Primary | None = None
         self._listener: ReplicaListener | None = None
         self._roots: list[Root] = []
+        self._snapshot = Snapshot(config, self._state)
 
     # -- status ----------------------------------------------------------------------------------------------------
 
     def status(self) -> MirrorStatus:
-        primary, door = self._primary, self._listener
-        epoch = self._state.generation.epoch
-        inconsistent = self._state.inconsistent
-        if primary is not None:
-            return self._primary_status(primary, epoch, inconsistent=inconsistent)
-        if door is not None:
-            session = door.session
-            lost = "lost" if door.had_session else "none"
-            return MirrorStatus(
-                mode=self._mode,
-                epoch=epoch,
-                link=lost if session is None else session.link,
-                peer_heard_age_s=door.heard_age_s(),
-                operations=0 if session is None else session.position[0],
-                replicated_bytes=0 if session is None else session.position[1],
-                inconsistent=inconsistent,
-                error=self._error or door.error,
-            )
-        return MirrorStatus(mode=self._mode, epoch=epoch, inconsistent=inconsistent, error=self._error)
-
-    def _primary_status(self, primary: Primary, epoch: int, *, inconsistent: bool) -> MirrorStatus:
-        connector = primary.connector
-        stream = connector.stream
-        outlet = primary.outlet
-        samples = sorted(stream.latencies_ms.copy()) if stream is not None else []
-        cuts = statistics.quantiles(samples, n=100, method="inclusive") if len(samples) >= 2 else None
-        progress = connector.progress if connector.link == "resync" else None
-        acknowledging = "parked" if outlet.parked else "paired" if outlet.paired else "solo"
-        return MirrorStatus(
-            mode=self._mode,
-            epoch=epoch,
-            link=connector.link,
-            acknowledging=acknowledging,
-            peer_heard_age_s=connector.heard_age_s(),
-            operations=outlet.operations,
-            replicated_bytes=0 if stream is None else stream.sent_bytes,
-            in_flight_bytes=0 if stream is None else stream.in_flight_bytes,
-            ack_latency_ms_p50=None if cuts is None else round(cuts[49], 3),
-            ack_latency_ms_p99=None if cuts is None else round(cuts[98], 3),
-            resync_done_bytes=None if progress is None else progress.done_bytes,
-            resync_total_bytes=None if progress is None else progress.total_bytes,
-            inconsistent=inconsistent,
-            error=self._error or connector.error,
-        )
+        return self._snapshot.take(self._mode, self._error, self._primary, self._listener)
 
     # -- roles -----------------------------------------------------------------------------------------------------
 
@@ -180,6 +138,18 @@ class Engine:
         self._listener = None
         close_roots(self._roots)
         self._roots = []
+
+    # -- verify ----------------------------------------------------------------------------------------------------
+
+    def verify(self, *, repair: bool, rate_bytes_per_s: float) -> None:
+        """Begins to compare the live replica with this copy; the status tells how far it is and how it ended."""
+        primary = self._acting("verify")
+        primary.verification.start(repair=repair, rate_bytes_per_s=rate_bytes_per_s)
+
+    def verify_stop(self) -> None:
+        primary = self._acting("verify_stop")
+        if not primary.verification.stop("an operator stopped it", self._config.limits.barrier_timeout_s):
+            raise MirrorError("verify_stop: the verify does not end; a disk is stuck")
 
     # -- the primary's commands --------------------------------------------------------------------------------------
 

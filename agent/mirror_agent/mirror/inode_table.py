@@ -303,6 +303,16 @@ class FidMap:
         """Those that may have a descriptor."""
         return iter(list(self._active.values()))
 
+    def fids_of(self, root: Root, numbers: set[int]) -> list[int]:
+        """The file ids that stand for these inode numbers; looks through all of them."""
+        slots = self._slots
+        found = []
+        for slot in slots.everything():
+            low, high = slots.marks(slot)
+            if high << 32 | low in numbers and slots.shape(slot) >> _FLAGS_SHIFT >> _ROOT_SHIFT == root.index:
+                found.append(slots.key(slot))
+        return found
+
     def clear(self) -> None:
         """At the end of the session."""
         for inode in self.values():

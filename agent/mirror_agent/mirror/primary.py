@@ -21,6 +21,7 @@ from mirror_agent.mirror.roots import close_roots
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.status import MirrorError
 from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.verify_run import Verification
 from mirror_agent.mirror.wire import Op
 
 _BUSY_RETRY_S: Final = 2.0
@@ -47,6 +48,14 @@ class Primary:
         self.fronts = [self._front(root) for root in roots]
         self.connector = Connector(
             config, state, self.fronts, self.outlet, self.descriptors, expected=expected, on_change=on_change
+        )
+        self.verification = Verification(
+            self.connector,
+            self.outlet,
+            self.descriptors,
+            state.verified,
+            fronts=lambda: list(self.fronts),
+            on_change=on_change,
         )
 
     def _front(self, root: Root) -> Front:
@@ -80,6 +89,8 @@ class Primary:
 
     def unmount(self) -> None:
         """All or nothing: what is unmounted already is mounted again when a later one is busy. Raises `MirrorError`."""
+        if not self.verification.stop("this node hands over", _UNMOUNTED_S):
+            raise MirrorError("drain: a verify does not end (a disk is stuck); still primary")
         done: list[int] = []
         for index, front in enumerate(self.fronts):
             try:
@@ -118,6 +129,7 @@ class Primary:
             mounts.abort(front.root.path)
         self.connector.close()
         ended = self.connector.join(_STUCK_S)
+        ended = self.verification.stop("this node stops being primary", _STUCK_S) and ended
         for front in self.fronts:
             ended = front.join(_STUCK_S) and ended
         if ended:

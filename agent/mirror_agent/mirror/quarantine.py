@@ -54,6 +54,11 @@ class Quarantine:
         self._dirty = False
         self._synced_s = time.monotonic()
 
+    def sibling(self, suffix: str) -> Quarantine:
+        """Another folder beside this one, under the same allowance."""
+        folder, label = os.path.split(self.path)
+        return Quarantine(folder, label + suffix, self._allowance)
+
     def close(self) -> None:
         self._sync_now()
         for stream in (self._manifest, self._ranges):

@@ -19,16 +19,20 @@ import queue
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
-from mirror_agent.mirror import limits, syscalls, wire
+from mirror_agent.mirror import limits, syscalls, verify_wire, wire
 from mirror_agent.mirror.inodes import Descriptors, Root
 from mirror_agent.mirror.quarantine import Quarantine
 from mirror_agent.mirror.replica_files import ApplyError, Preserving, ReplicaFiles
 from mirror_agent.mirror.replica_resync import ResyncTarget
+from mirror_agent.mirror.replica_verify import VerifyTarget
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.stream import boottime_s
+from mirror_agent.mirror.verify_record import record_of
+from mirror_agent.mirror.verify_wire import Finding
 from mirror_agent.mirror.wire import Frame, Op, Space, WireError
 
 log: Final = logging.getLogger(__name__)
@@ -74,6 +78,7 @@ class ReplicaSession:
         self._on_link = on_link
         self._on_end = on_end
         self._files = ReplicaFiles(roots, Descriptors(open_inodes_max))
+        self._verify: VerifyTarget | None = None
         self._acked_bytes = 0
         self._ack_lock = threading.Lock()
         self._ending = False
@@ -136,6 +141,8 @@ class ReplicaSession:
         self._acks.close()
         if self.resync is not None:
             self.resync.abandon()
+        if self._verify is not None:
+            self._verify.close()
         self._files.close()
 
     def _receive(self) -> None:
@@ -210,6 +217,11 @@ class ReplicaSession:
             Op.SUM: self._sum,
             Op.FILL: lambda frame: self._resyncing().fill(frame),
             Op.SETTLED: lambda frame: self._resyncing().settled(frame),
+            Op.NAMES: lambda frame: self._verifying().names(frame),
+            Op.CHECK: lambda frame: self._verifying().check(frame),
+            Op.COMPARE: lambda frame: self._verifying().compare(frame),
+            Op.PATCH: lambda frame: self._verifying().patch(frame),
+            Op.VERDICT: self._verdict,
         }
 
     # -- answers ---------------------------------------------------------------------------------------------------
@@ -306,6 +318,7 @@ class ReplicaSession:
             self._files.preserving = Preserving()
             self._sync_all()
             self._state.clear_inconsistent()
+            self._state.verified.cleared()
         elif self._state.inconsistent or self._state.generation.point is None:
             raise ApplyError("this copy is not known to be identical; it needs a resync")
         self._state.record(epoch=self._state.generation.epoch, role="replica", point=None)
@@ -342,6 +355,30 @@ class ReplicaSession:
         self._answer(
             Op.DIFFERENT, frame.seq, fid=frame.fid, offset=frame.offset, data=wire.different_payload(different)
         )
+
+    # -- verify ----------------------------------------------------------------------------------------------------
+
+    def _verifying(self) -> VerifyTarget:
+        if self.link != "live":
+            raise ApplyError("a frame of a verify came before this copy was identical")
+        if self._verify is None:
+            self._verify = VerifyTarget(self._files, self._new_quarantine, self._found)
+        return self._verify
+
+    def _new_quarantine(self) -> Quarantine:
+        return self._quarantine.sibling(f"-verify-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S%fZ')}")
+
+    def _found(self, frame: Frame, findings: Sequence[Finding]) -> None:
+        payload = verify_wire.found_payload(findings)
+        self._answer(Op.FOUND, frame.seq, fid=frame.fid, offset=frame.offset, data=payload)
+
+    def _verdict(self, frame: Frame) -> None:
+        """What the primary found stands here as well: this copy may be the one that is asked next."""
+        verdict = verify_wire.parse_verdict(frame.payload)
+        if self._verify is not None:
+            self._verify.end()
+        self._state.verified.save(record_of(verdict, self._state.generation.epoch))
+        self._on_link()
 
 
 def _space(root: Root) -> Space:

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from mirror_agent.mirror.verify_record import VerifyStore
+
 log: Final = logging.getLogger(__name__)
 
 RECORD: Final = "generation.json"
@@ -60,6 +62,7 @@ class StateStore:
         self.generation = self._load(cluster_id)
         # Kept in memory as well: the status is asked for often, also while the disk is stuck.
         self.inconsistent = (self._directory / MARKER).exists()
+        self.verified = VerifyStore(self._directory)
 
     def _load(self, cluster_id: str) -> Generation:
         blank = Generation(cluster_id)

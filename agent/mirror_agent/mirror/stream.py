@@ -32,7 +32,8 @@ from mirror_agent.mirror.wire import Buffer, Frame, Op, Space, WireError
 _SEND_BYTES: Final = 1024 * 1024
 _EAGER_BYTES: Final = 32 * 1024
 _JOIN_BYTES_MAX: Final = 64 * 1024
-_LATENCY_SAMPLES: Final = 2048
+# Taken out by the status a few times a second; beyond it the oldest are dropped.
+_LATENCY_SAMPLES: Final = 65536
 _ACK_BUFFER_BYTES: Final = 256 * 1024
 # Acknowledgements are small, but a DIFFERENT frame may name every block of its SUM.
 assert _ACK_BUFFER_BYTES > 4 * (wire.HEADER_BYTES + 2 * limits.BLOCKS_PER_SUM + limits.MAX_TEXT_BYTES)

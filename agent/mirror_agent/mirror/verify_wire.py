@@ -34,7 +34,8 @@ assert NAMES_FRAME_BYTES + MAX_NAME_BYTES + 1 < MAX_FRAME_BYTES
 
 
 class Kind(StrEnum):
-    """In what the replica differs. `unreadable`: it could not be compared there, for the reason in the detail."""
+    """In what the replica differs. `identity`: under this name lies another inode than the one that takes the changes;
+    `links`: other hard links; `unreadable`: it could not be compared there, for the reason in the detail."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -43,6 +44,7 @@ class Kind(StrEnum):
     OWNER = "owner"
     TIME = "time"
     XATTR = "xattr"
+    IDENTITY = "identity"
     LINKS = "links"
     TARGET = "target"
     DEVICE = "device"
@@ -64,13 +66,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The end of a verify. `differences` are those that are still there; with 0 the copies were found identical."""
+    """The end of a verify. `differences` are those that are still there; `complete` with 0: identical."""
 
     at_utc: str
     differences: int
     repaired: int
     entries: int
     content_bytes: int
+    complete: bool
 
 
 _VERDICT_KEYS: Final[dict[str, Any]] = {
@@ -79,6 +82,7 @@ _VERDICT_KEYS: Final[dict[str, Any]] = {
     "repaired": int,
     "entries": int,
     "content_bytes": int,
+    "complete": bool,
 }
 
 
@@ -148,7 +152,7 @@ def verdict_payload(verdict: Verdict) -> bytes:
 
 def parse_verdict(data: memoryview) -> Verdict:
     document = wire.parse_json(data, _VERDICT_KEYS)
-    counts = [document[key] for key in _VERDICT_KEYS if key != "at_utc"]
+    counts = [document[key] for key, kind in _VERDICT_KEYS.items() if kind is int]
     if len(document["at_utc"]) > 40 or any(isinstance(n, bool) or not 0 <= n < 1 << 63 for n in counts):
         raise WireError("VERDICT is outside the limits")
     return Verdict(**document)

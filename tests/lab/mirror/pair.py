@@ -194,6 +194,10 @@ class Node:
         return self.roots[0]
 
     @property
+    def state_dir(self) -> Path:
+        return Path(self.config.state_dir)
+
+    @property
     def engine(self) -> MirrorHandle:
         assert self.handle is not None
         return self.handle

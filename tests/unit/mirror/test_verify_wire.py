@@ -50,7 +50,7 @@ def test_many_names_take_several_frames() -> None:
 
 
 def test_a_verdict_round_trips_and_refuses_nonsense() -> None:
-    verdict = Verdict("2026-11-22T15:00:00+00:00", 2, 1, 1000, 1 << 40)
+    verdict = Verdict("2026-11-22T15:00:00+00:00", 2, 1, 1000, 1 << 40, True)
     payload = verify_wire.verdict_payload(verdict)
     assert verify_wire.parse_verdict(memoryview(payload)) == verdict
     for key, value in (("differences", -1), ("entries", True), ("at_utc", "x" * 41)):
