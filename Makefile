@@ -6,6 +6,7 @@
 #   make check                style, types, layers and the tests that need no lab
 #   make sim SEEDS=10000      the decision core against a simulated world with faults; FIRST=seed to begin with
 #   make bench                measure the mirror against raw ext4 and GlusterFS (12 minutes)  QUICK=1: few rows, a minute
+#   make screenshots          pictures of the console's pages, in docs/img
 #   make setup                only install what the others need
 
 SHELL := /bin/bash
@@ -17,14 +18,14 @@ FIRST ?= 0
 PYTHON_BIN := .venv/bin
 SOURCES := agent shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: bench-control-plane setup setup-lenient demo test bench check lint down sim watch
+.PHONY: screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 
 setup:
 	@tools/setup.sh --app $(APP)
 
 # Without root, FUSE or namespaces the rest must still run: exit 3 says so, and the tests name what they skip.
 setup-lenient:
-	@tools/setup.sh --lenient || [ $$? -eq 3 ]
+	@tools/setup.sh --lenient --browser || [ $$? -eq 3 ]
 
 demo: setup
 	@APP=$(APP) RUNS=$(RUNS) KEEP=$(KEEP) $(PYTHON_BIN)/python -m lab.demo $(APP)
@@ -45,6 +46,12 @@ bench-control-plane: setup-lenient
 # Accidents repaired by the control plane, one after the other, in a lab: some minutes each. See docs/limits.md.
 watch: setup
 	@$(PYTHON_BIN)/python -m pytest -m watch tests/lab/watch
+
+# The pages of the control plane's console with an invented fleet; all looks and sizes are in build/screens.
+screenshots: setup-lenient
+	@$(PYTHON_BIN)/python -m pytest -q tests/lab/browser/test_screens.py
+	@mkdir -p docs/img
+	@for name in fleet-light cluster-light exposed-dark new-light fleet-phone; do cp build/screens/$$name.png docs/img/; done
 
 lint:
 	@$(PYTHON_BIN)/ruff format --check $(SOURCES)

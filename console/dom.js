@@ -43,3 +43,6 @@ export function part(tag, attributes, draw) {
 export function say(text) {
   document.getElementById("said").textContent = text;
 }
+
+/** Attributes of a region that scrolls sideways on a small screen, also by keyboard. */
+export const scroll = (label) => ({ class: "scroll", tabindex: "0", role: "region", "aria-label": label });

@@ -17,7 +17,7 @@ const SAFETY = {
   "not-serving": ["bad", "not serving"],
   unknown: ["none", "unknown"],
 };
-const SEVERITIES = { critical: "bad", warning: "warn", info: "none" };
+const SEVERITIES = { critical: "bad", error: "bad", warning: "warn", info: "none" };
 
 /** A badge: shape, word, colour of a kind. */
 export function badge(kind, word, title) {

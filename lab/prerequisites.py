@@ -35,6 +35,11 @@ def missing_for_azurite() -> tuple[str, ...]:
 
 
 @cache
+def missing_for_browser() -> tuple[str, ...]:
+    return () if tool("chromium") is not None else ("chromium is not installed (apt-get install chromium)",)
+
+
+@cache
 def missing_for_lab() -> tuple[str, ...]:
     """Everything that keeps namespaces, VMs and the load balancer from working here; empty when they can."""
     found = [

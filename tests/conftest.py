@@ -9,13 +9,15 @@ import pytest
 import pytest_asyncio
 
 from lab.azurite.server import Azurite
-from lab.prerequisites import missing_for_azurite, missing_for_lab
+from lab.prerequisites import missing_for_azurite, missing_for_browser, missing_for_lab
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     reasons: list[str] = []
     if item.get_closest_marker("azurite") is not None:
         reasons += missing_for_azurite()
+    if item.get_closest_marker("browser") is not None:
+        reasons += missing_for_browser()
     if item.get_closest_marker("lab") is not None:
         reasons += missing_for_lab()
     if not reasons:

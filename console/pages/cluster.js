@@ -2,7 +2,7 @@
 
 import { change, follow, get } from "../api.js";
 import { ask } from "../dialog.js";
-import { h, part, say } from "../dom.js";
+import { h, part, say, scroll } from "../dom.js";
 import { live } from "../live.js";
 import { badge, bytes, duration, number, roleBadge, safetyBadge, severityBadge, verdictBadge, when } from "../words.js";
 import { actionsOf } from "./cluster_actions.js";
@@ -27,7 +27,7 @@ export function clusterPage({ name, may }) {
     note.show(error?.message ?? "");
     if (error?.status === 404) gone();
   });
-  const slow = live((signal) => get(`clusters/${name}/history`, {}, { signal }), (page) => { lines = page; tell(); }, () => {}, 4000);
+  const slow = live((signal) => get(`clusters/${name}/history`, {}, { signal }), (page) => { lines = page; tell(); }, () => {}, 5000);
 
   function show(view) {
     const { cluster, reports } = view;
@@ -219,7 +219,7 @@ function checkersOf(checkers, restartsA, restartsB) {
     h("h2", {}, "Checkers"),
     checkers.length === 0
       ? h("p", { class: "hint" }, "No checker has reported.")
-      : h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Checker", "Node", "State", "Message"].map((word) => h("th", { scope: "col" }, word)))),
+      : h("div", scroll("State of the checkers"), h("table", {}, h("thead", {}, h("tr", {}, ["Checker", "Node", "State", "Message"].map((word) => h("th", { scope: "col" }, word)))),
           h("tbody", {}, checkers.map((checker) => h("tr", {}, h("th", { scope: "row" }, checker.name), h("td", {}, checker.node),
             h("td", {}, checker.healthy === null ? badge("none", "not run") : checker.healthy ? badge("good", "healthy") : badge("bad", `failed ${checker.consecutiveFailures}×`)),
             h("td", {}, checker.message)))))),

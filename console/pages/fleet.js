@@ -1,7 +1,7 @@
 // All clusters, worst first: searched, filtered and paged by the server.
 
 import { follow, get } from "../api.js";
-import { h, part } from "../dom.js";
+import { h, part, scroll } from "../dom.js";
 import { live } from "../live.js";
 import { number, verdictBadge, when } from "../words.js";
 
@@ -18,7 +18,7 @@ export function fleetPage({ may }) {
     chip("", "all", Object.values(counts).reduce((sum, count) => sum + count, 0)),
     ...VERDICTS.map((verdict) => chip(verdict, verdict, counts[verdict] ?? 0)),
   ]);
-  const table = part("div", { class: "scroll" }, (rows, matching) => [
+  const table = part("div", scroll("Clusters"), (rows, matching) => [
     matching === 0 ? empty() : tableOf(rows),
   ]);
   const foot = part("div", { class: "buttons" }, (shown, matching, next) => [

@@ -1,17 +1,19 @@
 // What people and their tools did, newest first.
 
 import { follow, get } from "../api.js";
-import { h, part } from "../dom.js";
+import { h, part, scroll } from "../dom.js";
 import { live } from "../live.js";
 import { badge, when } from "../words.js";
 
 export function journalPage() {
   const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
-  const table = part("div", { class: "scroll" }, tableOf);
+  const table = part("div", scroll("Journal"), tableOf);
   const foot = part("div", { class: "buttons" }, (next) => next && h("button", { type: "button", id: "older", onclick: () => more(next) }, "Show older"));
+  const days = h("select", { id: "days", "aria-label": "How far back", onchange: () => { older = []; reader.now(); } },
+    [[7, "last 7 days"], [30, "last 30 days"], [400, "all"]].map(([value, word]) => h("option", { value }, word)));
   let first = { value: [] };
   let older = [];
-  const reader = live((signal) => get("journal", { top: 50 }, { signal }), (page) => { first = page; draw(); }, (error) => note.show(error?.message ?? ""), 5000);
+  const reader = live((signal) => get("journal", { top: 50, from: new Date(Date.now() - days.value * 86400000).toISOString() }, { signal }), (page) => { first = page; draw(); }, (error) => note.show(error?.message ?? ""), 10000);
 
   function draw() {
     table.show([...first.value, ...older.flatMap((page) => page.value)]);
@@ -23,7 +25,7 @@ export function journalPage() {
     draw();
   }
 
-  return ["Journal", { element: h("div", {}, note.element, table.element, foot.element), enter: reader.enter, leave: reader.leave }];
+  return ["Journal", { element: h("div", {}, note.element, h("div", { class: "tools" }, days), table.element, foot.element), enter: reader.enter, leave: reader.leave }];
 }
 
 function tableOf(entries) {

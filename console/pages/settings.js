@@ -2,7 +2,7 @@
 
 import { change, get } from "../api.js";
 import { ask, showOnce } from "../dialog.js";
-import { h, part } from "../dom.js";
+import { h, part, scroll } from "../dom.js";
 import { live } from "../live.js";
 import { when } from "../words.js";
 
@@ -12,7 +12,7 @@ export function settingsPage({ may, me }) {
   if (!may("Admin")) {
     return ["Settings", { element: h("div", {}, about, h("p", { class: "hint" }, "API tokens are managed by an administrator.")) }];
   }
-  const list = part("div", { class: "scroll" }, (tokens) => h("table", {},
+  const list = part("div", scroll("API tokens"), (tokens) => h("table", {},
     h("thead", {}, h("tr", {}, ["Name", "Role", "Made", "By", "Expires", ""].map((word) => h("th", { scope: "col" }, word)))),
     h("tbody", {}, tokens.map((token) => h("tr", {}, h("th", { scope: "row" }, token.name), h("td", {}, token.role), h("td", {}, when(token.createdAt)),
       h("td", {}, token.createdBy), h("td", {}, when(token.expiresAt)),

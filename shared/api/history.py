@@ -1,7 +1,8 @@
 """The story of one cluster, newest first: changes of roles and verdicts, what operators did, alerts, platform events.
 
-Each source keeps its own rows; here the newest of each are read and merged. A page is cut where the first source
-that has more rows ends, so that nothing is passed over: the next page begins at that time.
+Each source keeps its own rows, a partition per day; here the newest of each are read and merged. A page covers at most
+`STRETCH`, so that a quiet cluster costs few queries, and is cut where the first source that has more rows ends, so that
+nothing is passed over: the next page begins at that time. A page may be empty and still have a nextLink.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from shared.store.keys import reverse_ticks
 from shared.store.ports import Page
 
 PER_SOURCE: Final = 100
+STRETCH: Final = timedelta(days=7)
 _SEARCHED_PAGE: Final = 1000
 
 
@@ -69,11 +71,15 @@ class _Part:
 
 async def get_history(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
     record = await named_cluster(plane, call.route["name"])
-    window = window_of(call, plane.clock(), VERDICTS_KEPT_DAYS)
+    asked = window_of(call, plane.clock(), VERDICTS_KEPT_DAYS)
+    begin = max(asked.oldest, record.created_at)  # nothing can be told of the time before
+    window = Window(max(begin, asked.newest - STRETCH), asked.newest)
     parts = await asyncio.gather(
         _turns(plane, record, window), _operators(plane, record, window), _platform(plane, record, window)
     )
     cut = max((part.until for part in parts if part.until is not None), default=None)
+    if cut is None and window.oldest > begin:
+        cut = window.oldest
     lines = [line for part in parts for line in part.lines if cut is None or line.at >= cut]
     lines.sort(key=lambda line: line.at, reverse=True)
     body = model_json(HistoryList(value=tuple(lines)))

@@ -21,7 +21,7 @@ from shared.health.verdict import Health
 from shared.model.audit import AuditRecord
 from shared.model.document import ApiModel
 
-FRESH_S: Final = 4.0
+FRESH_S: Final = 2.0
 STALE_S: Final = 60.0
 NOT_AUDITED: Final = ("not-audited", "no audit has looked at this cluster yet")
 

@@ -204,6 +204,16 @@ async def test_a_long_history_is_paged_without_a_gap(app: App) -> None:
     assert titles == [f"epoch {number}" for number in range(160, 0, -1)]
 
 
+async def test_a_quiet_week_is_a_page_without_lines(app: App) -> None:
+    await app.provisioned()
+    app.clock.advance(10 * 86400)
+    first = (await app.send("GET", "clusters/pay/history")).body
+    assert first["value"] == []
+    older = (await app.send("GET", first["nextLink"].partition("/api/")[2])).body
+    assert [line["title"] for line in older["value"]] == ["bootstrap token: create or change"]
+    assert "nextLink" not in older
+
+
 # --- is the data safe ------------------------------------------------------------------------------------------------
 def test_safety_in_words() -> None:
     prim = node_state("c", "a")
