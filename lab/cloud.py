@@ -30,6 +30,7 @@ from lab.azurite.server import Azurite
 from lab.control import serve_control
 from lab.eventgrid.broker import Broker, Retry
 from lab.eventgrid.model import Schema, Subscription, Topic
+from lab.eventgrid.platform import maintenance_notice
 from lab.eventgrid.server import serve_event_grid
 from lab.fabric.internet import claim_lab_id, service_address
 from lab.fabric.provider import FabricProvider, Stop
@@ -283,7 +284,7 @@ class Cloud:
             control_plane=None if self.functions is None else self.functions.port,
         )
         operations = Operations(self.provider, ports)
-        maintenance = Maintenance(self.scheduled_events, operations)
+        maintenance = Maintenance(self.scheduled_events, operations, self._tell_of_maintenance)
         self._stack.push_async_callback(maintenance.close)
         commands: dict[str, Callable[..., Awaitable[Any]]] = {
             **operations.commands(),
@@ -300,6 +301,11 @@ class Cloud:
             server.close()
 
         self._stack.push_async_callback(close)
+
+    def _tell_of_maintenance(self, vm_id: str, shown: dict[str, Any], status: str) -> None:
+        topic = self.broker.topic(TOPIC)
+        assert topic is not None, "made before ARM was"
+        self.broker.publish(topic, maintenance_notice(self.subscription_id, vm_id, shown, status))
 
     async def _restart_host(self, kill: bool = True) -> str:
         if self.functions is None:

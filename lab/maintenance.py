@@ -3,7 +3,7 @@
 `announce` puts an event into the metadata service. It begins when the guest approves it or at NotBefore, whichever
 comes first; the machine then really freezes or restarts, and the event disappears when that is over (there is no
 "Completed"). What each type does to a machine: Freeze pauses it, unheard, for the announced duration; Reboot and
-Redeploy restart it in order; Preempt and Terminate switch it off.
+Redeploy restart it in order; Preempt and Terminate switch it off. Each turn is told to Event Grid as well (`tell`).
 Different from Azure: notice and duration are chosen freely, and a Redeploy keeps the machine where it is.
 """
 
@@ -43,6 +43,10 @@ class Power(Protocol):
     async def shut_down(self, node: str) -> dict[str, Any]: ...
 
 
+# (resource id of the VM, the event as its guest sees it, Scheduled | Started | Completed)
+Tell = Callable[[str, dict[str, Any], str], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Planned:
     event: ScheduledEvent
@@ -51,9 +55,10 @@ class _Planned:
 
 
 class Maintenance:
-    def __init__(self, events: ScheduledEvents, power: Power) -> None:
+    def __init__(self, events: ScheduledEvents, power: Power, tell: Tell) -> None:
         self._events = events
         self._power = power
+        self._tell = tell
         self._tasks: set[asyncio.Task[None]] = set()
 
     def commands(self) -> Mapping[str, Callable[..., Awaitable[Any]]]:
@@ -87,6 +92,7 @@ class Maintenance:
         )
         approved = asyncio.Event()
         self._events.schedule(vm_id, event, lambda _: approved.set())
+        self._tell(vm_id, event.as_json(), "Scheduled")
         task = asyncio.create_task(self._carry_out(_Planned(event, node, vm_id), approved, notice_s), name=event.id)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -103,12 +109,14 @@ class Maintenance:
                 await approved.wait()
         except TimeoutError:
             self._events.start(planned.vm_id, planned.event.id)
+        self._tell(planned.vm_id, planned.event.as_json(), "Started")
         try:
             await self._do(planned)
         except (CommandRefused, ProviderFailure) as error:
             logger.warning("maintenance %s of %s: %s", planned.event.type, planned.node, error)
         finally:
             self._events.finish(planned.vm_id, planned.event.id)
+            self._tell(planned.vm_id, planned.event.as_json(), "Completed")
 
     async def _do(self, planned: _Planned) -> None:
         match planned.event.type:

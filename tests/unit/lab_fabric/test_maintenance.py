@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from lab.control import CommandRefused
+from lab.eventgrid.model import Schema
+from lab.eventgrid.platform import maintenance_notice
 from lab.imds import ScheduledEvents
 from lab.maintenance import Maintenance
+from shared.api.events import read_event
+from shared.events.interpret import fact_of
 from tests.agent_samples import eventually
 
-VM = "/vm/demo-a"
+VM = "/subscriptions/s/resourceGroups/mirrorplane-demo/providers/Microsoft.Compute/virtualMachines/demo-a"
+NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
 
 @dataclass
@@ -46,13 +53,26 @@ class Machine:
         return {}
 
 
+@dataclass
+class Told:
+    """Event Grid's side: each turn is read as the control plane reads it."""
+
+    facts: list[tuple[str | None, str, bool]] = field(default_factory=list)
+
+    def __call__(self, vm_id: str, event: dict[str, Any], status: str) -> None:
+        text = json.dumps(maintenance_notice("s", vm_id, event, status).render(Schema.EVENT_GRID))
+        fact = fact_of(read_event(text, NOW), NOW)
+        assert fact is not None
+        self.facts.append((fact.node, fact.value, fact.open))
+
+
 def shown(events: ScheduledEvents) -> list[tuple[str, str]]:
     return [(event["EventType"], event["EventStatus"]) for event in events.document(VM)["Events"]]
 
 
 async def test_it_begins_with_the_approval_and_disappears_when_it_is_over() -> None:
-    events, machine = ScheduledEvents(), Machine()
-    maintenance = Maintenance(events, machine)
+    events, machine, told = ScheduledEvents(), Machine(), Told()
+    maintenance = Maintenance(events, machine, told)
     said = await maintenance.announce("demo/a", "reboot")
     assert said["Resources"] == ["demo-a"]
     assert shown(events) == [("Reboot", "Scheduled")]
@@ -61,6 +81,11 @@ async def test_it_begins_with_the_approval_and_disappears_when_it_is_over() -> N
     machine.gate.set()
     await eventually(lambda: shown(events) == [], "it is over")
     assert machine.done == ["restart"]
+    assert told.facts == [
+        ("a", "Reboot:Scheduled", True),
+        ("a", "Reboot:Started", True),
+        ("a", "Reboot:Completed", False),
+    ]
     await maintenance.close()
 
 
@@ -69,7 +94,7 @@ async def test_it_begins_with_the_approval_and_disappears_when_it_is_over() -> N
 )
 async def test_unapproved_it_begins_in_its_time(kind: str, done: list[str]) -> None:
     events, machine = ScheduledEvents(), Machine()
-    maintenance = Maintenance(events, machine)
+    maintenance = Maintenance(events, machine, Told())
     await maintenance.announce("demo/a", kind, notice_s=0.0, duration_s=0.0)
     await eventually(lambda: shown(events) == [], "it is over")
     assert machine.done == done
@@ -77,7 +102,7 @@ async def test_unapproved_it_begins_in_its_time(kind: str, done: list[str]) -> N
 
 
 async def test_an_unknown_type_is_refused_with_the_nearest() -> None:
-    maintenance = Maintenance(ScheduledEvents(), Machine())
+    maintenance = Maintenance(ScheduledEvents(), Machine(), Told())
     with pytest.raises(CommandRefused, match="did you mean 'Reboot'"):
         await maintenance.announce("demo/a", "Rebot")
     with pytest.raises(CommandRefused, match="no VM"):
@@ -86,7 +111,7 @@ async def test_an_unknown_type_is_refused_with_the_nearest() -> None:
 
 async def test_what_was_announced_is_dropped_at_the_end_of_the_lab() -> None:
     events, machine = ScheduledEvents(), Machine()
-    maintenance = Maintenance(events, machine)
+    maintenance = Maintenance(events, machine, Told())
     await maintenance.announce("demo/a", "Redeploy")
     await maintenance.close()
     assert machine.done == []
