@@ -3,6 +3,7 @@
 `--minimise SEED` drops faults from the schedule of a failing seed while it still fails, and writes it as a file that
 the tests replay. `--replay FILE` runs one such file and prints its trace. `--compile` runs the seeds with the compiled
 simulator (see `compiled`), after a comparison of its traces with the plain one's; where it cannot be had, plainly.
+`--sweep STRIDE` strikes planned operations between any two steps as well (see `sweep`), every STRIDE-th blow of them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mirror_agent.core import model
 from mirror_agent.core.rules import RULES
 
 from tests.sim import compiled
-from tests.sim.campaign import run_all
+from tests.sim.campaign import run_all, sweep_all
 from tests.sim.run import replay
 from tests.sim.schedule import load
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--sweep", type=int, default=0, metavar="STRIDE")
     parser.add_argument("--minimise", type=int, metavar="SEED")
     parser.add_argument("--replay", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -47,7 +49,7 @@ def main() -> int:
         return 0
     if options.compile:
         return run_compiled(options)
-    return seeds(options.first, options.seeds, options.jobs, options.json)
+    return run_plain(options)
 
 
 def run_compiled(options: argparse.Namespace) -> int:
@@ -55,17 +57,46 @@ def run_compiled(options: argparse.Namespace) -> int:
     place, reason = compiled.prepare()
     if place is None:
         print(f"running the plain code: {reason}", flush=True)
-        return seeds(options.first, options.seeds, options.jobs, options.json)
+        return run_plain(options)
     wrong = compiled.differing(place, options.first, COMPARED)
     if wrong:
         print(f"plain and compiled code differ on the seeds {wrong}; nothing else was run", flush=True)
         return 1
     print(f"compiled and plain code leave the same traces on {COMPARED} seeds", flush=True)
     command = [sys.executable, "-m", "tests.sim", "--seeds", str(options.seeds), "--first", str(options.first)]
-    command += ["--jobs", str(options.jobs)]
+    command += ["--jobs", str(options.jobs), "--sweep", str(options.sweep)]
     if options.json is not None:
         command += ["--json", str(options.json.absolute())]
     return subprocess.run(command, env=compiled.environment_for(place), check=False).returncode
+
+
+def run_plain(options: argparse.Namespace) -> int:
+    """Seeds, then the sweep; what is in this process's path is what runs."""
+    wrong = seeds(options.first, options.seeds, options.jobs, options.json)
+    if options.sweep:
+        wrong |= sweep(options.first, options.sweep, options.jobs, options.json)
+    return wrong
+
+
+def sweep(seed: int, stride: int, jobs: int, report: Path | None) -> int:
+    total = sweep_all(seed, stride, jobs)
+    for violation in total.violations[:1]:
+        print(violation, flush=True)
+    told = {
+        "sweep_blows": total.runs,
+        "sweep_stride": stride,
+        "sweep_violations": len(total.violations),
+        "sweep_steps": dict(sorted(total.steps.items())),
+    }
+    print(json.dumps(told), flush=True)
+    add_to(report, told)
+    return 1 if total.violations else 0
+
+
+def add_to(report: Path | None, told: dict[str, object]) -> None:
+    if report is not None:
+        known = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+        report.write_text(json.dumps({**known, **told}, indent=1) + "\n", encoding="utf-8")
 
 
 def seeds(first: int, count: int, jobs: int, report: Path | None) -> int:
@@ -92,9 +123,7 @@ def seeds(first: int, count: int, jobs: int, report: Path | None) -> int:
     print(json.dumps({key: value for key, value in summary.items() if key != "rules_seen"}))
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
-        known = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-        kept = {key: value for key, value in known.items() if key.startswith(("mutants", "sweep"))}
-        report.write_text(json.dumps({**summary, **kept}, indent=1) + "\n", encoding="utf-8")
+        add_to(report, summary)
     return 1 if total.violations else 0
 
 

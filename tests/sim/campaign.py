@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tests.sim.faults import Pair
 from tests.sim.run import replay, run
 from tests.sim.schedule import generate
+from tests.sim.sweep import OPERATIONS, SweepTally, sweep
 from tests.sim.violation import Violation
 
 BLOCK = 25  # seeds a process takes at a time
@@ -89,6 +90,18 @@ def run_all(first: int, seeds: int, jobs: int) -> Tally:
             for violation in total.violations[before:]:
                 print(violation if before == 0 else violation.split("\n", 1)[0], flush=True)
                 before += 1
+    return total
+
+
+def sweep_all(seed: int, stride: int, jobs: int) -> SweepTally:
+    """Each operation of the sweep in a process."""
+    total = SweepTally()
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=collect_seldom) as pool:
+        swept = [pool.submit(sweep, seed, stride=stride, operations=(operation,)) for operation in OPERATIONS]
+        for done in as_completed(swept):
+            total.runs += done.result().runs
+            total.steps |= done.result().steps
+            total.violations += done.result().violations
     return total
 
 

@@ -1,9 +1,11 @@
 """Does the simulator find what it is there to find? Bugs put into the core on purpose, one at a time.
 
-`python -m tests.sim.mutants [NAME ...] [--limit N] [--jobs J] [--json FILE]`. A mutant is a text of the core replaced
-by another (see `mutations`); a child process imports the core with that replacement and with its own assertions
-silenced, and runs seeds until the independent judge or the bound on recovery says no. A mutant that survives
-`--limit` seeds is a hole in the simulator and makes this program fail. The production files are never touched.
+`python -m tests.sim.mutants [NAME ...] [--limit N] [--jobs J] [--json FILE] [--afresh]`. A mutant is a text of the core
+replaced by another (see `mutations`); a child process imports the core with that replacement and with its own
+assertions silenced, and runs seeds until the independent judge or the bound on recovery says no; the same seed must
+then hold for the core as it is. The seed that found a mutant is kept in `mutants.json` and tried first the next time,
+unless `--afresh` is given. A mutant that survives `--limit` seeds is a hole in the simulator
+and makes this program fail. The production files are never touched.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -31,14 +33,18 @@ CORE: Final = ROOT / "agent" / "mirror_agent" / "core"
 PACKAGE: Final = "mirror_agent.core."
 LIMIT: Final = 10_000
 CHILD_DEADLINE_S: Final = 3600.0
+KNOWN: Final = Path(__file__).with_name("mutants.json")
+
+
+NOT_FOUND: Final = -1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seeds`: how many were needed; 0 when none of them found the mutant."""
+    """`seed`: the one that found the mutant; -1 when none did."""
 
     name: str
-    seeds: int
+    seed: int
     found: str
     seconds: float
 
@@ -82,21 +88,43 @@ def child(mutant: Mutant, first: int, limit: int) -> int:
     from tests.sim.schedule import generate
     from tests.sim.violation import Violation
 
-    for number, seed in enumerate(range(first, first + limit), start=1):
+    for seed in range(first, first + limit):
         try:
             replay(generate(seed))
         except Violation as violation:
-            print(json.dumps({"seeds": number, "found": str(violation).split("\n", 1)[0]}))
+            print(json.dumps({"seed": seed, "found": str(violation).split("\n", 1)[0]}))
             return 0
-    print(json.dumps({"seeds": 0, "found": ""}))
+    print(json.dumps({"seed": NOT_FOUND, "found": ""}))
     return 0
 
 
-def hunt(mutant: Mutant, *, limit: int = LIMIT, first: int = 0) -> Outcome:
-    """Run one mutant in a child process. RuntimeError when the child itself does not work."""
+def known_seeds() -> dict[str, int]:
+    """Mutant -> the seed that found it the last time."""
+    seeds: dict[str, int] = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
+    return seeds
+
+
+def hunt(mutant: Mutant, *, limit: int = LIMIT, known: int = NOT_FOUND) -> Outcome:
+    """Run one mutant, first on the seed that found it before. RuntimeError when the child itself does not work."""
+    from tests.sim.minimise import failure  # imports the core, which a child must not do before it is infected
+    from tests.sim.schedule import generate
+
     began = time.perf_counter()
+    outcome = _search(mutant, known, 1) if known != NOT_FOUND else None
+    first = 0
+    while outcome is None and first < limit:
+        outcome = _search(mutant, first, limit - first)
+        if outcome is None:
+            break
+        if failure(generate(outcome.seed)):  # this seed finds something in the core as it is: it proves nothing here
+            first, outcome = outcome.seed + 1, None
+    found = outcome or Outcome(mutant.name, NOT_FOUND, "", 0.0)
+    return replace(found, seconds=time.perf_counter() - began)
+
+
+def _search(mutant: Mutant, first: int, seeds: int) -> Outcome | None:
     command = [sys.executable, "-m", "tests.sim.mutants", "--child", mutant.name]
-    command += ["--limit", str(limit), "--first", str(first)]
+    command += ["--limit", str(seeds), "--first", str(first)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'agent'}"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=CHILD_DEADLINE_S, check=False
@@ -104,14 +132,17 @@ def hunt(mutant: Mutant, *, limit: int = LIMIT, first: int = 0) -> Outcome:
     if done.returncode != 0:
         raise RuntimeError(f"mutant {mutant.name!r}: the child ended with {done.returncode}\n{done.stderr[-2000:]}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    return Outcome(mutant.name, int(said["seeds"]), str(said["found"]), time.perf_counter() - began)
+    if said["seed"] == NOT_FOUND:
+        return None
+    return Outcome(mutant.name, int(said["seed"]), str(said["found"]), 0.0)
 
 
-def hunt_all(mutants: Sequence[Mutant], *, limit: int, jobs: int) -> list[Outcome]:
+def hunt_all(mutants: Sequence[Mutant], *, limit: int, jobs: int, known: Mapping[str, int]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(jobs) as pool:
-        for outcome in pool.map(lambda mutant: hunt(mutant, limit=limit), mutants):
-            caught = f"{outcome.seeds:6d} seeds" if outcome.seeds else f"SURVIVES {limit} seeds"
+        hunts = pool.map(lambda mutant: hunt(mutant, limit=limit, known=known.get(mutant.name, NOT_FOUND)), mutants)
+        for outcome in hunts:
+            caught = f"SURVIVES {limit} seeds" if outcome.seed == NOT_FOUND else f"seed {outcome.seed:5d}"
             print(f"{outcome.name:48s} {caught}  {outcome.found}", flush=True)
             outcomes.append(outcome)
     return outcomes
@@ -120,8 +151,8 @@ def hunt_all(mutants: Sequence[Mutant], *, limit: int, jobs: int) -> list[Outcom
 def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
     return {
         "mutants": len(outcomes),
-        "mutants_caught": sum(1 for outcome in outcomes if outcome.seeds),
-        "mutants_seeds": {outcome.name: outcome.seeds or None for outcome in outcomes},
+        "mutants_caught": sum(1 for outcome in outcomes if outcome.seed != NOT_FOUND),
+        "mutants_seeds": {outcome.name: outcome.seed for outcome in outcomes},
     }
 
 
@@ -132,6 +163,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=None, help="add the outcome to this file")
+    parser.add_argument("--afresh", action="store_true", help="do not begin with the seeds known to find them")
     parser.add_argument("--child", default="")
     options = parser.parse_args()
     known = {mutant.name: mutant for mutant in MUTANTS}
@@ -141,14 +173,18 @@ def main() -> int:
     if unknown:
         parser.error(f"no mutants are called {unknown}; there are {sorted(known)}")
     chosen = [known[name] for name in options.names] or list(MUTANTS)
-    outcomes = hunt_all(chosen, limit=options.limit, jobs=options.jobs)
+    seeds = {} if options.afresh else known_seeds()
+    outcomes = hunt_all(chosen, limit=options.limit, jobs=options.jobs, known=seeds)
+    found = {**known_seeds(), **{outcome.name: outcome.seed for outcome in outcomes}}
+    kept = {name: seed for name, seed in found.items() if name in known and seed != NOT_FOUND}
+    KNOWN.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     told = summary(outcomes)
     print(json.dumps({key: value for key, value in told.items() if key != "mutants_seeds"}))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         before = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
         options.json.write_text(json.dumps({**before, **told}, indent=1) + "\n", encoding="utf-8")
-    return 0 if all(outcome.seeds for outcome in outcomes) else 1
+    return 0 if all(outcome.seed != NOT_FOUND for outcome in outcomes) else 1
 
 
 if __name__ == "__main__":

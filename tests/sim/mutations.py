@@ -38,6 +38,11 @@ BUSY = (
 )
 
 
+NOT_IN_SYNC = (
+    '    Row("not-in-sync", Source.PEERS, (), ("listed",)),\n    Row("not-in-sync", Source.PEERS, (), ("complete",)),\n'
+)
+
+
 def _one(name: str, breaks: str, module: str, was: str, becomes: str, *, quick: bool = False) -> Mutant:
     return Mutant(name, breaks, (Edit(module, was, becomes),), quick)
 
@@ -200,16 +205,16 @@ TAKEOVER = (
     _one(
         "start-when-not-listed",
         "I5: a starting node takes over although the record does not list it",
-        "waiting",
-        "    listed = state.me in record.in_sync and _data_is_of(state, record)\n",
-        "    listed = True\n",
+        "direction",
+        NOT_IN_SYNC,
+        "",
     ),
     _one(
         "resume-without-data",
         "I3: the record names a node whose disk is new",
-        "waiting",
-        "    if not _data_is_of(state, record):\n",
-        "    if False:\n",
+        "direction",
+        '    Row("recorded-without-data", Source.OPERATOR, ("named",), ("complete",)),\n',
+        "",
     ),
     Mutant(
         "skip-the-seal",
@@ -232,16 +237,23 @@ TAKEOVER = (
     _one(
         "start-without-watching",
         "I2: a node that has just started takes over from a primary it has not heard yet",
-        "waiting",
-        "    elif silent_s(state, now) < patience_s:\n",
-        "    elif False:\n",
+        "direction",
+        '    Row("observing", Source.PEERS, (), ("patience over",)),\n',
+        "",
     ),
     _one(
         "take-back-what-was-just-handed-over",
         "liveness: a peer that was handed the role gets no time to begin",
         "second",
-        "    since = max(state.peer.idle_since, state.role_since) if idle else state.peer.heard_at\n",
-        "    since = state.peer.idle_since if idle else state.peer.heard_at\n",
+        "    if idle or _handed_over_from_here(state):\n",
+        "    if False:\n",
+    ),
+    _one(
+        "take-back-in-silence-what-was-just-handed-over",
+        "liveness: a peer that was handed the role and is not heard gets no time to begin",
+        "waiting",
+        "        watched_s = min(watched_s, now - state.role_since)",
+        "        watched_s = watched_s",
     ),
     _one(
         "never-take-over",
@@ -337,20 +349,21 @@ POWER = (
     _one(
         "trust-the-recorded-primary-after-a-power-cut",
         "I3: what it had not flushed is on the peer only",
-        "waiting",
-        "    if not state.durable.trusted and state.peer_name in record.in_sync:\n",
-        "    if False:\n",
+        "direction",
+        '    Row("untrusted-defers", Source.PEERS, ("named", "peer listed"), ("trusted",)),\n',
+        "",
     ),
     Mutant(
         "trust-any-copy-after-a-power-cut",
         "I3: a replica that lost its memory takes over",
         (
             Edit(
-                "waiting",
-                "        if not state.durable.trusted and (state.peer.trusted",
-                "        if False and (state.peer.trusted",
+                "direction",
+                '    Row("untrusted-defers", Source.PEERS, ("peer heard", "peer trusted"), ("trusted",)),\n'
+                '    Row("untrusted-defers", Source.PEERS, ("peer heard", "peer waits"), ("trusted",)),\n',
+                "",
             ),
-            Edit("waiting", "    elif not state.durable.trusted:\n", "    elif False:\n"),
+            Edit("direction", '    Row("untrusted-refused", Source.PEERS, (), ("peer heard", "trusted")),\n', ""),
         ),
     ),
 )
@@ -362,6 +375,13 @@ HANDING_OVER = (
         "reduce",
         "        prepared=flushed.prepared if flushed is not None else NO_EPOCH,\n",
         "        prepared=state.durable.prepared,\n",
+    ),
+    _one(
+        "an-old-heartbeat-takes-back-a-preparation",
+        "liveness: published on the strength of what a late heartbeat has overwritten",
+        "second",
+        "    if asked == peer.epoch + 1 and asked > durable.prepared and caught_up:\n",
+        "    if asked == peer.epoch + 1 and asked != durable.prepared and caught_up:\n",
     ),
     _one(
         "hand-over-to-a-joining-peer",

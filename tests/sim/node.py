@@ -84,6 +84,7 @@ class SimNode:
         self.clock_rate = self.random.uniform(0.997, 1.003)
         self.decision: Decision | None = None
         self.failover = True
+        self.wanted = Wish.RUN  # what an operator wants of it after an orderly stop of the agent
         # Faults: saves of the durable state fail, or are slow, until then; engine calls take seconds until then; part
         # of the engine calls fail, half of them after they were carried out; part of the application's starts fail.
         self.disk_full_until = self.disk_slow_until = self.stuck_until = 0.0
@@ -163,7 +164,8 @@ class SimNode:
         """An orderly stop of the agent, and of the machine: SIGTERM, as `Supervisor._leave` goes through it."""
         if not self.alive:
             return
-        life, began, wanted = self.life, self.world.now, self.state.durable.wish
+        life, began = self.life, self.world.now
+        self.wanted = self.state.durable.wish
         self.note("is asked to leave")
         self.later(0.0, lambda: self.post(WishGiven(Wish.STOP, "service: the agent is being stopped")))
 
@@ -179,7 +181,7 @@ class SimNode:
             self.note("leaves")
             self.alive = False
             self.engine.alive = False
-            self.disk = replace(self.state.durable, wish=wanted, stop_reason="")
+            self.disk = replace(self.state.durable, wish=self.wanted, stop_reason="")
             self.orderly = stopped
             self.lost_power = machine
 
@@ -378,6 +380,7 @@ class SimNode:
     def wish(self, wish: Wish) -> None:
         if self.alive:
             self.note(f"wish {wish.value}")
+            self.wanted = wish
             self.later(0.0, lambda: self.post(WishGiven(wish, "operator")))
 
     def set_failover(self, on: bool) -> None:

@@ -25,6 +25,7 @@ from .model import (
     link_alive,
     peer_alive,
     silent_s,
+    written_by,
 )
 
 
@@ -147,8 +148,9 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
         if sealed or (not linked and (idle or not alive)):
             return become(Role.WAIT, state.epoch, "not-in-sync", Phase.NOT_READY)
         return None
-    # A peer that has just been handed the role needs its time to begin.
-    since = max(state.peer.idle_since, state.role_since) if idle else state.peer.heard_at
+    since = state.peer.idle_since if idle else state.peer.heard_at
+    if idle or _handed_over_from_here(state):
+        since = max(since, state.role_since)  # a peer that was handed the role just now needs its time, heard or not
     promised_until = max(state.granted_until, since + timing.promise_s) + timing.margin_s
     watched = idle or silent_s(state, now) >= timing.suspect_s
     if not committed and (now < promised_until or not watched):
@@ -169,6 +171,10 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
         return stay(state, "takeover-seal", Phase.NOT_READY, Seal(Epoch(record.epoch + 1)))
     rule = "peer-does-not-serve" if idle else "takeover"
     return stay(state, rule, Phase.NOT_READY, *propose(state, now, state.me, state.in_sync_alone(), rule))
+
+
+def _handed_over_from_here(state: State) -> bool:
+    return state.record is not None and written_by(state.durable, state.record)
 
 
 def _standing(state: State, now: Instant) -> Decision:

@@ -27,6 +27,7 @@ from .actions import (
 )
 from .decision import Decision, become, propose, reads_due, stay
 from .model import (
+    NEVER,
     SERVING,
     Acknowledging,
     App,
@@ -90,9 +91,13 @@ def _superseded(state: State, record: Record, now: Instant) -> Decision | None:
 def _promise_expired(state: State, now: Instant) -> Decision | None:
     """Before everything that may have to wait for the disk: whoever needs a promise and has none ends service at once.
 
-    A new role has the time of a promise to get its first one.
+    A new role has the time of a promise to get its first one, but only as long as no application runs: one that ran
+    before the role has its promise from then (found by the simulator, the disk being full between the two).
     """
-    if not needs_promise(state) or now < max(state.held_until, state.role_since + state.timing.promise_s):
+    if not needs_promise(state):
+        return None
+    granted = state.role_since + state.timing.promise_s if state.app is App.STOPPED else NEVER
+    if now < max(state.held_until, granted):
         return None
     finish = _finish(state, False, "the peer was lost")
     return become(Role.WAIT, state.epoch, "promise-expired", Phase.TRANSIENT, KillApplication(), AbortMirror(), *finish)
