@@ -132,7 +132,7 @@ def document() -> str:
         "",
         "Every pair of copies under every record, both nodes waiting, hearing each other, and failover on. The record",
         "names a as primary; by symmetry that is all there is. Where a listed copy is complete and trusted, one of the",
-        "nodes always begins; only among what is left there are pairs that wait for an operator (`mirrorctl prim --force`).",
+        "nodes always begins; among what is left there are pairs that wait for an operator: `mirrorctl prim --force`.",
         "",
         "| in sync | a's copy | b's copy | a | b | copied |",
         "| --- | --- | --- | --- | --- | --- |",
