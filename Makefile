@@ -5,6 +5,8 @@
 #   make test                 everything that can run here  CI=true: a missing piece is a failure
 #   make check                style, types, layers and the tests that need no lab
 #   make sim SEEDS=10000      the decision core against a simulated world with faults; FIRST=seed to begin with
+#   make torture              1,000,000 random operations with engines killed, databases on machines switched off, git and
+#                             gcc on the mount (an hour); its parts: torture-fsx, torture-databases, torture-trees
 #   make bench                measure the mirror against raw ext4 and GlusterFS (12 minutes)  QUICK=1: few rows, a minute
 #   make screenshots          pictures of the console's pages, in docs/img
 #   make setup                only install what the others need
@@ -15,10 +17,12 @@ RUNS ?= 1
 KEEP ?=
 SEEDS ?= 10000
 FIRST ?= 0
+TORTURE_SEEDS ?= 0-19
+TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
+.PHONY: torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -27,10 +31,14 @@ setup:
 setup-lenient:
 	@tools/setup.sh --lenient --browser || [ $$? -eq 3 ]
 
+# What only the tests need beyond it: PostgreSQL, git and a compiler.
+setup-tests:
+	@tools/setup.sh --lenient --browser --tests || [ $$? -eq 3 ]
+
 demo: setup
 	@APP=$(APP) RUNS=$(RUNS) KEEP=$(KEEP) $(PYTHON_BIN)/python -m lab.demo $(APP)
 
-test: setup-lenient lint
+test: setup-tests lint
 	@$(PYTHON_BIN)/python -m pytest
 
 check: setup-lenient lint
@@ -52,6 +60,20 @@ screenshots: setup-lenient
 	@$(PYTHON_BIN)/python -m pytest -q tests/lab/browser/test_screens.py
 	@mkdir -p docs/img
 	@for name in fleet-light cluster-light exposed-dark new-light fleet-phone; do cp build/screens/$$name.png docs/img/; done
+
+# Every part adds its rows to build/torture.json; the last step sums them up and fails if one was not clean.
+torture: setup-tests torture-fsx torture-databases torture-trees
+	@$(PYTHON_BIN)/python -m tests.lab.torture summary
+
+torture-fsx: setup-tests
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.lab.torture plain --seeds 0-4
+	@for mode in strict ordered; do PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.lab.torture fsx --mode $$mode --seeds $(TORTURE_SEEDS) --operations 25000 --accidents 6 || exit 1; done
+
+torture-databases: setup-tests
+	@for mode in strict ordered; do PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.lab.torture databases --mode $$mode --kills $(TORTURE_KILLS) || exit 1; done
+
+torture-trees: setup-tests
+	@for mode in strict ordered; do for part in worktree directory; do PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.lab.torture $$part --mode $$mode || exit 1; done; done
 
 lint:
 	@$(PYTHON_BIN)/ruff format --check $(SOURCES)

@@ -6,6 +6,7 @@
 #   tools/setup.sh --check     change nothing, list what is missing (exit 1 if something is)
 #   tools/setup.sh --app NAME  also the packages the demo application NAME needs (postgres)
 #   tools/setup.sh --browser   also Chromium, for the tests of the consoles
+#   tools/setup.sh --tests     also what only the tests of the mirror need (postgres, git, gcc)
 #
 # Exit: 0 ready · 1 cannot work at all · 3 the lab cannot run here, the rest can (only with --lenient; else 1)
 set -euo pipefail
@@ -14,15 +15,17 @@ cd "$(dirname "$0")/.."
 mode=install
 lenient=0
 browser=0
+tests=0
 app=ledger
 while [ $# -gt 0 ]; do
   case "$1" in
     --check) mode=check ;;
     --lenient) lenient=1 ;;
     --browser) browser=1 ;;
+    --tests) tests=1 ;;
     --app) shift; app="${1:?--app needs a name}" ;;
-    -h | --help) sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
-    *) echo "setup: unknown option $1 (known: --check, --lenient, --browser, --app NAME)" >&2; exit 1 ;;
+    -h | --help) sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    *) echo "setup: unknown option $1 (known: --check, --lenient, --browser, --tests, --app NAME)" >&2; exit 1 ;;
   esac
   shift
 done
@@ -60,7 +63,13 @@ list_packages() {
   command -v node > /dev/null 2>&1 && command -v npm > /dev/null 2>&1 || packages+=(nodejs npm)
   distribution_python_ready || packages+=(python3 python3-venv)
   if [ "$browser" = 1 ]; then need chromium chromium fonts-dejavu-core; fi
-  if [ "$app" = postgres ] && ! ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1; then packages+=(postgresql); fi
+  if [ "$tests" = 1 ]; then
+    need setpriv util-linux
+    need git git
+    need tar tar
+    need gcc gcc libc6-dev
+  fi
+  if { [ "$app" = postgres ] || [ "$tests" = 1 ]; } && ! ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1; then packages+=(postgresql); fi
 }
 
 install_packages() {

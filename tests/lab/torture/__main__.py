@@ -3,6 +3,7 @@
     fsx        random operations against a model, engines killed at random moments
     databases  PostgreSQL and SQLite, the primary's machine switched off at random moments
     worktree   git, tar and a build on the mount
+    directory  one directory with 100,000 entries
     plain      the tester on an ordinary directory: shows that the model is right
     summary    what the runs in build/torture.json came to; --record writes bench/results/torture.json
 
@@ -25,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab.torture import databases, fsx, plain, results, worktree
+from tests.lab.torture import databases, fsx, many_entries, plain, results, worktree
 
 
 def main() -> int:
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.lab.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = parser.add_subparsers(dest="part", required=True)
-    for name in ("fsx", "databases", "worktree", "plain"):
+    for name in ("fsx", "databases", "worktree", "directory", "plain"):
         part = parts.add_parser(name)
         part.add_argument("--seeds", type=_range, default=[0], help="one number or FIRST-LAST")
         part.add_argument("--mode", choices=("strict", "ordered"), default="strict")
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parts.choices["databases"].add_argument("--kills", type=int, default=10)
     parts.choices["databases"].add_argument("--only", nargs="+", choices=databases.NAMES, default=databases.NAMES)
     parts.choices["worktree"].add_argument("--files", type=int, default=3000)
+    parts.choices["directory"].add_argument("--entries", type=int, default=many_entries.ENTRIES)
     shown = parts.add_parser("summary")
     shown.add_argument("--commit", default=None)
     shown.add_argument("--record", action="store_true")
@@ -107,6 +109,10 @@ async def _worktree(options: argparse.Namespace, directory: Path, seed: int) -> 
     return asdict(await worktree.run(directory, mode=options.mode, seed=seed, files=options.files))
 
 
+async def _directory(options: argparse.Namespace, directory: Path, _seed: int) -> dict[str, Any]:
+    return asdict(await many_entries.run(directory, mode=options.mode, entries=options.entries))
+
+
 async def _plain(options: argparse.Namespace, directory: Path, seed: int) -> dict[str, Any]:
     await plain.on_plain_directory(directory / "plain", seed, options.operations)
     return {"operations": options.operations}
@@ -116,6 +122,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace, Path, int], Coroutine[Any, Any, 
     "fsx": _fsx,
     "databases": _databases,
     "worktree": _worktree,
+    "directory": _directory,
     "plain": _plain,
 }
 
