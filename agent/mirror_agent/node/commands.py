@@ -43,8 +43,10 @@ class Commands:
         rhythm: ProbeRhythm,
         self_fence: Callable[[], str],
         log: EventLog,
+        doubt: Callable[[], str] = lambda: "",
     ) -> None:
-        """`self_fence`: why this node could not fence itself, "" if it could."""
+        """`doubt`: why the other copy should not be made the truth by a planned exchange, "" if nothing is known.
+        `self_fence`: why this node could not fence itself, "" if it could."""
         self._node = node
         self._reporter = reporter
         self._cluster = cluster
@@ -52,6 +54,7 @@ class Commands:
         self._rhythm = rhythm
         self._self_fence = self_fence
         self._log = log
+        self._doubt = doubt
         self._counter = itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
         self._orders: set[asyncio.Task[tuple[bool, str]]] = set()
@@ -104,6 +107,8 @@ class Commands:
     # -- the roles ------------------------------------------------------------------------------------------------
 
     async def _swap(self, request: NodeRequest) -> RequestOutcome:
+        if self._node.state.role in SERVING and (doubt := self._doubt()):
+            return RequestOutcome("refused", doubt)
         if self._node.state.role in SERVING:
             waited_s = await self._rhythm.just_asked()
             self._log.record("swap.begins", waited_for_probe_s=round(waited_s, 2), who=request.who)
@@ -145,13 +150,6 @@ class Commands:
             return RequestOutcome("refused", f"this node serves already, as {state.role.value}")
         if peer_alive(state, node.now) and state.peer.role in SERVING:
             return RequestOutcome("refused", "the peer serves; stop it first (mirrorctl stop on the peer)")
-        if state.role is Role.SECOND:
-            # A replica has rules of its own; the core takes a forced start in WAIT.
-            node.wish(Wish.STOP, who=request.who, reason=f"forced start: {request.why}")
-            stopped = await self._reach(lambda now: now.role is Role.STOP, "stopped")
-            if stopped.status == "failed":
-                node.wish(Wish.RUN, who=request.who, reason="the forced start did not begin")
-                return stopped
         ordered = asyncio.create_task(self._order("force", request.who, request.why), name="force")
         reached = asyncio.create_task(self._reach(self._serves, "this node is primary now"), name="force-reached")
         node.wish(Wish.RUN, who=request.who, reason=f"forced start: {request.why}")

@@ -90,13 +90,13 @@ class SmallNode:
                 self.record = Record(proposal.epoch, proposal.primary, proposal.in_sync, nonce, proposal.rule)
                 return [WriteBegan(proposal, nonce, base), WriteWon(self.record, str(proposal.epoch), now)]
             case BecomePrimary(epoch):
-                return [self._engine(mode=Mode.PRIMARY, epoch=epoch, acknowledging=Acknowledging.SOLO)]
+                return [self.engine_reports(mode=Mode.PRIMARY, epoch=epoch, acknowledging=Acknowledging.SOLO)]
             case BecomeReplica(epoch):
-                return [self._engine(mode=Mode.REPLICA, epoch=epoch, acknowledging=Acknowledging.NONE)]
+                return [self.engine_reports(mode=Mode.REPLICA, epoch=epoch, acknowledging=Acknowledging.NONE)]
             case Seal(epoch):
-                return [self._engine(sealed=epoch)]
+                return [self.engine_reports(sealed=epoch)]
             case Release(epoch):
-                return [self._engine(epoch=epoch, acknowledging=Acknowledging.SOLO)]
+                return [self.engine_reports(epoch=epoch, acknowledging=Acknowledging.SOLO)]
             case StopMirror() | AbortMirror():
                 self._mirror = Mirror()
                 return [MirrorReported(self._mirror)]
@@ -105,8 +105,8 @@ class SmallNode:
             case StopApplication() | KillApplication():
                 return [AppReported(App.STOPPED)]
             case _:
-                return [self._engine(drained=True, mode=Mode.STOPPED)]
+                return [self.engine_reports(drained=True, mode=Mode.STOPPED)]
 
-    def _engine(self, **changes: object) -> MirrorReported:
+    def engine_reports(self, **changes: object) -> MirrorReported:
         self._mirror = replace(self._mirror, **changes)  # type: ignore[arg-type]  # checked at run time
         return MirrorReported(self._mirror)

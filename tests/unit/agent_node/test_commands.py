@@ -12,7 +12,7 @@ from mirror_agent.app.finding import Surroundings
 from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.contract import Command, CommandAction, CommandResult
 from mirror_agent.core.events import Beat, BeatArrived
-from mirror_agent.core.model import Durable, Epoch, Phase, Record, Role, Wish
+from mirror_agent.core.model import Durable, Epoch, Link, Phase, Record, Role, Wish
 from mirror_agent.net.peer_wire import Switch
 from mirror_agent.node import commands
 from mirror_agent.node.commands import Commands
@@ -123,6 +123,20 @@ async def test_a_forced_start_makes_this_copy_the_truth(waiting: Bench) -> None:
     assert waiting.small.record == Record(Epoch(9), A, frozenset({A}), "id-a.9", "forced by ann: b burnt down"), (
         "who and why are in the record itself"
     )
+
+
+async def test_a_second_whose_primary_no_longer_serves_is_forced_as_well(waiting: Bench) -> None:
+    small = waiting.small
+    small.node.post(small.engine_reports(link=Link.LIVE, heard_at=small.node.now))
+    small.node.post(BeatArrived(beat_of_b(Role.ALONE)))
+    await eventually(lambda: waiting.role() is Role.SECOND, "SECOND")
+    small.node.post(BeatArrived(beat_of_b(Role.WAIT)))
+    status, message = await waiting.ask(NodeAction.FORCE, why="b has a new disk", confirm="demo")
+    assert (status, message) == ("succeeded", "this node is primary now")
+
+
+def beat_of_b(role: Role) -> Beat:
+    return Beat(B, role, Phase.READY, Epoch(8), False, True, Epoch(0), Epoch(0), Epoch(8), B, frozenset({B}))
 
 
 async def test_a_stopped_node_is_started_for_it(waiting: Bench) -> None:
