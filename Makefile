@@ -4,7 +4,8 @@
 #   make demo APP=postgres    the same with PostgreSQL      RUNS=20: repeat      KEEP=1: leave the lab up
 #   make test                 everything that can run here  CI=true: a missing piece is a failure
 #   make check                style, types, layers and the tests that need no lab
-#   make sim SEEDS=10000      the decision core against a simulated world with faults; FIRST=seed to begin with
+#   make sim SEEDS=10000      the decision core against a simulated world with faults, and against bugs put into it on
+#                             purpose: build/sim.json; FIRST=seed to begin with
 #   make torture              1,000,000 random operations with engines killed, databases on machines switched off, git and
 #                             gcc on the mount (an hour); its parts: torture-fsx, torture-databases, torture-trees
 #   make bench                measure the mirror against raw ext4 and GlusterFS (12 minutes)  QUICK=1: few rows, a minute
@@ -85,4 +86,6 @@ down:
 	@$(PYTHON_BIN)/python -m lab down
 
 sim: setup-lenient
-	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --compile --seeds $(SEEDS) --first $(FIRST) --json build/sim.json
+	@rm -f build/sim.json
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --compile --seeds $(SEEDS) --first $(FIRST) --sweep 5 --json build/sim.json
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.mutants --json build/sim.json
