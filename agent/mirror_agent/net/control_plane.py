@@ -110,6 +110,7 @@ class ControlPlaneClient:
         sample: Callable[[], Heartbeat],
         on_command: Callable[[Command], None],
         on_configuration: Callable[[NodeConfiguration], None],
+        on_revoked: Callable[[tuple[str, ...] | None], None] = lambda serials: None,
         log: RecordEvent,
         paths: Paths = NODE_PATHS,
         clock: Clock = BOOT_CLOCK,
@@ -124,6 +125,7 @@ class ControlPlaneClient:
         self._sample = sample
         self._on_command = on_command
         self._on_configuration = on_configuration
+        self._on_revoked = on_revoked
         self._log = log
         self._clock = clock
         self._tls = tls
@@ -232,6 +234,7 @@ class ControlPlaneClient:
             return _Failed(f"{self._address}: {place}: {first['msg']}; agent {__version__} does not understand it")
 
     async def _take(self, response: HeartbeatResponse) -> None:
+        self._on_revoked(response.revoked_serials)
         configuration = response.configuration
         if configuration is not None and configuration.version > self._version:
             try:

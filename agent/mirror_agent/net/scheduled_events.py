@@ -113,11 +113,18 @@ class ScheduledEventWatch:
         try:
             async with aiohttp.ClientSession(timeout=timeout, headers=_HEADERS) as session:
                 while True:
-                    await self._clock.sleep(await self._look(session))
+                    await self._clock.sleep(await self._guarded_look(session))
         finally:
             if self._handing_over is not None:
                 self._handing_over.cancel()
                 await asyncio.gather(self._handing_over, return_exceptions=True)
+
+    async def _guarded_look(self, session: aiohttp.ClientSession) -> float:
+        try:
+            return await self._look(session)
+        except Exception as error:  # noqa: BLE001 - without announcements the node serves on; it must not end for them
+            self._log("scheduled-events.failed", error=f"{type(error).__name__}: {error}")
+            return QUIET_POLL_S
 
     async def _look(self, session: aiohttp.ClientSession) -> float:
         """One round; the answer is the pause until the next one."""

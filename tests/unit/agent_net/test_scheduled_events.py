@@ -36,6 +36,8 @@ class Bench:
     approved: list[str] = field(default_factory=list)
     outcome: asyncio.Future[tuple[bool, str]] | None = None
     url: str = ""
+    document: object = None
+    broken: bool = False
 
     # -- the metadata service -------------------------------------------------------------------------------------
 
@@ -46,7 +48,7 @@ class Bench:
     async def show(self, request: web.Request) -> web.Response:
         assert request.query["api-version"] == EVENTS_VERSION
         assert request.headers["Metadata"] == "true"
-        return web.json_response(self.events.document(VM), status=self.status)
+        return web.json_response(self.document or self.events.document(VM), status=self.status)
 
     async def approve(self, request: web.Request) -> web.Response:
         assert request.headers["Metadata"] == "true"
@@ -55,6 +57,10 @@ class Bench:
         return web.Response()
 
     # -- the node -------------------------------------------------------------------------------------------------
+
+    def node_facts(self) -> NodeFacts:
+        assert not self.broken
+        return self.facts
 
     async def hand_over(self, *, who: str, why: str, within_s: float | None) -> tuple[bool, str]:
         assert who == "scheduled event"
@@ -88,7 +94,7 @@ async def bench() -> AsyncIterator[Bench]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     watch = ScheduledEventWatch(
-        facts=lambda: made.facts,
+        facts=made.node_facts,
         hand_over=made.hand_over,
         log=made.log,
         url=made.url,
@@ -176,6 +182,20 @@ async def test_a_sick_service_is_logged_once_and_asked_again(bench: Bench) -> No
     await bench.poll()
     assert bench.approved == [event.id]
     assert "scheduled-events.reached" in bench.log.kinds()
+
+
+async def test_whatever_breaks_ends_neither_the_watch_nor_the_agent(bench: Bench) -> None:
+    bench.document = {"Events": [{"EventId": 1}]}
+    await bench.poll()
+    assert "scheduled-events.unreachable" in bench.log.kinds()
+    bench.document = None
+    event = bench.announce()
+    bench.broken = True
+    await bench.poll()
+    assert "scheduled-events.failed" in bench.log.kinds()
+    bench.broken, bench.facts = False, REPLICA
+    await bench.poll()
+    assert bench.approved == [event.id]
 
 
 async def test_a_machine_without_the_service_is_asked_rarely() -> None:
