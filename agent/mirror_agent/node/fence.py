@@ -14,7 +14,6 @@ your disks"; the file is open to root whatever kernel.sysrq says); reboot(2): in
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import time
@@ -29,6 +28,7 @@ from mirror_agent.eventlog import EventLog
 
 UNDYING_S: Final = 5.0
 RECORD_S: Final = 2.0
+RECORD_SLACK_S: Final = 0.5
 SYNC_S: Final = 3.0
 STRIKE_S: Final = 10.0
 _SYSRQ: Final = Path("/proc/sysrq-trigger")
@@ -77,7 +77,8 @@ class SelfFence:
         self._sync = sync
         self._clock = clock
         self._undying = Undying()
-        self._threads = {name: SideThread(name) for name in ("fence-sync", "fence")}
+        # Threads of its own: those of the loop may all hang on the very disk.
+        self._threads = {name: SideThread(name) for name in ("fence-record", "fence-sync", "fence")}
 
     def died(self) -> None:
         """The application is dead."""
@@ -89,7 +90,7 @@ class SelfFence:
             return
         reason = f"processes {list(pids)} are alive {UNDYING_S:g} s after SIGKILL"
         self._log.record_decision("fence.self", reason=reason, pids=list(pids))
-        if not await asyncio.to_thread(self._log.flush, RECORD_S):
+        if not await self._recorded():
             self._log.record("fence.not-recorded", reason="the disk does not answer; restarting all the same")
         try:
             await self._threads["fence-sync"].call(self._sync, deadline_s=SYNC_S)
@@ -100,6 +101,14 @@ class SelfFence:
         except (FenceFailed, TimeoutError) as error:
             self._log.record_decision("fence.failed", reason=str(error) or f"no effect in {STRIKE_S:g} s")
             self._undying.gone()  # the next attempt after another UNDYING_S
+
+    async def _recorded(self) -> bool:
+        try:
+            return await self._threads["fence-record"].call(
+                lambda: self._log.flush(RECORD_S), deadline_s=RECORD_S + RECORD_SLACK_S
+            )
+        except TimeoutError:
+            return False
 
 
 def restart_machine(
