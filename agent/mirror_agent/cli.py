@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mirror_agent import __version__
+from mirror_agent.cli_mirror import QUARANTINE_VERBS, VERBS, add_mirror, run_metrics, run_mirror
 from mirror_agent.cli_output import show
 from mirror_agent.paths import Paths
 from mirror_agent.web.actions import MAX_HISTORY, nearest
@@ -47,6 +48,8 @@ _COMMANDS: Final = {
     **_QUERIES,
     **_ACTIONS,
     **_SWITCHES,
+    "mirror": "the two copies: mirror status | verify | resync | quarantine",
+    "metrics": "the metrics of this node, as Prometheus reads them",
     "prim": "make this node primary although the rules forbid it: prim --force --why TEXT",
     "enrol": "make this machine a node of a cluster",
 }
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(unknown)
     options, rest = parser.parse_known_args(words)
     if rest:
-        known = {option for action in commands[options.command]._actions for option in action.option_strings}
+        known = _options(commands[options.command])
         parser.error(f"unknown argument {rest[0]!r}; {nearest(rest[0], tuple(sorted(known)))}")
     try:
         return _enrol(options) if options.command == "enrol" else _ask(options)
@@ -97,9 +100,10 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     output = _Parser(add_help=False)
     output.add_argument("--root", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     output.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print the result")
+    output.add_argument("--json", dest="output", action="store_const", const="json", help="the same as -o json")
     below = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     commands = {
-        name: below.add_parser(name, help=sentence, description=sentence, parents=[output])
+        name: below.add_parser(name, help=sentence, description=sentence, parents=[] if name == "mirror" else [output])
         for name, sentence in _COMMANDS.items()
     }
     commands["history"].add_argument(
@@ -108,6 +112,7 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     for name in (*_ACTIONS, *_SWITCHES):
         why = "written into the history beside your name"
         commands[name].add_argument("--reason", "--why", dest="reason", metavar="TEXT", default="", help=why)
+    add_mirror(commands["mirror"], output)
     for name in _SWITCHES:
         commands[name].add_argument("setting", type=_on_or_off, metavar="on|off")
     commands["prim"].add_argument("--force", action="store_true", help="required: nothing else is a `prim`")
@@ -120,6 +125,16 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, commands
 
 
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """Those of a command and of everything below it."""
+    known: set[str] = set()
+    for action in parser._actions:
+        known |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            known |= {option for below in action.choices.values() for option in _options(below)}
+    return known
+
+
 def _on_or_off(word: str) -> str:
     if word not in ("on", "off"):
         raise argparse.ArgumentTypeError(f"{word!r} is neither 'on' nor 'off'")
@@ -127,13 +142,22 @@ def _on_or_off(word: str) -> str:
 
 
 def _misspelt(words: Sequence[str]) -> str | None:
-    """The sentence for a first word that is no command."""
+    """The sentence for a first word that is no command, or a later one that is none below it."""
+    below = {"mirror": VERBS, "quarantine": QUARANTINE_VERBS}
+    known: Mapping[str, str] = _COMMANDS
     position = 0
-    while position < len(words) and words[position].startswith("-"):
-        position += 2 if words[position] == "--root" else 1
-    if position >= len(words) or words[position] in _COMMANDS:
-        return None
-    return f"{words[position]!r} is no command; {nearest(words[position], tuple(_COMMANDS))}"
+    while True:
+        while position < len(words) and words[position].startswith("-"):
+            position += 2 if words[position] == "--root" else 1
+        if position >= len(words):
+            return None
+        word = words[position]
+        if word not in known:
+            return f"{word!r} is no command; {nearest(word, tuple(known))}"
+        if word not in below:
+            return None
+        known = below[word]
+        position += 1
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -142,6 +166,10 @@ def _ask(options: argparse.Namespace) -> int:
         case "history":
             show(ask(path, "history", limit=options.limit), options.output)
             return OK
+        case "mirror":
+            return run_mirror(path, options)
+        case "metrics":
+            return run_metrics(path)
         case "prim":
             return _force(path, options)
         case name if name in _ACTIONS:

@@ -28,9 +28,9 @@ def _show_permissions(value: Mapping[str, Any]) -> None:
     for permission in value["permissions"]:
         rule = f"  [{permission['rule']}]" if permission["rule"] else ""
         answer = "yes" if permission["allowed"] else "no"
-        print(f"  {permission['act']:<13} {answer:<4}{_plain(permission['sentence'])}{rule}")
+        print(f"  {permission['act']:<13} {answer:<4}{plain(permission['sentence'])}{rule}")
         if permission["supposed"]:
-            print(f"{'':<20}supposing that {_plain(permission['supposed'])}")
+            print(f"{'':<20}supposing that {plain(permission['supposed'])}")
 
 
 def _table(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -56,10 +56,10 @@ def _text(value: Any) -> str:
         case list():
             return ", ".join(_text(entry) for entry in value) or "-"
         case _:
-            return _plain(str(value))
+            return plain(str(value))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """An application's output is shown, not obeyed: no line break or terminal command gets through."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 

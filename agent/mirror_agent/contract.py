@@ -354,7 +354,30 @@ class CheckerReport(Contract):
 
 
 class MirrorReport(Contract):
-    """Counters of the replication engine; `link` is none, connecting, resync, live or lost."""
+class VerifyReport(Contract):
+    """The verify that is running, and the last one that ended: `outcome` is identical, different or incomplete.
+
+    `differences` stand: the copies are known to differ there until a later verify finds none or a resync compared all.
+    """
+
+    running: bool = False
+    entries: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+    found: int = 0
+    outcome: Annotated[str, StringConstraints(max_length=32)] = ""
+    ended_utc: Annotated[str, StringConstraints(max_length=40)] = ""
+    differences: int = 0
+    repaired: int = 0
+    reason: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+
+
+    """Counters of the replication engine; `link` is none, connecting, resync, live or lost.
+
+    `operations` and `replicatedBytes` count since the node took its role, the rates and percentiles are of the last
+    seconds; `ringBytes` is what `inFlightBytes` may reach before callers wait. `dirty…`: changed since the replica was
+    last identical.
+    """
 
     mode: str
     link: str
@@ -368,6 +391,13 @@ class MirrorReport(Contract):
     resync_total_bytes: int | None = None
     error: str | None = None
 
+    operations_per_s: float = 0.0
+    replicated_bytes_per_s: float = 0.0
+    ring_bytes: int = 0
+    dirty_files: int | None = None
+    dirty_bytes: int | None = None
+    resync_remaining_s: float | None = None
+    verify: VerifyReport | None = None
 
 class CommandAction(StrEnum):
     START = "start"

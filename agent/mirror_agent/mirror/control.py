@@ -108,6 +108,10 @@ class MirrorHandle:
         """Ends the verify that is running; its record says incomplete."""
         await self._call("verify_stop", within_s=self.config.limits.barrier_timeout_s)
 
+    async def resync(self) -> None:
+        """Primary, link live: cuts the link; the replica comes back through a full resync."""
+        await self._call("resync")
+
     async def abort(self) -> None:
         """Fails all pending calls of applications and removes the mounts now; the engine is stopped or dead."""
         loop = asyncio.get_running_loop()

@@ -32,6 +32,7 @@ _COMMANDS: Final = (
     "abort",
     "verify",
     "verify_stop",
+    "resync",
 )
 
 

@@ -146,6 +146,15 @@ class Engine:
         primary = self._acting("verify")
         primary.verification.start(repair=repair, rate_bytes_per_s=rate_bytes_per_s)
 
+    def resync(self) -> None:
+        """Lets the replica go, so that it comes back through a resync; if the pair acknowledges together, the
+        supervisor first publishes this node alone."""
+        with self._command:
+            primary = self._acting("resync")
+            if primary.connector.live_stream() is None:
+                raise MirrorError(f"resync: the link is {primary.connector.link}, there is no live replica to let go")
+            primary.connector.cut("an operator asked for a full resync")
+
     def verify_stop(self) -> None:
         primary = self._acting("verify_stop")
         if not primary.verification.stop("an operator stopped it", self._config.limits.barrier_timeout_s):

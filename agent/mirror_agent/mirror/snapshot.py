@@ -11,6 +11,7 @@ from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.counters import Counters
 from mirror_agent.mirror.listener import ReplicaListener
 from mirror_agent.mirror.primary import Primary
+from mirror_agent.mirror.resync import Progress
 from mirror_agent.mirror.state import StateStore
 from mirror_agent.mirror.status import MirrorStatus, VerifyStatus
 
@@ -85,10 +86,16 @@ class Snapshot:
             ack_latency=counters.latencies.status(),
             resync_done_bytes=None if progress is None else progress.done_bytes,
             resync_total_bytes=None if progress is None else progress.total_bytes,
+            resync_remaining_s=None if progress is None else self._remaining_s(progress),
             verify=self._verify(primary),
             inconsistent=self._state.inconsistent,
             error=error or connector.error,
         )
+
+    def _remaining_s(self, progress: Progress) -> float | None:
+        """At the rate of the last seconds; what is not listed yet is not counted."""
+        rate = self._counters.resync_bytes.of(progress.done_bytes)
+        return round((progress.total_bytes - progress.done_bytes) / rate, 1) if rate else None
 
     def _verify(self, primary: Primary | None = None) -> VerifyStatus:
         last = self._state.verified.last

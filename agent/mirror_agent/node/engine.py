@@ -85,6 +85,21 @@ class Engine:
 
         return await self._call(lambda h: h.drain(), drained)
 
+    async def verify(self, *, repair: bool, rate_bytes_per_s: float) -> str:
+        return await self._ask(lambda h: h.verify(repair=repair, rate_bytes_per_s=rate_bytes_per_s))
+
+    async def verify_stop(self) -> str:
+        return await self._ask(lambda h: h.verify_stop())
+
+    async def resync(self) -> str:
+        return await self._ask(lambda h: h.resync())
+
+    async def _ask(self, work: Callable[[MirrorHandle], Awaitable[None]]) -> str:
+        """For what only a running engine can do."""
+        if self._handle is None:
+            return "the mirror engine is not running"
+        return await self._call(work)
+
     async def abort(self) -> str:
         if self._handle is None:
             self._report(MirrorStatus())

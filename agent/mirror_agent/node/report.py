@@ -7,10 +7,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from mirror_agent.app.node_checkers import NodeCheckers
-from mirror_agent.contract import ApplicationState, Heartbeat, MirrorReport, NodeName, Phase, Role
-from mirror_agent.core.model import State, peer_alive, promise_holds
+from mirror_agent.contract import ApplicationState, Heartbeat, MirrorReport, NodeName, Phase, Role, VerifyReport
+from mirror_agent.core.model import Instant, State, peer_alive, promise_holds
 from mirror_agent.mirror.control import MirrorStatus
+from mirror_agent.mirror.status import VerifyStatus
 from mirror_agent.node.engine import Engine
+from mirror_agent.node.metrics import Scrape
 from mirror_agent.node.node import Node
 from mirror_agent.node.switches import Switches
 
@@ -30,6 +32,28 @@ def mirror_report(status: MirrorStatus) -> MirrorReport:
         resync_done_bytes=status.resync_done_bytes,
         resync_total_bytes=status.resync_total_bytes,
         error=status.error,
+        operations_per_s=status.operations_per_s,
+        replicated_bytes_per_s=status.replicated_bytes_per_s,
+        ring_bytes=status.ring_bytes,
+        dirty_files=status.dirty_files,
+        dirty_bytes=status.dirty_bytes,
+        resync_remaining_s=status.resync_remaining_s,
+        verify=verify_report(status.verify),
+    )
+
+
+def verify_report(status: VerifyStatus) -> VerifyReport:
+    return VerifyReport(
+        running=status.running,
+        entries=status.entries,
+        done_bytes=status.done_bytes,
+        total_bytes=status.total_bytes,
+        found=status.found,
+        outcome=status.outcome,
+        ended_utc=status.ended_utc,
+        differences=status.differences,
+        repaired=status.repaired,
+        reason=status.reason[:MAX_SENTENCE],
     )
 
 
@@ -63,8 +87,11 @@ class Reporter:
 
     def heartbeat(self) -> Heartbeat:
         """The state of this moment for the control plane."""
-        state, decision = self._node.state, self._node.decision
         self._sequence += 1
+        return self._beat()
+
+    def _beat(self) -> Heartbeat:
+        state, decision = self._node.state, self._node.decision
         return Heartbeat(
             node=self._name,
             boot_id=self._boot_id,
@@ -85,6 +112,33 @@ class Reporter:
             restarts_in_window=self._restarts(state),
             failover=state.failover,
             checkers_on=self._switches.checkers.on,
+        )
+
+    @property
+    def now(self) -> Instant:
+        return self._node.now
+
+    def mirror(self) -> dict[str, object]:
+        """For `mirrorctl mirror status`."""
+        state = self._node.state
+        return {
+            "cluster": self._cluster,
+            "node": state.me,
+            "role": state.role.value,
+            "inSync": list(self._in_sync(state)),
+            "exposedForS": self._exposed_for_s(state),
+            **mirror_report(self._engine.status).model_dump(by_alias=True),
+        }
+
+    def scrape(self) -> Scrape:
+        """For the metrics; the heartbeat's number is not used up."""
+        state = self._node.state
+        return Scrape(
+            cluster=self._cluster,
+            peer="b" if self._name == "a" else "a",
+            peer_alive=peer_alive(state, self._node.now),
+            beat=self._beat(),
+            mirror=self._engine.status,
         )
 
     def status(self) -> dict[str, object]:

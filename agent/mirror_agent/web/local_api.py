@@ -26,6 +26,7 @@ from mirror_agent.contract import MAX_SENTENCE_CHARS
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.paths import private_directory
 from mirror_agent.redaction import redact
+from mirror_agent.web import mirror_control
 from mirror_agent.web.actions import (
     ACTIONS,
     MAX_HISTORY,
@@ -35,12 +36,13 @@ from mirror_agent.web.actions import (
     NodeRequest,
     nearest,
 )
+from mirror_agent.web.mirror_control import MIRROR_ACTIONS, MIRROR_QUERIES, MirrorControl, MirrorRequest
 
 MAX_CLIENTS: Final = 16
 IDLE_S: Final = 30.0
 
 QUERIES: Final = ("status", "why", "drill", "history")
-OPERATIONS: Final = (*QUERIES, *ACTIONS)
+OPERATIONS: Final = (*QUERIES, *MIRROR_QUERIES, *ACTIONS, *MIRROR_ACTIONS)
 
 
 class LocalRequest(BaseModel):
@@ -51,11 +53,15 @@ class LocalRequest(BaseModel):
     requested_by: str = Field(default="mirrorctl", alias="requestedBy", max_length=128)
     reason: str = Field(default="", max_length=MAX_SENTENCE_CHARS)
     confirm: str = Field(default="", max_length=128)
+    rate_bytes_per_s: float = Field(default=0.0, alias="rateBytesPerS", ge=0)
+    kept: str = Field(default="", max_length=256)
+    target: str = Field(default="", max_length=4096)
 
 
 class LocalApi:
-    def __init__(self, control: NodeControl, *, socket_path: Path, log: RecordEvent) -> None:
+    def __init__(self, control: NodeControl, mirror: MirrorControl, *, socket_path: Path, log: RecordEvent) -> None:
         self._control = control
+        self._mirror = mirror
         self._path = socket_path
         self._log = log
         self._server: asyncio.Server | None = None
@@ -147,6 +153,18 @@ class LocalApi:
                 who = f"{request.requested_by} (uid {uid})"
                 asked = NodeRequest(NodeAction(op), who, request.reason, request.confirm)
                 return asdict(await self._control.request(asked))
+            case mirror_control.STATUS:
+                return redact(self._mirror.mirror())
+            case mirror_control.VERIFIED:
+                return await self._mirror.verified()
+            case mirror_control.QUARANTINE:
+                return await self._mirror.quarantine()
+            case mirror_control.METRICS:
+                return self._mirror.metrics()
+            case op if op in MIRROR_ACTIONS:
+                who = f"{request.requested_by} (uid {uid})"
+                wanted = MirrorRequest(op, who, request.reason, request.rate_bytes_per_s, request.kept, request.target)
+                return asdict(await self._mirror.operate(wanted))
             case op:
                 raise LookupError(f"{op!r} is no operation; {nearest(op, OPERATIONS)}")
 

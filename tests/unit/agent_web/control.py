@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mirror_agent.web.actions import NodeRequest, RequestOutcome
+from mirror_agent.web.mirror_control import MirrorRequest
 
 
 @dataclass
@@ -44,4 +45,33 @@ class SampleControl:
     async def request(self, request: NodeRequest) -> RequestOutcome:
         self.requests.append((request.action.value, request.who, request.why))
         self.confirmations.append(request.confirm)
+        return self.outcome
+
+
+@dataclass
+class SampleMirror:
+    """Two copies: a verify is under way for `polls` looks, then `record` is how it ended."""
+
+    outcome: RequestOutcome = field(default_factory=lambda: RequestOutcome("accepted", "begun"))
+    record: dict[str, object] = field(default_factory=dict)
+    kept: list[dict[str, object]] = field(default_factory=list)
+    requests: list[MirrorRequest] = field(default_factory=list)
+    polls: int = 0
+
+    def mirror(self) -> dict[str, object]:
+        running, self.polls = self.polls > 0, max(0, self.polls - 1)
+        progress = {"running": running, "entries": 3, "doneBytes": 10, "totalBytes": 20, "found": 0}
+        return {"node": "a", "link": "live", "verify": progress}
+
+    async def verified(self) -> dict[str, object]:
+        return self.record
+
+    async def quarantine(self) -> list[dict[str, object]]:
+        return self.kept
+
+    def metrics(self) -> str:
+        return "# TYPE mirrorplane_node_epoch gauge\nmirrorplane_node_epoch 4\n"
+
+    async def operate(self, request: MirrorRequest) -> RequestOutcome:
+        self.requests.append(request)
         return self.outcome

@@ -17,7 +17,7 @@ from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.probe import ProbeAnswer
 
 from tests.agent_samples import Authority, Recorded
-from tests.unit.agent_web.control import SampleControl
+from tests.unit.agent_web.control import SampleControl, SampleMirror
 
 
 @dataclass
@@ -44,6 +44,7 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
         events_after=lambda seq, limit: [{"seq": n, "kind": "tick"} for n in range(seq + 1, 200)][:limit],
         cluster="demo",
         node="a",
+        SampleMirror(),
         tls=server_context(certificate, key, authority.path),
         log=log,
         host="127.0.0.1",
@@ -134,6 +135,18 @@ async def test_monitor_reads_the_drill(console: Console) -> None:
     status, body = await call(console, console.tls("Monitor"), "/api/v1/drill")
     assert (status, body["role"]) == (200, "ALONE")
     assert (await call(console, console.authority.client(), "/api/v1/drill"))[0] == 401
+
+async def test_prometheus_scrapes_with_monitor(console: Console) -> None:
+    assert (await call(console, console.authority.client(), "/metrics"))[0] == 401
+    assert (await call(console, console.tls("Nodes"), "/metrics"))[0] == 403
+    connector = aiohttp.TCPConnector(ssl=console.tls("Monitor"))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        async with session.get(f"{console.url}/metrics") as response:
+            assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+            assert "mirrorplane_node_epoch 4\n" in await response.text()
+    status, body = await call(console, console.tls("Monitor"), "/api/v1/mirror")
+    assert (status, body["link"]) == (200, "live")
+
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [("succeeded", 200), ("refused", 409), ("failed", 500)])

@@ -22,7 +22,7 @@ from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.local_client import AgentRefused, ask
 
 from tests.agent_samples import Recorded
-from tests.unit.agent_web.control import SampleControl
+from tests.unit.agent_web.control import SampleControl, SampleMirror
 
 AGENT = Path(__file__).parents[3] / "agent"
 
@@ -44,7 +44,7 @@ class Agent:
 @pytest_asyncio.fixture
 async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
     made = Agent(tmp_path, SampleControl(), Recorded())
-    api = LocalApi(made.control, socket_path=made.socket, log=made.log)
+    api = LocalApi(made.control, SampleMirror(), socket_path=made.socket, log=made.log)
     await api.start()
     yield made
     await api.stop()
@@ -175,7 +175,7 @@ async def test_an_inner_failure_is_recorded_and_the_server_goes_on(agent: Agent)
 
 
 async def test_a_second_agent_does_not_take_the_socket_of_a_living_one(agent: Agent) -> None:
-    second = LocalApi(agent.control, socket_path=agent.socket, log=agent.log)
+    second = LocalApi(agent.control, SampleMirror(), socket_path=agent.socket, log=agent.log)
     with pytest.raises(RuntimeError, match="another agent answers"):
         await second.start()
     assert await agent.mirrorctl("status") == cli.OK
@@ -189,7 +189,7 @@ async def test_a_socket_of_a_dead_agent_is_replaced(tmp_path: Path) -> None:
     await dead.wait_closed()
     path.unlink(missing_ok=True)
     path.touch()
-    api = LocalApi(SampleControl(), socket_path=path, log=Recorded())
+    api = LocalApi(SampleControl(), SampleMirror(), socket_path=path, log=Recorded())
     await api.start()
     assert (await asyncio.to_thread(ask, path, "status"))["node"] == "a"
     await api.stop()
