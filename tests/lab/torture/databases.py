@@ -96,15 +96,21 @@ class _Cluster:
         await new.engine.seal(epoch=self._epoch)
         await new.engine.become_primary(epoch=self._epoch, paired=False)
         self.primary, self.replica = new, old
-        for load in self._loads:
-            self.transactions[load.name] = await load.verify(new.root)
-        for load in self._loads:
-            await load.go(new.root)
-        await old.launch()
-        await old.engine.become_replica(epoch=self._epoch)
+        returning = asyncio.create_task(self._return(old))
+        try:
+            for load in self._loads:
+                self.transactions[load.name] = await load.verify(new.root)
+                await load.go(new.root)
+        finally:
+            await asyncio.wait([returning])
+        returning.result()
         await new.until(lambda status: status.link == "live", _PATIENCE_S)
         self._epoch += 1
         await new.engine.require_peer(epoch=self._epoch)
+
+    async def _return(self, old: Node) -> None:
+        await old.launch()
+        await old.engine.become_replica(epoch=self._epoch)
 
     async def rest(self) -> None:
         """A clean end: the databases are closed, both copies are identical and every page's checksum is right."""

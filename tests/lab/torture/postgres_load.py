@@ -25,6 +25,7 @@ from tests.lab.torture.loads import LoadError, judge_numbers, row_text
 _USER: Final = "postgres"
 _CLIENTS: Final = 3
 _START_S: Final = 60.0
+_ASK_S: Final = 0.05
 _INIT_S: Final = 120.0
 _SETTINGS: Final = """
 listen_addresses = ''
@@ -151,7 +152,11 @@ class PostgresLoad:
 
     async def _start(self, root: Path) -> None:
         await asyncio.to_thread(self._launch, root)
-        await eventually(self._answers, _START_S)
+        async with asyncio.timeout(_START_S):
+            while True:
+                if await asyncio.to_thread(self._answers):
+                    return
+                await asyncio.sleep(_ASK_S)
 
     def _answers(self) -> bool:
         assert self._server is not None
