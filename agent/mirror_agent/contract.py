@@ -46,6 +46,7 @@ MAX_REPLICATED_PATHS = 4
 MAX_CHECKERS = 16
 MAX_HEARTBEATS_PER_POST = 64
 MAX_SENTENCE_CHARS = 500
+MAX_REVOKED_SERIALS = 256
 
 NodeName = Literal["a", "b"]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -353,7 +354,6 @@ class CheckerReport(Contract):
     message: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
 
 
-class MirrorReport(Contract):
 class VerifyReport(Contract):
     """The verify that is running, and the last one that ended: `outcome` is identical, different or incomplete.
 
@@ -372,6 +372,7 @@ class VerifyReport(Contract):
     reason: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
 
 
+class MirrorReport(Contract):
     """Counters of the replication engine; `link` is none, connecting, resync, live or lost.
 
     `operations` and `replicatedBytes` count since the node took its role, the rates and percentiles are of the last
@@ -390,7 +391,6 @@ class VerifyReport(Contract):
     resync_done_bytes: int | None = None
     resync_total_bytes: int | None = None
     error: str | None = None
-
     operations_per_s: float = 0.0
     replicated_bytes_per_s: float = 0.0
     ring_bytes: int = 0
@@ -398,6 +398,7 @@ class VerifyReport(Contract):
     dirty_bytes: int | None = None
     resync_remaining_s: float | None = None
     verify: VerifyReport | None = None
+
 
 class CommandAction(StrEnum):
     START = "start"
@@ -458,8 +459,17 @@ class HeartbeatPost(Contract):
 
 
 class HeartbeatResponse(Contract):
-    """`configuration` is present only when its version is newer than the node's."""
+    """`configuration` is present only when its version is newer than the node's. `revokedSerials` (hex, as OpenSSL
+    prints them) are the client certificates the node's console refuses: always the whole list, None from a control
+    plane that does not know of it."""
 
     configuration: NodeConfiguration | None = None
     commands: tuple[Command, ...] = ()
     confirmed_results: tuple[str, ...] = ()
+    revoked_serials: (
+        Annotated[
+            tuple[Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{1,40}$")], ...],
+            Field(max_length=MAX_REVOKED_SERIALS),
+        ]
+        | None
+    ) = None

@@ -65,6 +65,11 @@ class Paths:
         return self.state_dir / "switches.json"
 
     @property
+    def revoked(self) -> Path:
+        """Serials of client certificates that the console refuses; survives restarts."""
+        return self.state_dir / "revoked.json"
+
+    @property
     def events(self) -> Path:
         return self.state_dir / "events.jsonl"
 

@@ -12,6 +12,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 from mirror_agent import contract
@@ -58,6 +59,7 @@ from mirror_agent.node.fence import SelfFence, impediment
 from mirror_agent.node.handover import Handover
 from mirror_agent.node.hands import Hands
 from mirror_agent.node.maintenance import maintenance_facts
+from mirror_agent.node.mirror_operations import MirrorOperations
 from mirror_agent.node.node import Node
 from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import Reporter
@@ -153,6 +155,17 @@ class Supervisor:
             rhythm=self._rhythm,
             self_fence=impediment,
             log=log,
+            doubt=lambda: self._operations.doubt(),
+        )
+        mirror = mirror_config(configuration, paths)
+        self._operations = MirrorOperations(
+            self._engine,
+            self._reporter,
+            state=lambda: self.node.state,
+            mirror_state_dir=Path(mirror.state_dir),
+            quarantine_dir=Path(mirror.quarantine_dir),
+            replicated=tuple(entry.path for entry in mirror.paths),
+            log=log,
         )
         self._dialogue = Dialogue(
             cluster_id=configuration.cluster_id,
@@ -195,6 +208,7 @@ class Supervisor:
     # -- facts that come in -------------------------------------------------------------------------------------
 
     def _mirror_reported(self, mirror: Mirror) -> None:
+        self._operations.observe(self._engine.status)
         if mirror.acknowledging is Acknowledging.PARKED:
             self._checkers.suspend("the mirror holds the application's calls")
         else:
@@ -285,9 +299,10 @@ class Supervisor:
             log=log.record,
             on_load_balancer=self._rhythm.asked,
         )
-        local = LocalApi(self._commands, socket_path=paths.agent_socket, log=log.record)
+        local = LocalApi(self._commands, self._operations, socket_path=paths.agent_socket, log=log.record)
         console = ConsoleApi(
             self._commands,
+            self._operations,
             answer=self._probe_answer,
             events_after=log.after,
             cluster=self._configuration.cluster_name,

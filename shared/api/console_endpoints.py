@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.api import fleet, history, journal, me, overview, strips
+from shared.api import credentials, fleet, history, journal, me, overview, strips
+from shared.api.credentials import (
+    CredentialFiles,
+    CredentialLinkView,
+    CredentialList,
+    CredentialRequest,
+    CredentialView,
+)
 from shared.api.endpoint import Endpoint, Guard
 from shared.api.fleet import FleetPage
 from shared.api.history import HistoryList
@@ -57,6 +64,43 @@ CONSOLE_ENDPOINTS: Final = (
         "Sum up the heartbeats and probes of the last hours of both nodes.",
         {200: StripsView},
         query=("hours",),
+    ),
+    Endpoint(
+        "credential_create",
+        "POST",
+        "clusters/{name}/credentials",
+        Guard.ADMIN,
+        credentials.post_credential,
+        "Offer somebody access to the nodes of a cluster by a one-time link, which is in this answer only.",
+        {201: CredentialLinkView},
+        body=CredentialRequest,
+    ),
+    Endpoint(
+        "credential_list",
+        "GET",
+        "clusters/{name}/credentials",
+        Guard.ADMIN,
+        credentials.list_credentials,
+        "List who was given access to the nodes, newest first.",
+        {200: CredentialList},
+    ),
+    Endpoint(
+        "credential_delete",
+        "DELETE",
+        "clusters/{name}/credentials/{id}",
+        Guard.ADMIN,
+        credentials.delete_credential,
+        "Revoke a link, or the certificate that was downloaded by it.",
+        {200: CredentialView},
+    ),
+    Endpoint(
+        "credential_redeem",
+        "POST",
+        "credential-downloads",
+        Guard.CREDENTIAL_LINK,
+        credentials.redeem_credential,
+        "Download certificate and key by a one-time link, once.",
+        {200: CredentialFiles},
     ),
     Endpoint(
         "journal_list",

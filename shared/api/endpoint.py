@@ -21,12 +21,14 @@ from shared.api.journal import note
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.views import ErrorView
+from shared.model.client_credential import ClientCredential
 from shared.model.principal import AccessRole, NodePrincipal, Principal
 from shared.security.access import AccessRules, authenticate
+from shared.security.client_links import find_link
 from shared.security.enrolment import authenticate_node, find_enrolment
 from shared.security.secret import bearer
 from shared.settings import SettingInvalid
-from shared.store.ports import Unavailable
+from shared.store.ports import Unavailable, Versioned
 from shared.structured_log import Log
 
 log = Log("mirrorplane.api")
@@ -44,6 +46,7 @@ class Guard(Enum):
     NODE = "node"
     ENROLMENT = "enrolment"
     NODE_OR_ENROLMENT = "node or enrolment"
+    CREDENTIAL_LINK = "credential link"
 
 
 ROLE_OF: Final = {
@@ -76,8 +79,8 @@ class Endpoint:
 
     @property
     def changes(self) -> bool:
-        """A principal changes something by it: the operators' journal gets an entry."""
-        return self.method != "GET" and self.guard in ROLE_OF
+        """A person changes something by it: the operators' journal gets an entry."""
+        return self.method != "GET" and (self.guard in ROLE_OF or self.guard is Guard.CREDENTIAL_LINK)
 
     @property
     def versioned(self) -> bool:
@@ -109,8 +112,9 @@ async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Cal
     except Exception as error:  # noqa: BLE001 - the last guard of a request: logged, and answered without detail
         log.failure("request_failed", error, request=call.request_id, function=endpoint.name)
         answer = refusal(Problem("InternalError", f"an unforeseen error; it is logged under request {call.request_id}"))
-    if endpoint.changes and parts is not None and isinstance(caller, Principal):
-        await note(parts, caller, endpoint.name, call, answer)
+    person = _person(caller)
+    if endpoint.changes and parts is not None and person is not None:
+        await note(parts, person, endpoint.name, call, answer)
     headers = {**answer.headers, "x-ms-request-id": call.request_id}
     client_id = call.headers.get("x-ms-client-request-id", "")
     if _CLIENT_ID.fullmatch(client_id):
@@ -153,6 +157,11 @@ async def _admit(plane: ControlPlane, endpoint: Endpoint, call: Call) -> object:
             if enrolment is None:
                 raise Problem("EnrolmentTokenInvalid", "the enrolment token is unknown or expired")
             return enrolment
+        case Guard.CREDENTIAL_LINK:
+            link = await find_link(plane.store.credentials, presented, plane.clock())
+            if link is None:
+                raise Problem("CredentialLinkInvalid", "the credential link is unknown, expired or revoked")
+            return link
         case Guard.NODE_OR_ENROLMENT:
             found = await authenticate_node(plane.store.credentials, presented) or await find_enrolment(
                 plane.store.credentials, presented, plane.clock()
@@ -195,6 +204,17 @@ def check_api_version(version: str | None) -> None:
         )
 
 
+def _person(caller: object) -> Principal | None:
+    """Who the journal names: a principal, or whom a credential link was made for."""
+    match caller:
+        case Principal():
+            return caller
+        case Versioned(value=ClientCredential() as credential):
+            return Principal(credential.id, credential.name, "credential-link", frozenset())
+        case _:
+            return None
+
+
 def _shown(caller: object) -> str:
     match caller:
         case Principal():
@@ -203,5 +223,7 @@ def _shown(caller: object) -> str:
             return f"node:{caller.cluster}/{caller.node}"
         case None:
             return "nobody"
+        case Versioned(value=ClientCredential()):
+            return f"credential-link:{caller.value.id}"
         case _:
             return "enrolment"

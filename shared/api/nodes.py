@@ -109,6 +109,7 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
             if not withheld(command, post.heartbeats[-1])
         ),
         confirmed_results=tuple(confirmed),
+        revoked_serials=record.revoked_serials,
     )
     return Answer(200, model_json(answer))
 

@@ -27,6 +27,7 @@ _SECURITY: Final[dict[Guard, list[dict[str, list[str]]]]] = {
     Guard.ANYBODY: [],
     Guard.NODE: [{"nodeCredential": []}],
     Guard.ENROLMENT: [{"enrolmentToken": []}],
+    Guard.CREDENTIAL_LINK: [{"credentialLink": []}],
     Guard.NODE_OR_ENROLMENT: [{"nodeCredential": []}, {"enrolmentToken": []}],
 }
 _QUERY: Final[dict[str, dict[str, Any]]] = {
@@ -77,6 +78,11 @@ def document(public_url: str) -> dict[str, Any]:
             "securitySchemes": {
                 "apiToken": {"type": "http", "scheme": "bearer", "description": "mp_…; role Admin, Control or Monitor"},
                 "nodeCredential": {"type": "http", "scheme": "bearer", "description": "mpn_…; from enrolment"},
+                "credentialLink": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "mpc_…; the end of a one-time link",
+                },
                 "enrolmentToken": {"type": "http", "scheme": "bearer", "description": "mpe_…; single use, one hour"},
             },
         },

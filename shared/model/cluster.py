@@ -72,6 +72,8 @@ class ClusterRecord(Document):
     operation: OperationRef
     action: OperationRef | None = None
     ever_succeeded: bool = False
+    revoked_serials: tuple[str, ...] = ()
+    """Certificates of people that the nodes must refuse; told to them in every heartbeat answer."""
     created_at: AwareDatetime
     updated_at: AwareDatetime
     resources: ObservedResources = ObservedResources()

@@ -3,8 +3,9 @@
 ECDSA P-256. Extensions are those that strict verification demands (Python >= 3.13 sets VERIFY_X509_STRICT: key
 usage, subject and authority key identifiers, critical basic constraints). The names of a certificate are set here and
 never taken from the request: a node proves possession of a key, nothing else.
-Limits: no revocation lists (a node's credential and its peer's decision end a node); a node certificate is valid for
-`NODE_VALIDITY` and is replaced by enrolling again.
+Limits: no revocation lists (a node's credential and its peer's decision end a node; revoked certificates of people
+travel to the nodes in heartbeat answers); a node certificate is valid for `NODE_VALIDITY` and is replaced by enrolling
+again.
 """
 
 from __future__ import annotations
@@ -114,22 +115,27 @@ def issue_node_certificate(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{cluster}-{node}")])
     names: list[x509.GeneralName] = [x509.DNSName(node_dns_name(node, cluster_id))]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in dict.fromkeys(addresses)]
-    issuer_identifier = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    certificate = (
+    builder = (
         _builder(subject, authority.certificate.subject, key, now, NODE_VALIDITY)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_identifier), critical=False
-        )
-        .sign(authority.key, hashes.SHA256())
     )
-    return _pem(certificate)
+    return _pem(leaf_extensions(builder, authority, key).sign(authority.key, hashes.SHA256()))
+
+
+def leaf_extensions(
+    builder: x509.CertificateBuilder, authority: Authority, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    """What strict verification wants of every certificate that signs nothing."""
+    issuer = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
+    )
 
 
 def _builder(

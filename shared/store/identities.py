@@ -1,4 +1,4 @@
-"""API tokens, cluster authorities, enrolments and node credentials: hashes and wrapped keys only, never a secret."""
+"""API tokens, authorities, enrolments, credentials of nodes, people: hashes and wrapped keys only, never a secret."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import Final
 
 from mirror_agent.contract import NodeName
 
+from shared.model.client_credential import ClientCredential
 from shared.model.principal import ApiToken, ClusterAuthority, Enrolment, NodeCredential
-from shared.store.ports import Page, Versioned
+from shared.store.ports import MAX_PAGE, Page, Versioned
 from shared.store.rows import Row, Rows, document, parse, parse_all
 
 TOKENS: Final = "tokens"
 CREDENTIALS: Final = "credentials"
 _TOKEN: Final = "token"
 _AUTHORITY: Final = "authority"
+_CLIENT: Final = "client-"
 
 
 class TableTokens:
@@ -58,6 +60,18 @@ class TableCredentials:
 
     async def replace_enrolment(self, enrolment: Enrolment, etag: str) -> None:
         await self._rows.replace(CREDENTIALS, _enrolment_row(enrolment), etag)
+
+    async def client(self, cluster_id: str, credential_id: str) -> Versioned[ClientCredential] | None:
+        row = await self._rows.get(CREDENTIALS, cluster_id, f"{_CLIENT}{credential_id}")
+        return None if row is None else Versioned(parse(ClientCredential, row), row.etag)
+
+    async def clients(self, cluster_id: str) -> list[ClientCredential]:
+        rows = await self._rows.scan(CREDENTIALS, cluster_id, MAX_PAGE, after=_CLIENT, before=f"{_CLIENT}~")
+        return [credential for credential, _ in parse_all(ClientCredential, rows)]
+
+    async def put_client(self, credential: ClientCredential, etag: str | None) -> None:
+        row = Row(credential.cluster_id, f"{_CLIENT}{credential.id}", document(credential))
+        await (self._rows.insert(CREDENTIALS, row) if etag is None else self._rows.replace(CREDENTIALS, row, etag))
 
     async def credential(self, cluster_id: str, node: NodeName) -> Versioned[NodeCredential] | None:
         row = await self._rows.get(CREDENTIALS, cluster_id, f"node-{node}")

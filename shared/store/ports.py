@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from mirror_agent.contract import NodeName, WitnessAccess
 
 from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
+from shared.model.client_credential import ClientCredential
 from shared.model.cluster import ClusterRecord
 from shared.model.event import RecordedEvent
 from shared.model.journal import JournalEntry
@@ -178,6 +179,14 @@ class Credentials(Protocol):
     async def create_enrolment(self, enrolment: Enrolment) -> None: ...
 
     async def replace_enrolment(self, enrolment: Enrolment, etag: str) -> None: ...
+
+    async def client(self, cluster_id: str, credential_id: str) -> Versioned[ClientCredential] | None: ...
+
+    async def clients(self, cluster_id: str) -> list[ClientCredential]:
+        """Of people, in the order of their ids; at most 1000."""
+
+    async def put_client(self, credential: ClientCredential, etag: str | None) -> None:
+        """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
 
     async def credential(self, cluster_id: str, node: NodeName) -> Versioned[NodeCredential] | None: ...
 

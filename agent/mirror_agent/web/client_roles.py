@@ -33,8 +33,11 @@ class ClientRole(IntEnum):
 
 @dataclass(frozen=True)
 class Client:
+    """`serial` in upper-case hex, as OpenSSL prints it."""
+
     name: str
     role: ClientRole | None
+    serial: str = ""
 
 
 _ROLES: Final = {role.word: role for role in ClientRole}
@@ -51,7 +54,7 @@ def client_of(request: web.Request) -> Client | None:
     names = [value for key, value in attributes if key == _NAME]
     units = [value for key, value in attributes if key == _UNIT]
     role = _ROLES.get(units[0]) if len(units) == 1 else None
-    return Client(names[0] if names else "unnamed", role)
+    return Client(names[0] if names else "unnamed", role, str(certificate.get("serialNumber", "")))
 
 
 def server_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:

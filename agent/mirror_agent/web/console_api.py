@@ -26,7 +26,9 @@ from mirror_agent.eventlog import Event, RecordEvent
 from mirror_agent.redaction import redact
 from mirror_agent.web.actions import ACTIONS, NodeAction, NodeControl, NodeRequest, nearest
 from mirror_agent.web.client_roles import Client, ClientRole, client_of
+from mirror_agent.web.mirror_control import MirrorControl
 from mirror_agent.web.probe import ProbeAnswer
+from mirror_agent.web.prometheus import CONTENT_TYPE
 
 MAX_BODY_BYTES: Final = 16 * 1024
 MAX_EVENTS: Final = 500
@@ -68,6 +70,7 @@ class ConsoleApi:
     def __init__(
         self,
         control: NodeControl,
+        mirror: MirrorControl,
         *,
         answer: Callable[[], ProbeAnswer],
         events_after: Callable[[int, int], list[Event]],
@@ -82,6 +85,7 @@ class ConsoleApi:
         """`answer` as for the probe; `events_after(seq, limit)` as of the event log; `tls` see `server_context`;
         `revoked` serials are looked up at every request, so that an open connection ends with the certificate."""
         self._control = control
+        self._mirror = mirror
         self._answer = answer
         self._events_after = events_after
         self._cluster = cluster
@@ -101,6 +105,8 @@ class ConsoleApi:
         application.router.add_get("/api/v1/status", self._requires(ClientRole.MONITOR, self._status))
         application.router.add_get("/api/v1/drill", self._requires(ClientRole.MONITOR, self._drill))
         application.router.add_get("/api/v1/events", self._requires(ClientRole.MONITOR, self._events))
+        application.router.add_get("/api/v1/mirror", self._requires(ClientRole.MONITOR, self._mirror_status))
+        application.router.add_get("/metrics", self._requires(ClientRole.MONITOR, self._metrics))
         application.router.add_post("/api/v1/actions/{action}", self._requires(ClientRole.CONTROL, self._action))
         application.on_response_prepare.append(_protect)
         runner = web.AppRunner(application, access_log=None, keepalive_timeout=_KEEPALIVE_S)
@@ -142,7 +148,9 @@ class ConsoleApi:
                 return _error(401, "ClientCertificateRequired", "show a client certificate of the cluster's CA")
             if client.serial in self._revoked:
                 self._log("console.refused", client=client.name, path=request.path, reason="certificate revoked")
-                return _error(403, "CertificateRevoked", "this certificate was revoked; ask for another credential link")
+                return _error(
+                    403, "CertificateRevoked", "this certificate was revoked; ask for another credential link"
+                )
             if client.role is None or client.role < role:
                 self._log("console.refused", client=client.name, path=request.path, needs=role.word)
                 return _error(403, "Forbidden", f"this needs the role {role.word} in the certificate's subject (OU)")
@@ -177,6 +185,12 @@ class ConsoleApi:
 
     async def _drill(self, _request: web.Request, _client: Client) -> web.Response:
         return web.json_response(redact(self._control.drill()))
+
+    async def _mirror_status(self, _request: web.Request, _client: Client) -> web.Response:
+        return web.json_response(redact(self._mirror.mirror()))
+
+    async def _metrics(self, _request: web.Request, _client: Client) -> web.Response:
+        return web.Response(body=self._mirror.metrics().encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _events(self, request: web.Request, _client: Client) -> web.Response:
         after = _whole_number(request, "after", 0, 2**53)
