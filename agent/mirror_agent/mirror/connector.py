@@ -29,8 +29,6 @@ from mirror_agent.mirror.wire import Op, WireError
 log: Final = logging.getLogger(__name__)
 
 _TURN_S: Final = 0.02
-# What arrives within this time after the first unawaited frame is sent with it.
-_GATHER_S: Final = 0.0005
 
 
 class Connector:
@@ -266,13 +264,10 @@ class Connector:
 
     def _pump(self, call: Call) -> None:
         """Sends queued frames, heartbeats and file times. May be held up by a peer that does not read."""
+        time.sleep(_TURN_S)
         stream = self.stream
         if stream is None:
-            time.sleep(_TURN_S)
             return
-        if stream.nudged.wait(_TURN_S):
-            stream.nudged.clear()
-            time.sleep(_GATHER_S)
         stream.flush()
         now_s = boottime_s()
         if now_s - self._beat_s >= limits.HEARTBEAT_S:

@@ -306,16 +306,19 @@ class Outlet:
     # -- waiting, parking ------------------------------------------------------------------------------------------
 
     def settle(self, ticket: Ticket, answer: Answer) -> None:
-        """Answers as soon as the ticket is good: now, after waiting, or (parked) when the pair is released."""
-        stream = ticket.stream
-        if stream is not None:
-            if ticket.flushed:
-                good = stream.wait_flushed(ticket.seq)
-            else:
-                good = stream.wait(ticket.seq)
-            if good:
-                answer()
-                return
+        """Answers as soon as the ticket is good: now, when the replica's answer comes, or (parked) when the pair is
+        released."""
+        if ticket.stream is None:
+            self._keep(ticket, answer)
+        else:
+            ticket.stream.when(
+                ticket.seq,
+                flushed=ticket.flushed,
+                then=lambda good: answer() if good else self._keep(ticket, answer),
+            )
+
+    def _keep(self, ticket: Ticket, answer: Answer) -> None:
+        """The pair could not confirm it: answered when the pair is released, or never."""
         with self._gate:
             if self._closed:
                 return

@@ -1,20 +1,22 @@
 """The primary's end of the one ordered stream: appends frames, sends them, and waits for the replica's answers.
 
 Guarantees: the sequence number is taken in the same critical section that puts the frame into the queue, and frames
-leave in that order; a waiter returns True only for an answer of a live stream to its own frame; a stream that failed
-never comes back (a reconnect is a new `Stream`), and every waiter returns False then.
+leave in that order; a waiter is told True only for an answer of a live stream to its own frame; a stream that failed
+never comes back (a reconnect is a new `Stream`), and every waiter is told False then.
 
-Shape: no thread of its own per direction. Whoever appends a frame somebody waits for also sends what is queued (one
-sender at a time takes all), and one of the waiters reads the acknowledgements for all (leader and followers): both
-save a thread switch per operation, which is most of the cost at LAN latency. The connector's threads flush and
-collect what nobody waits for. Data and acknowledgements use two connections, because one TLS object must not be read
-and written by two threads at once.
+Shape: whoever appends a frame somebody waits for also sends what is queued (one sender at a time takes all), and then
+reads the answers and settles them for all who wait, unless somebody else does: the others are free for the next request
+(`mirror_agent.mirror.waiters`). Both save thread switches, which are most of the cost at LAN latency. A thread of the
+stream's own reads when those who wait cannot: commands, and appends that found the ring full. The connector's threads
+flush and collect what nobody waits for. Data and acknowledgements use two connections, because one TLS object must not
+be read and written by two threads at once.
 
 Limits: unacknowledged bytes are bounded by `ring_bytes` (plus one frame per thread); beyond it `append` waits.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import select
 import socket
@@ -27,13 +29,17 @@ from collections.abc import Callable
 from typing import Final
 
 from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror.waiters import Then, Waiters
 from mirror_agent.mirror.wire import Buffer, Frame, Op, Space, WireError
 
+log: Final = logging.getLogger(__name__)
+
 _SEND_BYTES: Final = 1024 * 1024
+# Frames nobody waits for are sent by whoever appends one when so much is queued or so long nothing was sent, and by the
+# pump when nobody does. Waking a thread for each would cost more than the rest of a frame's way.
 _EAGER_BYTES: Final = 32 * 1024
+_GATHER_S: Final = 0.002
 _JOIN_BYTES_MAX: Final = 64 * 1024
-# Taken out by the status a few times a second; beyond it the oldest are dropped.
-_LATENCY_SAMPLES: Final = 65536
 _ACK_BUFFER_BYTES: Final = 256 * 1024
 # Acknowledgements are small, but a DIFFERENT frame may name every block of its SUM.
 assert _ACK_BUFFER_BYTES > 4 * (wire.HEADER_BYTES + 2 * limits.BLOCKS_PER_SUM + limits.MAX_TEXT_BYTES)
@@ -42,22 +48,6 @@ assert _ACK_BUFFER_BYTES > 4 * (wire.HEADER_BYTES + 2 * limits.BLOCKS_PER_SUM + 
 def boottime_s() -> float:
     """Seconds on the clock that also counts while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class _Slot:
-    """One waiting thread: `ready` says what for, the lock is what it sleeps on."""
-
-    __slots__ = ("lock", "ready")
-
-    def __init__(self, ready: Callable[[], bool]) -> None:
-        self.ready = ready
-        self.lock = threading.Lock()
-        self.lock.acquire()
-
-    def wake(self) -> None:
-        """Called with the stream's answer lock held."""
-        if self.lock.locked():
-            self.lock.release()
 
 
 class Stream:
@@ -76,7 +66,6 @@ class Stream:
         self.complete = False
         self.applied = 0
         self.operations = 0
-        self.latencies_ms: deque[float] = deque(maxlen=_LATENCY_SAMPLES)
         self.spaces: list[Space] = []
         self.answers: queue.SimpleQueue[tuple[int, int, list[int]] | None] = queue.SimpleQueue()
         # Of a verify: the number of the question's frame, and what was found.
@@ -84,7 +73,7 @@ class Stream:
         self.heard_s = boottime_s()
         self.progress_s = self.heard_s
         self.lost: str | None = None
-        self.nudged = threading.Event()
+        self._sent_s = time.monotonic()
         self._data = data
         self._acks = acks
         self._readable = select.poll()
@@ -100,12 +89,21 @@ class Stream:
         self._seq = 0
         self._appended_bytes = 0
         self._acked_bytes = 0
-        self._answer_lock = threading.Lock()
+        self._syncs_sent = 0
+        self._syncs_done = 0
+        self._waiters = Waiters()
         self._reading = threading.Lock()
-        self._slots: list[_Slot] = []
-        self._done: set[int] = set()
+        self._wanted = threading.Event()
+        self._room = threading.Condition()
+        self._starving = 0
         self._buffer = memoryview(bytearray(_ACK_BUFFER_BYTES))
         self._filled = 0
+        self._stand_in = threading.Thread(target=self._read_for_sleepers, name="mirror-answers", daemon=True)
+        self._stand_in.start()
+
+    @property
+    def latencies_ms(self) -> deque[float]:
+        return self._waiters.latencies_ms
 
     @property
     def sequence(self) -> int:
@@ -123,29 +121,30 @@ class Stream:
         """Queues one frame; its sequence number, or 0 when the stream is lost. Waits while the ring is full."""
         crc = zlib.crc32(data)
         size = wire.HEADER_BYTES + len(data)
-        if flags & wire.SYNC and not self._slots:
-            flags |= wire.ALONE
         if self._appended_bytes - self._acked_bytes > self._ring_bytes and op != Op.HEARTBEAT:
-            self.flush()
-            self._wait(lambda: self._appended_bytes - self._acked_bytes <= self._ring_bytes)
+            self._wait_for_room()
         with self._lock:
             if self.lost is not None:
                 return 0
+            if flags & wire.SYNC:
+                if self._syncs_sent == self._syncs_done:
+                    flags |= wire.ALONE
+                self._syncs_sent += 1
             self._seq = seq = self._seq + 1
             self._queue.append((wire.head(op, flags, self.epoch, seq, fid, offset, len(data), crc), data))
             self._queued_bytes += size
             self._appended_bytes += size
         self.operations += 1
-        if not flags & wire.WAITED:
-            if self._queued_bytes > _EAGER_BYTES:
-                self.flush()
-            elif not self.nudged.is_set():
-                self.nudged.set()
+        if not flags & wire.WAITED and (
+            self._queued_bytes > _EAGER_BYTES or time.monotonic() - self._sent_s > _GATHER_S
+        ):
+            self.flush()
         return seq
 
     def flush(self) -> None:
         """Sends what is queued, unless another thread is sending: then that one takes it along."""
         while self._queue and self._sending.acquire(blocking=False):
+            self._sent_s = time.monotonic()
             try:
                 while (batch := self._take()) is not None:
                     self._data.sendall(batch)
@@ -183,25 +182,46 @@ class Stream:
             self._queued_bytes -= size
         return b"".join(parts)
 
+    def when(self, seq: int, *, flushed: bool, then: Then) -> None:
+        """Sends, and has `then` called: with True once the replica has applied everything up to `seq` (`flushed`: once
+        it has flushed frame `seq`, which had SYNC), with False when the stream is lost. In this thread or another one,
+        now or later; this thread reads answers meanwhile if nobody else does."""
+        self.flush()
+        known = self._waiters.add(seq, flushed=flushed, then=then)
+        if known is None:
+            self._settle_all()
+        else:
+            then(known)
+
     def wait(self, seq: int) -> bool:
         """Sends and waits until the replica has applied everything up to `seq`. False: the stream is lost."""
-        self.flush()
-        if self.applied >= seq:
-            return True
-        began = time.perf_counter()
-        answered = self._wait(lambda: self.applied >= seq)
-        self.latencies_ms.append((time.perf_counter() - began) * 1000)
-        return answered
+        return self._wait(seq, flushed=False, timeout_s=None)
 
     def wait_flushed(self, seq: int, timeout_s: float = limits.BARRIER_TIMEOUT_S) -> bool:
         """Sends and waits for the DONE of a frame with SYNC: it is flushed to the replica's disk."""
+        return self._wait(seq, flushed=True, timeout_s=timeout_s)
+
+    def _wait(self, seq: int, *, flushed: bool, timeout_s: float | None) -> bool:
+        outcome: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.flush()
-        began = time.perf_counter()
-        answered = self._wait(lambda: seq in self._done, timeout_s)
-        self.latencies_ms.append((time.perf_counter() - began) * 1000)
-        with self._answer_lock:
-            self._done.discard(seq)
-        return answered
+        known = self._waiters.add(seq, flushed=flushed, then=outcome.put)
+        if known is not None:
+            return known
+        self._wanted.set()
+        try:
+            return outcome.get(timeout=timeout_s)
+        except queue.Empty:
+            self.fail(f"no answer to a barrier within {timeout_s} s")
+            return False
+
+    def _wait_for_room(self) -> None:
+        """Until the ring is no longer full, or the stream is lost."""
+        self.flush()
+        with self._room:
+            self._starving += 1
+            self._wanted.set()
+            self._room.wait_for(lambda: self.lost is not None or self.in_flight_bytes <= self._ring_bytes)
+            self._starving -= 1
 
     def raise_epoch(self, epoch: int, timeout_s: float) -> bool:
         """All later frames carry `epoch`; True once the replica has recorded it. Lower answers are refused then."""
@@ -225,16 +245,18 @@ class Stream:
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
             except OSError:
                 continue  # the peer was faster; the descriptor is closed by `close`
-        with self._answer_lock:
-            for slot in self._slots:
-                slot.wake()
         self.answers.put(None)
         self.found.put(None)
-        self.nudged.set()
+        self._wanted.set()
+        with self._room:
+            self._room.notify_all()
         self._on_lost(self, reason)
+        for then in self._waiters.end():
+            then(False)
 
     def close(self) -> None:
         """Frees the connections; only after `fail`, when no thread uses the stream any more."""
+        self._stand_in.join()
         with self._sending, self._reading:
             self._data.close()
             self._acks.close()
@@ -247,42 +269,33 @@ class Stream:
                     self._read()
             finally:
                 self._reading.release()
-            self._promote()
+            if self._anybody_waits():
+                self._wanted.set()
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def _wait(self, ready: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        deadline = None if timeout_s is None else boottime_s() + timeout_s
-        slot = _Slot(ready)
-        with self._answer_lock:
-            self._slots.append(slot)
-        try:
-            while True:
-                if ready():
-                    return True
-                if self.lost is not None:
-                    return False
-                if deadline is not None and boottime_s() > deadline:
-                    self.fail(f"no answer to a barrier within {timeout_s} s")
-                    return False
-                if self._reading.acquire(blocking=False):
-                    try:
-                        if not ready() and self.lost is None:
-                            self._read()
-                    finally:
-                        self._reading.release()
-                else:
-                    slot.lock.acquire(timeout=1.0)
-        finally:
-            with self._answer_lock:
-                self._slots.remove(slot)
-            self._promote()
+    def _anybody_waits(self) -> bool:
+        return self.lost is None and (len(self._waiters) > 0 or self._starving > 0)
 
-    def _promote(self) -> None:
-        """Nobody reads now: wakes one waiter to do it."""
-        with self._answer_lock:
-            if self._slots:
-                self._slots[0].wake()
+    def _settle_all(self) -> None:
+        """Reads answers as long as anybody waits for one, unless another thread does. Looks once more after it let go:
+        who came in between did not get the lock."""
+        while self._anybody_waits() and self._reading.acquire(blocking=False):
+            try:
+                while self._anybody_waits():
+                    self._read()
+            finally:
+                self._reading.release()
+
+    def _read_for_sleepers(self) -> None:
+        try:
+            while self.lost is None:
+                self._wanted.wait()
+                self._wanted.clear()
+                self._settle_all()
+        except Exception as error:  # without it sleepers would not wake: better no stream, loudly
+            log.exception("reading the replica's answers failed")
+            self.fail(f"internal error: {error!r}")
 
     def _read(self) -> None:
         """Reads once (blocking) and takes in all complete answers. The caller holds `_reading`."""
@@ -297,22 +310,28 @@ class Stream:
         self.heard_s = boottime_s()
         self._filled += count
         position = 0
+        done: list[int] = []
         try:
             while (frame := wire.decode(self._buffer, position, self._filled)) is not None:
                 position += frame.size
-                self._take_in(frame)
+                if self._take_in(frame):
+                    done.append(frame.seq)
         except WireError as error:
             self.fail(f"the replica's answer is not valid: {error}")
             return
         rest = self._filled - position
-        self._buffer[:rest] = bytes(self._buffer[position : self._filled])
+        if rest:
+            self._buffer[:rest] = bytes(self._buffer[position : self._filled])
         self._filled = rest
-        with self._answer_lock:
-            for slot in self._slots:
-                if slot.ready():
-                    slot.wake()
+        self._syncs_done += len(done)
+        if self._starving:
+            with self._room:
+                self._room.notify_all()
+        for then in self._waiters.answered(self.applied, done):
+            then(True)
 
-    def _take_in(self, frame: Frame) -> None:
+    def _take_in(self, frame: Frame) -> bool:
+        """True for a DONE."""
         if frame.epoch < self._ack_epoch or frame.epoch > self.epoch:
             raise WireError(f"answer of epoch {frame.epoch} on a stream of epoch {self.epoch}")
         match frame.op:
@@ -320,10 +339,8 @@ class Stream:
                 if frame.seq > self._seq or frame.offset > self._appended_bytes:
                     raise WireError(f"acknowledgement of frame {frame.seq}, {self._seq} were sent")
                 if frame.op == Op.DONE:
-                    with self._answer_lock:
-                        self._done.add(frame.seq)
                     self.progress_s = self.heard_s
-                    return
+                    return True
                 if frame.seq > self.applied:
                     self.progress_s = self.heard_s
                     self.applied = frame.seq
@@ -340,3 +357,4 @@ class Stream:
                 self.fail(f"the replica could not apply frame {frame.seq}: {wire.parse_text(frame.payload)}")
             case _:
                 raise WireError(f"operation {frame.op} is no answer")
+        return False
