@@ -46,6 +46,7 @@ MAX_REPLICATED_PATHS = 4
 MAX_CHECKERS = 16
 MAX_HEARTBEATS_PER_POST = 64
 MAX_SENTENCE_CHARS = 500
+MAX_REVOKED_SERIALS = 256
 
 NodeName = Literal["a", "b"]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -458,8 +459,17 @@ class HeartbeatPost(Contract):
 
 
 class HeartbeatResponse(Contract):
-    """`configuration` is present only when its version is newer than the node's."""
+    """`configuration` is present only when its version is newer than the node's. `revokedSerials` (hex, as OpenSSL
+    prints them) are the client certificates the node's console refuses: always the whole list, None from a control
+    plane that does not know of it."""
 
     configuration: NodeConfiguration | None = None
     commands: tuple[Command, ...] = ()
     confirmed_results: tuple[str, ...] = ()
+    revoked_serials: (
+        Annotated[
+            tuple[Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{1,40}$")], ...],
+            Field(max_length=MAX_REVOKED_SERIALS),
+        ]
+        | None
+    ) = None

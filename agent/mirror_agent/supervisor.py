@@ -70,6 +70,7 @@ from mirror_agent.web.client_roles import server_context
 from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.probe import ProbeAnswer, ProbeServer
+from mirror_agent.web.revoked import RevokedSerials
 
 TICK_S: Final = 0.1
 # An orderly leave: the application's stop script, the flush and the hand-over; systemd waits longer (TimeoutStopSec).
@@ -179,6 +180,7 @@ class Supervisor:
             log=log.record,
         )
         self._peers = peer_paths(configuration, paths, self._dialogue, timing)
+        self._revoked = RevokedSerials(paths.revoked, log.record)
         self._control_plane = ControlPlaneClient(
             url=agent.control_plane_url,
             credential=load_credential(paths),
@@ -187,6 +189,7 @@ class Supervisor:
             sample=self._reporter.heartbeat,
             on_command=lambda command: self._commands.from_control_plane(command, self._control_plane.report),
             on_configuration=self._new_configuration,
+            on_revoked=self._revoked.take,
             log=log.record,
             paths=paths,
         )
@@ -306,6 +309,7 @@ class Supervisor:
             node=self._configuration.node,
             tls=server_context(paths.node_certificate, paths.node_key, paths.ca_certificate),
             log=log.record,
+            revoked=self._revoked,
         )
         peers = peer_server(self._configuration, paths, self._dialogue, timing)
         await probe.start()

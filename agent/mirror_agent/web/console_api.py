@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import asdict
 from datetime import UTC, datetime
 from html import escape
@@ -78,10 +78,12 @@ class ConsoleApi:
         node: str,
         tls: ssl.SSLContext,
         log: RecordEvent,
+        revoked: Container[str] = (),
         host: str = "0.0.0.0",
         port: int = CONSOLE_PORT,
     ) -> None:
-        """`answer` as for the probe; `events_after(seq, limit)` as of the event log; `tls` see `server_context`."""
+        """`answer` as for the probe; `events_after(seq, limit)` as of the event log; `tls` see `server_context`;
+        `revoked` serials are looked up at every request, so that an open connection ends with the certificate."""
         self._control = control
         self._mirror = mirror
         self._answer = answer
@@ -90,6 +92,7 @@ class ConsoleApi:
         self._node = node
         self._tls = tls
         self._log = log
+        self._revoked = revoked
         self._host = host
         self._port = port
         self._runner: web.AppRunner | None = None
@@ -143,6 +146,11 @@ class ConsoleApi:
             client = client_of(request)
             if client is None:
                 return _error(401, "ClientCertificateRequired", "show a client certificate of the cluster's CA")
+            if client.serial in self._revoked:
+                self._log("console.refused", client=client.name, path=request.path, reason="certificate revoked")
+                return _error(
+                    403, "CertificateRevoked", "this certificate was revoked; ask for another credential link"
+                )
             if client.role is None or client.role < role:
                 self._log("console.refused", client=client.name, path=request.path, needs=role.word)
                 return _error(403, "Forbidden", f"this needs the role {role.word} in the certificate's subject (OU)")

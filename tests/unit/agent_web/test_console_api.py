@@ -10,11 +10,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+from cryptography import x509
 from mirror_agent.contract import Phase, Role
 from mirror_agent.web.actions import RequestOutcome
 from mirror_agent.web.client_roles import server_context
 from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.probe import ProbeAnswer
+from mirror_agent.web.revoked import RevokedSerials
 
 from tests.agent_samples import Authority, Recorded
 from tests.unit.agent_web.control import SampleControl, SampleMirror
@@ -26,6 +28,7 @@ class Console:
     authority: Authority
     control: SampleControl
     log: Recorded
+    revoked: RevokedSerials
 
     def tls(self, unit: str | None = None, name: str = "ann") -> ssl.SSLContext:
         """A client with a certificate of the cluster's CA whose subject has this unit."""
@@ -38,6 +41,7 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
     certificate, key = authority.issue("demo-a")
     control = SampleControl()
     log = Recorded()
+    revoked = RevokedSerials(tmp_path / "revoked.json", log)
     api = ConsoleApi(
         control,
         SampleMirror(),
@@ -47,11 +51,12 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
         node="a",
         tls=server_context(certificate, key, authority.path),
         log=log,
+        revoked=revoked,
         host="127.0.0.1",
         port=0,
     )
     port = await api.start()
-    yield Console(f"https://127.0.0.1:{port}", authority, control, log)
+    yield Console(f"https://127.0.0.1:{port}", authority, control, log, revoked)
     await api.stop()
 
 
@@ -196,3 +201,28 @@ async def test_an_inner_failure_is_recorded_and_not_told(console: Console) -> No
     assert status == 500
     assert "VERYSECRET" not in str(body)
     assert "console.failed" in console.log.kinds()
+
+
+async def test_a_revoked_certificate_is_refused_on_a_connection_that_is_open(console: Console, tmp_path: Path) -> None:
+    certificate, key = console.authority.issue("ann", "Admin")
+    serial = f"{x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number:X}"
+    connector = aiohttp.TCPConnector(ssl=console.authority.client((certificate, key)))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        async with session.get(f"{console.url}/api/v1/status") as response:
+            assert response.status == 200
+        console.revoked.take((serial,))
+        async with session.get(f"{console.url}/api/v1/status") as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (403, "CertificateRevoked")
+    assert (await call(console, console.tls("Admin"), "/api/v1/status"))[0] == 200
+    assert serial in RevokedSerials(tmp_path / "revoked.json", console.log), "it survives a restart"
+    console.revoked.take(None)
+    assert serial in console.revoked, "a control plane that does not know of revocation changes nothing"
+    console.revoked.take(())
+    assert serial not in console.revoked
+
+
+def test_a_damaged_list_of_revoked_certificates_is_said_and_refuses_nobody(tmp_path: Path) -> None:
+    (tmp_path / "revoked.json").write_text("{torn")
+    log = Recorded()
+    assert "AB" not in RevokedSerials(tmp_path / "revoked.json", log)
+    assert "console.revoked-list-unreadable" in str(log)
