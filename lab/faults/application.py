@@ -78,7 +78,7 @@ CASES: tuple[Case, ...] = (
         "Its HTTP checker fails three times; it is killed and started again.",
         hang,
         service=Service.OPEN,
-        limit_s=35.0,
+        limit_s=55.0,
     ),
     Case(
         "the application dies again and again",

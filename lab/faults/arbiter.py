@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.faults.model import Case, Primary, Service
-from lab.faults.scene import Scene
+from lab.faults.scene import CaseBroken, Scene
 from lab.faults.storage_proxy import Behaviour, storage_in_between
 
 WITNESS = "witness"
@@ -25,6 +25,8 @@ async def killed_behind(scene: Scene, behaviour: Behaviour, lasting_s: float | N
             await scene.hold(lasting_s)
             proxy.behaviour = Behaviour()
         await scene.writes()
+        if not proxy.disturbed:
+            raise CaseBroken("no call to the witness was disturbed; the case did not happen")
 
 
 CASES: tuple[Case, ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.faults.delay import delayed
 from lab.faults.model import Case, Primary, Service
-from lab.faults.scene import Scene
+from lab.faults.scene import CaseBroken, Scene
 
 LINK = "link"
 CUT_S = 10.0
@@ -29,8 +29,10 @@ async def lossy(scene: Scene, percent: int, seconds: float) -> None:
 
 
 async def late(scene: Scene) -> None:
-    async with delayed(scene, low_s=0.2, high_s=0.2):
+    async with delayed(scene, low_s=0.2, high_s=0.2) as relay:
         await scene.hold(CUT_S)
+        if not relay.relayed:
+            raise CaseBroken("no packet took the late way; the case did not happen")
 
 
 async def flap(scene: Scene) -> None:

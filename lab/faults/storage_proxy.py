@@ -40,6 +40,7 @@ class StorageProxy:
         self._target = target
         self._session: aiohttp.ClientSession
         self.behaviour = Behaviour()
+        self.disturbed = 0  # requests that were delayed, refused, or whose answer was lost
 
     async def start(self, host: str) -> tuple[web.AppRunner, int]:
         self._session = aiohttp.ClientSession(auto_decompress=False)
@@ -58,14 +59,18 @@ class StorageProxy:
         behaviour = self.behaviour
         conditional = request.method in ("PUT", "MERGE", "PATCH") and "If-Match" in request.headers
         if behaviour.delay_s:
+            self.disturbed += 1
             await asyncio.sleep(behaviour.delay_s)
         if behaviour.refuse_all:
+            self.disturbed += 1
             return _error(behaviour.refuse_all, "ServerBusy")
         if conditional and behaviour.refuse_writes:
+            self.disturbed += 1
             return _error(behaviour.refuse_writes, "UpdateConditionNotSatisfied")
         answer = await self._forward(request)
         if conditional and behaviour.lose_write_answers > 0:
             behaviour.lose_write_answers -= 1
+            self.disturbed += 1
             assert request.transport is not None
             request.transport.abort()
         return answer
