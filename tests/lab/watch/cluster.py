@@ -114,14 +114,15 @@ class Watched:
                 seen = await self.alerts()
 
     async def until_audited(self, times: int) -> None:
-        """So many decisions of remediation later."""
+        """So many audits later: each of them probes both nodes."""
         limit = time.monotonic() + ALERT_DEADLINE_S
         seen: set[str] = set()
         while len(seen) <= times:
             assert time.monotonic() < limit, f"only {len(seen)} audits within {ALERT_DEADLINE_S:.0f} s"
             await asyncio.sleep(POLL_S)
             with contextlib.suppress(DemoFailed):
-                seen.add(str((await self.remediation())["decidedAt"]))
+                _, document, _ = await self.api.call("GET", f"/clusters/{NAME}/probes?node=a&top=1")
+                seen.add(document["value"][0]["at"])
 
     async def notices(self) -> list[dict[str, Any]]:
         """What the on-call webhook was told about the cluster."""
