@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.lab.mirror import posix_data, posix_names
+from tests.lab.mirror import posix_data, posix_more, posix_names
 from tests.lab.mirror.pair import Pair, differences, running_pair, tree
 
 Case = Callable[[Path], None]
-CASES = [pytest.param(case, id=case.__name__) for case in (*posix_names.CASES, *posix_data.CASES)]
+CASES = [pytest.param(case, id=case.__name__) for case in (*posix_names.CASES, *posix_data.CASES, *posix_more.CASES)]
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module")]
 
