@@ -52,12 +52,18 @@ export async function change(method, path, body = null, headers = {}) {
   return { body: text ? JSON.parse(text) : null, operation: answer.headers.get("Operation-Id") };
 }
 
+/** The download behind a one-time link; the link itself is the credential. */
+export async function redeem(link) {
+  const answer = await send("POST", withQuery("credential-downloads", {}), { bearer: link });
+  return answer.json();
+}
+
 async function send(method, address, options) {
-  const bearer = token.get();
+  const bearer = options.bearer ?? token.get();
   const headers = { ...options.headers, ...(bearer ? { Authorization: `Bearer ${bearer}` } : {}) };
   let answer;
   try {
-    answer = await fetch(address, { ...options, method, headers, redirect: "error", credentials: "same-origin" });
+    answer = await fetch(address, { body: options.body, signal: options.signal, method, headers, redirect: "error", credentials: "same-origin" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, { code: "Unreachable", message: "The control plane does not answer. Your clusters work on without it." });

@@ -5,6 +5,7 @@ import { h, say } from "./dom.js";
 import { alertsPage } from "./pages/alerts.js";
 import { clusterPage } from "./pages/cluster.js";
 import { createPage } from "./pages/create.js";
+import { credentialPage } from "./pages/credential.js";
 import { fleetPage } from "./pages/fleet.js";
 import { journalPage } from "./pages/journal.js";
 import { loginPage } from "./pages/login.js";
@@ -29,6 +30,8 @@ export function may(role) {
 }
 
 async function enter() {
+  const link = /^#\/credential\/(.+)$/.exec(location.hash);
+  if (link) return open("Access", credentialPage(link[1]));
   try {
     me = await get("me");
   } catch (error) {
@@ -83,5 +86,5 @@ function failed(error) {
   open("No answer", { element: h("div", { class: "note bad" }, h("p", {}, error.message), again) });
 }
 
-window.addEventListener("hashchange", () => (me ? route() : enter()));
+window.addEventListener("hashchange", () => (me && !location.hash.startsWith("#/credential/") ? route() : enter()));
 enter();

@@ -5,6 +5,7 @@ import { ask } from "../dialog.js";
 import { h, part, say, scroll } from "../dom.js";
 import { live } from "../live.js";
 import { badge, bytes, duration, number, roleBadge, safetyBadge, severityBadge, verdictBadge, when } from "../words.js";
+import { accessPart } from "./access.js";
 import { actionsOf } from "./cluster_actions.js";
 import { stripsPart } from "./strips.js";
 import { progressOf } from "./progress.js";
@@ -20,6 +21,7 @@ export function clusterPage({ name, may }) {
   const checks = part("section", { class: "card", "aria-label": "Checkers" }, checkersOf);
   const story = part("section", { class: "card", "aria-label": "What happened" }, storyOf);
   const strips = stripsPart(name);
+  const access = may("Admin") ? accessPart(name) : null;
   let older = [];
   let lines = { value: [] };
 
@@ -84,11 +86,11 @@ export function clusterPage({ name, may }) {
   }
 
   const element = h("div", {}, note.element, done.element, summary.element, operation.element, alerts.element, pair.element,
-    actions.element, strips.element, checks.element, story.element);
+    actions.element, strips.element, checks.element, access?.element ?? "", story.element);
   return [`Cluster ${name}`, {
     element,
-    enter() { reader.enter(); slow.enter(); strips.enter(); },
-    leave() { reader.leave(); slow.leave(); strips.leave(); },
+    enter() { reader.enter(); slow.enter(); strips.enter(); access?.enter(); },
+    leave() { reader.leave(); slow.leave(); strips.leave(); access?.leave(); },
   }];
 }
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import pkcs12
 from mirror_agent.contract import Role
 from playwright.async_api import Browser, expect
 
@@ -210,6 +212,47 @@ async def test_a_token_is_shown_once_and_removed(stage: Stage, chromium: Browser
         await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
         await expect(row).to_have_count(0)
         assert stage.call("GET", "me", token=secret).status == 401
+
+
+async def test_access_is_given_by_a_link_that_works_once(stage: Stage, chromium: Browser, tmp_path: Path) -> None:
+    await stage.cluster("access")
+    stage.in_sync("access")
+    async with watched(chromium, stage.url, ADMIN) as tab:
+        page = tab.page
+        await page.goto(f"{stage.url}/#/clusters/access")
+        await page.get_by_label("Who").fill("ann@example.org")
+        await page.get_by_label("Role on the nodes").select_option("Control")
+        await page.get_by_role("button", name="Make a one-time link").click()
+        link = await page.get_by_role("dialog").locator(".secret").inner_text()
+        await page.get_by_role("button", name="I have kept it").click()
+        row = page.locator("tr", has_text="ann@example.org")
+        await expect(row).to_contain_text("offered")
+    here = stage.url + link.removeprefix("https://control.example.org")
+    async with watched(chromium, stage.url, None) as tab:
+        page = tab.page
+        await page.goto(here)
+        assert await tab.barriers() == []
+        await page.get_by_role("button", name="Download my certificate").click()
+        password = await page.locator("#password").inner_text()
+        async with page.expect_download() as got:
+            await page.get_by_role("link", name="Certificate and key (.p12)").click()
+        await (await got.value).save_as(tmp_path / "ann.p12")
+        _, certificate, chain = pkcs12.load_key_and_certificates((tmp_path / "ann.p12").read_bytes(), password.encode())
+        assert certificate is not None
+        assert certificate.issuer == chain[0].subject
+        assert "mpc_" not in page.url
+        assert await tab.barriers() == []
+    async with watched(chromium, stage.url, None, expected=REFUSED) as tab:
+        await tab.page.goto(here)
+        await tab.page.get_by_role("button", name="Download my certificate").click()
+        await expect(tab.page.get_by_role("alert")).to_contain_text("was used already")
+    async with watched(chromium, stage.url, ADMIN) as tab:
+        row = tab.page.locator("tr", has_text="ann@example.org")
+        await tab.page.goto(f"{stage.url}/#/clusters/access")
+        await expect(row).to_contain_text("downloaded")
+        await row.get_by_role("button", name="Revoke").click()
+        await tab.page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+        await expect(row).to_contain_text("revoked")
 
 
 async def test_the_keyboard_is_enough(stage: Stage, chromium: Browser) -> None:
