@@ -8,6 +8,8 @@
 #                             purpose: build/sim.json; FIRST=seed to begin with
 #   make torture              1,000,000 random operations with engines killed, databases on machines switched off, git and
 #                             gcc on the mount (an hour); its parts: torture-fsx, torture-databases, torture-trees
+#   make faults               some seventy accidents done to a real cluster in the lab, 20 minutes   ONLY=text RUNS=3
+#   make calm MINUTES=30      a bad day without an accident: nobody may take over
 #   make bench                measure the mirror against raw ext4 and GlusterFS (12 minutes)  QUICK=1: few rows, a minute
 #   make screenshots          pictures of the console's pages, in docs/img
 #   make setup                only install what the others need
@@ -18,12 +20,14 @@ RUNS ?= 1
 KEEP ?=
 SEEDS ?= 10000
 FIRST ?= 0
+MINUTES ?= 30
+ONLY ?=
 TORTURE_SEEDS ?= 0-19
 TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
+.PHONY: calm faults torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -89,3 +93,10 @@ sim: setup-lenient
 	@rm -f build/sim.json
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --compile --seeds $(SEEDS) --first $(FIRST) --sweep 5 --json build/sim.json
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.mutants --json build/sim.json
+
+# Real processes, namespaces, packets and file systems; see docs/faults.md. Result: build/faults.json.
+faults: setup
+	@$(PYTHON_BIN)/python -m lab.faults --runs $(RUNS) $(if $(ONLY),--only '$(ONLY)')
+
+calm: setup
+	@$(PYTHON_BIN)/python -m lab.faults.calm --minutes $(MINUTES)

@@ -115,15 +115,33 @@ def writes_found(seen: Observed, missing: list[int]) -> list[str]:
     return findings
 
 
+@dataclass(frozen=True)
+class Reign:
+    """Storage may have named `primary` at any moment between `since` and `until`, and surely not outside."""
+
+    primary: str
+    since: float
+    until: float
+
+
+def reigns(records: Sequence[RecordSeen]) -> list[Reign]:
+    """A change lies between the sending of the last question with the old answer and the receipt of the new answer."""
+    found: list[Reign] = []
+    groups = [list(group) for _, group in itertools.groupby(records, key=lambda record: record.primary)]
+    for number, group in enumerate(groups):
+        since = groups[number - 1][-1].sent_at if number else float("-inf")
+        until = groups[number + 1][0].received_at if number + 1 < len(groups) else float("inf")
+        found.append(Reign(group[0].primary, since, until))
+    return found
+
+
 def wrong_node_acknowledged(acks: Iterable[Ack], records: Sequence[RecordSeen]) -> list[str]:
     """Acknowledgements by a node at a time at which storage surely named another one, all the time of the request."""
+    known = reigns(records)
     wrong = []
     for ack in acks:
-        before = [record for record in records if record.received_at <= ack.sent_at]
-        during = [record for record in records if ack.sent_at < record.received_at and record.sent_at < ack.received_at]
-        after = [record for record in records if record.sent_at >= ack.received_at]
-        possible = {record.primary for record in (*before[-1:], *during, *after[:1])}
-        if before and after and ack.node not in possible:
+        possible = {reign.primary for reign in known if reign.since <= ack.received_at and ack.sent_at <= reign.until}
+        if known and ack.node not in possible:
             wrong.append(f"{ack.id} by {ack.node} while storage names {', '.join(sorted(possible))}")
     return [f"{len(wrong)} writes were acknowledged by a node that is not primary: {wrong[:SHOWN]}"] if wrong else []
 

@@ -7,12 +7,13 @@ is always for a fact with a deadline; the only times are those that belong to th
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -53,6 +54,13 @@ class Scene:
         """What was before only prepared the accident: outage and changes of the primary count from now."""
         self.began_wall, self.began_at = time.time(), time.monotonic()
         self.stage.watch.forget()
+
+    @asynccontextmanager
+    async def nested(self) -> AsyncIterator[Scene]:
+        """A scene within this one: what is done in it is undone at its end."""
+        inner = copy.copy(self)
+        async with AsyncExitStack() as inner.undo:
+            yield inner
 
     def place(self, node: str) -> Place:
         return self.stage.places[node]
