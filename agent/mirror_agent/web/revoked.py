@@ -23,8 +23,8 @@ class RevokedSerials:
         self._log = log
         self._serials = self._load()
 
-    def __contains__(self, serial: str) -> bool:
-        return serial.lstrip("0") in self._serials
+    def __contains__(self, serial: object) -> bool:
+        return isinstance(serial, str) and serial.lstrip("0") in self._serials
 
     def take(self, serials: tuple[str, ...] | None) -> None:
         """The whole list of a heartbeat answer; None says nothing. OSError of a full disk is logged, not raised:

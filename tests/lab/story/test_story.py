@@ -73,6 +73,16 @@ def traces_of(lab_id: str) -> list[str]:
     return [line for line in (*namespaces, *links, *mounts) if mark.search(line)]
 
 
+async def verify_the_copies(nodes: Nodes) -> None:
+    """The oracle at the end: the serving node compares both copies and finds nothing."""
+    states = {node: await nodes.ask(node, "mirror", "status") for node in ("a", "b")}
+    serving = [node for node, state in states.items() if state["mode"] == "primary"]
+    assert len(serving) == 1, states
+    record = await nodes.ask(serving[0], "mirror", "verify", "--why", "the end of the story")
+    assert (record["outcome"], record["differences"]) == ("identical", 0), record
+    assert record["entries"] > 0
+
+
 async def test_the_whole_story(lab: LabInfo, tmp_path: Path) -> None:
     assert lab.control_plane_url is not None
     said: list[str] = []
@@ -104,6 +114,7 @@ async def test_the_whole_story(lab: LabInfo, tmp_path: Path) -> None:
             f"announced reboot of the primary: outage {maintained.outage_s} s, in sync after {maintained.in_sync_s} s"
         )
         assert maintained.missing_writes == 0
+        await verify_the_copies(Nodes(lab, tmp_path, CLUSTER))
         await story.delete()
     left = await LabClient(lab.control_socket).acall("nodes")
     assert left == [], "DELETE leaves no machine"
