@@ -51,7 +51,16 @@ def judge(case: Case, seen: Observed) -> Verdict:
         *trees_found(*seen.trees),
         *service_found(case, outage_s, changes),
     )
-    return Verdict(findings, len(missing) + seen.earlier_rows_lost, outage_s, stale_s, changes)
+    lost = len(missing) + seen.earlier_rows_lost
+    return Verdict(findings, lost, outage_s, stale_s, changes, blind_s(seen.samples))
+
+
+def blind_s(samples: Iterable[Sample]) -> float:
+    asked: dict[str, list[float]] = {}
+    for sample in samples:
+        asked.setdefault(sample.node, []).append(sample.sent_at)
+    gaps = (b - a for times in asked.values() for a, b in itertools.pairwise(sorted(times)))
+    return max(gaps, default=0.0)
 
 
 def longest_gap_s(acks: Iterable[Ack], began_at: float, ended_at: float) -> float:

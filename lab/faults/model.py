@@ -122,6 +122,7 @@ class Verdict:
     outage_s: float
     stale_s: float  # how long an application of an older epoch answered beside a newer one (reads only)
     changes: int  # of the primary
+    blind_s: float  # the longest time between two questions to the same node's probe
 
 
 @dataclass(frozen=True)
@@ -139,4 +140,5 @@ class Result:
     outage_s: float
     stale_s: float
     primary_changes: int
+    blind_s: float
     duration_s: float

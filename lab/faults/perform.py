@@ -73,7 +73,7 @@ class Performer:
         began, began_wall = time.monotonic(), time.time()
         stage = self._stage
         journal = Journal(self._build / "faults-journal.jsonl", stage.next_id)
-        verdict = Verdict((), 0, 0.0, 0.0, 0)
+        verdict = Verdict((), 0, 0.0, 0.0, 0, 0.0)
         broken: tuple[str, ...] = ()
         try:
             verdict = await self._run(case, journal)
@@ -96,6 +96,7 @@ class Performer:
             outage_s=round(verdict.outage_s, 2),
             stale_s=round(verdict.stale_s, 2),
             primary_changes=verdict.changes,
+            blind_s=round(verdict.blind_s, 2),
             duration_s=round(time.monotonic() - began, 1),
         )
         return result, evidence(stage, began_wall) if findings else {}

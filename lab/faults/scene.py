@@ -21,7 +21,7 @@ from lab.fabric.cgroups import Group
 from lab.fabric.commands import nft
 from lab.faults.client import Writers
 from lab.faults.model import NODES, Sample
-from lab.faults.stage import CLUSTER, Place, Stage
+from lab.faults.stage import Place, Stage
 from lab.vm.machine import enter_argv, read_pid_one
 
 POLL_S: Final = 0.02
@@ -68,19 +68,19 @@ class Scene:
     # --- power -----------------------------------------------------------------------------------------------------
     async def kill(self, node: str) -> None:
         """The power goes; it comes back at the end of the case, unless the case switches it on before."""
-        await self.stage.lab.acall("kill", node=f"{CLUSTER}/{node}")
+        await self.stage.lab.acall("kill", node=self.place(node).vm)
         self.undo.push_async_callback(self.start, node)
 
     async def start(self, node: str) -> None:
-        await self.stage.lab.acall("start", node=f"{CLUSTER}/{node}")
+        await self.stage.lab.acall("start", node=self.place(node).vm)
 
     async def freeze(self, node: str) -> None:
         """All processes of the VM stand still and its packets are lost, as during a pause of its host."""
-        await self.stage.lab.acall("freeze", node=f"{CLUSTER}/{node}")
+        await self.stage.lab.acall("freeze", node=self.place(node).vm)
         self.undo.push_async_callback(self.thaw, node)
 
     async def thaw(self, node: str) -> None:
-        await self.stage.lab.acall("thaw", node=f"{CLUSTER}/{node}")
+        await self.stage.lab.acall("thaw", node=self.place(node).vm)
 
     # --- processes -------------------------------------------------------------------------------------------------
     def pids(self, node: str, pattern: str) -> list[int]:
@@ -136,7 +136,7 @@ class Scene:
     # --- network ---------------------------------------------------------------------------------------------------
     async def partition(self, target: str) -> None:
         """A partition of the lab by its own words: a, link, witness, control-plane, a:witness …"""
-        await self.stage.lab.acall("partition", target=f"{CLUSTER}/{target}")
+        await self.stage.lab.acall("partition", target=f"{self.stage.cluster}/{target}")
         self.undo.push_async_callback(self.heal)
 
     async def heal(self) -> None:

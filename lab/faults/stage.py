@@ -72,8 +72,9 @@ class Place:
 class Stage:
     """A running lab with a provisioned cluster; `places`, `address` and `watch` are valid after `provision`."""
 
-    def __init__(self, info: LabInfo, state: Path, say: Say) -> None:
+    def __init__(self, info: LabInfo, state: Path, say: Say, *, cluster: str = CLUSTER) -> None:
         self.info = info
+        self.cluster = cluster
         self.state = state
         self.say = say
         self.lab = LabClient(info.control_socket)
@@ -108,10 +109,10 @@ class Stage:
         """PUT the cluster (an existing one is taken as it is), learn the places, begin to watch."""
         async with self._api() as api:
             _, present, _ = await api.call("GET", "/clusters")
-            if all(cluster["name"] != CLUSTER for cluster in present["value"]):
-                _, _, headers = await api.call("PUT", f"/clusters/{CLUSTER}", wanted())
+            if all(found["name"] != self.cluster for found in present["value"]):
+                _, _, headers = await api.call("PUT", f"/clusters/{self.cluster}", wanted())
                 await api.wait_operation(headers, deadline_s=PROVISION_DEADLINE_S, show=lambda _: None)
-            cluster = await api.cluster(CLUSTER)
+            cluster = await api.cluster(self.cluster)
         self.address = str(cluster["virtualIp"]["address"])
         self.places = {place.name: place for place in await self._find_places()}
         service = TableServiceClient.from_connection_string(self.info.read_tokens().storage)
@@ -127,7 +128,7 @@ class Stage:
         """Everything of the cluster goes, whatever state it is in."""
         self.close()
         async with self._api() as api:
-            status, _, headers = await api.call("DELETE", f"/clusters/{CLUSTER}")
+            status, _, headers = await api.call("DELETE", f"/clusters/{self.cluster}")
             if status == 202:
                 await api.wait_operation(headers, deadline_s=DELETE_DEADLINE_S, show=lambda _: None)
 
@@ -147,7 +148,7 @@ class Stage:
         found = {str(node["name"]): node for node in await self.lab.acall("nodes")}
         places = []
         for name in NODES:
-            vm = f"{CLUSTER}-{name}"
+            vm = f"{self.cluster}-{name}"
             node = found[vm]
             places.append(
                 Place(

@@ -3,7 +3,8 @@
 The nodes are asked from inside their own network namespace, so a partition hides nothing from us: each thread enters
 the namespace, keeps one connection, and enters it anew after a restart of the VM. A question is asked every PERIOD_S;
 what is not answered within TIMEOUT_S counts as no answer.
-Limit: a busy machine stretches the period; the longest distance between two questions is part of the results.
+Limit: a busy machine stretches the period, and a question without an answer lasts TIMEOUT_S; the longest time between
+two questions to a node is part of the results (`blind_s`).
 """
 
 from __future__ import annotations

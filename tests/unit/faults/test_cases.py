@@ -24,7 +24,7 @@ def test_the_matrix_is_broad() -> None:
 
 def result(outage_s: float, *, service: Service = Service.UNPLANNED, findings: tuple[str, ...] = ()) -> Result:
     name = f"case {outage_s}"
-    return Result(name, "kill", service.value, 1, not findings, findings, 0, 10, outage_s, 0.0, 1, 20.0)
+    return Result(name, "kill", service.value, 1, not findings, findings, 0, 10, outage_s, 0.0, 1, 0.1, 20.0)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
