@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,7 @@ import pytest
 from mirror_agent.mirror.quarantine_store import entries, restore
 from mirror_agent.mirror.verify_record import VerifyRecord
 
-from tests.lab.mirror.pair import DEADLINE_S, Pair, differences, eventually, tree
-from tests.lab.mirror.verified import last_record, run_verify, verify
+from tests.lab.mirror.pair import Pair, differences, eventually, last_record, run_verify, tree, verify
 
 pytestmark = pytest.mark.lab
 
@@ -42,22 +40,11 @@ def fill(root: Path) -> None:
     (root / "empty").touch()
 
 
-async def eventually_equal(pair: Pair) -> None:
-    def settled() -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while unequal := differences(tree(pair.a.root), tree(pair.b.root)):
-            assert time.monotonic() < deadline, unequal
-            time.sleep(0.1)
-
-    await asyncio.to_thread(settled)
-
-
 async def in_sync(pair: Pair) -> None:
-    """The tree is on both nodes; its modification times as well, which follow up to 2 s later."""
+    """The tree is on both nodes; its modification times as well, which otherwise follow up to 2 s later."""
     await pair.make_pair()
     await asyncio.to_thread(fill, pair.a.root)
-
-    await eventually_equal(pair)
+    await pair.a.engine.require_peer(epoch=1)
 
 
 def one_byte(root: Path) -> None:
@@ -256,8 +243,7 @@ async def test_no_false_alarm_while_the_application_writes(pair: Pair) -> None:
 
 
 async def test_differences_stand_over_a_restart_and_end_with_a_full_resync(pair: Pair) -> None:
-    await pair.make_pair()
-    await asyncio.to_thread(fill, pair.a.root)
+    await in_sync(pair)
     await asyncio.to_thread(keep_times(one_byte), pair.b.root)
     await run_verify(pair.a)
     await pair.b.until(lambda status: status.verify.differences == 1)
