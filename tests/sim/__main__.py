@@ -80,8 +80,8 @@ def run_plain(options: argparse.Namespace) -> int:
 
 def sweep(seed: int, stride: int, jobs: int, report: Path | None) -> int:
     total = sweep_all(seed, stride, jobs)
-    for violation in total.violations[:1]:
-        print(violation, flush=True)
+    for number, violation in enumerate(total.violations):
+        print(violation if number == 0 else violation.split("\n", 1)[0], flush=True)
     told = {
         "sweep_blows": total.runs,
         "sweep_stride": stride,

@@ -71,7 +71,7 @@ class Oracle:
         if forced:
             self._override(new)
         alone = next(iter(new.in_sync)) if len(new.in_sync) == 1 else ""
-        if self.power_lost_at.get(alone, float("-inf")) > sent_at:
+        if self.power_lost_at.get(alone, float("-inf")) >= sent_at:
             self.forgiven |= {write for name, write in self.power_lost if name == alone}
         for member in new.in_sync:
             data = self.copies[member].data
