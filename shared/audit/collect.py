@@ -72,6 +72,7 @@ def beat_fact(state: NodeState) -> Fact:
         link="none" if mirror is None else mirror.link,
         failing_checkers=tuple(checker.name for checker in beat.checkers if checker.healthy is False),
         mirror_error=None if mirror is None else mirror.error,
+        differences=0 if mirror is None or mirror.verify is None else mirror.verify.differences,
     )
     source = f"agent-{state.node}"
     return Fact(FactKind.HEARTBEAT, state.node, source, state.received_at, Trust.SELF_REPORT, value)

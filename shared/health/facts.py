@@ -59,6 +59,8 @@ class Beat:
     link: str = "none"
     failing_checkers: tuple[str, ...] = ()
     mirror_error: str | None = None
+    # Between the copies, of the last verify, and still there.
+    differences: int = 0
 
     @property
     def serves(self) -> bool:

@@ -119,6 +119,7 @@ def _beat(beat: dict[str, Any]) -> Beat:
         link=beat["link"],
         failing_checkers=tuple(beat.get("failingCheckers", ())),
         mirror_error=beat.get("mirrorError"),
+        differences=beat.get("differences", 0),
     )
 
 
