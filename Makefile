@@ -25,7 +25,7 @@ ONLY ?=
 TORTURE_SEEDS ?= 0-19
 TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
-SOURCES := agent shared functions lab tests bench tools $(wildcard function_app.py)
+SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
 .PHONY: calm faults torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 

@@ -1,0 +1,1 @@
+"""The command line of the control plane. Standard library only."""

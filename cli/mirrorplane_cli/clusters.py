@@ -1,0 +1,95 @@
+"""Clusters: created from a file, listed, shown, acted on, deleted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Final
+
+from mirrorplane_cli.operations import began
+from mirrorplane_cli.outcome import ExitCode, Failed
+from mirrorplane_cli.session import Session
+
+LIST: Final = {
+    "CLUSTER": "cluster",
+    "VERDICT": "state",
+    "SERVES": "serving",
+    "NODE A": "nodes.a.state",
+    "NODE B": "nodes.b.state",
+    "SINCE": "since",
+    "WHY": "sentence",
+}
+FACTS: Final = {
+    "cluster": "cluster.name",
+    "data": "safety.state",
+    "": "safety.sentence",
+    "exposed since": "safety.since",
+    "virtual IP": "cluster.virtualIp.address",
+    "verdict": "verdict.state",
+    "why": "verdict.sentence",
+    "resources": "cluster.provisioningState",
+    "node a": "reports.a.heartbeat.role",
+    "  says": "reports.a.heartbeat.sentence",
+    "node b": "reports.b.heartbeat.role",
+    "  says ": "reports.b.heartbeat.sentence",
+    "under way": "operation.id",
+}
+HISTORY: Final = {"AT": "at", "WHO": "kind", "WHAT": "title", "DETAIL": "detail", "RULE": "rule"}
+
+
+def create(session: Session, given: Namespace) -> None:
+    """PUT; with --update an existing cluster is changed, else it is an error."""
+    text = sys.stdin.read() if given.file == "-" else _read(given.file)
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise Failed(ExitCode.USAGE, f"{given.file} is no JSON: {error}") from None
+    headers = {} if given.update else {"If-None-Match": "*"}
+    reply = session.api.send("PUT", f"clusters/{given.name}", body, headers=headers)
+    began(session, reply.operation, given, f"cluster {given.name}")
+
+
+def fleet(session: Session, given: Namespace) -> None:
+    session.screen.rows(session.api.every("fleet", search=given.search, verdict=given.verdict, top="100"), LIST)
+
+
+def show(session: Session, given: Namespace) -> None:
+    session.screen.facts(session.api.get(f"clusters/{given.name}/overview"), FACTS)
+
+
+def act(session: Session, given: Namespace) -> None:
+    body: dict[str, Any] = {"reason": given.reason}
+    if given.node:
+        body["node"] = given.node
+    reply = session.api.send("POST", f"clusters/{given.name}:{given.action}", body)
+    began(session, reply.operation, given, f"{given.action} of cluster {given.name}")
+
+
+def delete(session: Session, given: Namespace) -> None:
+    """Wants the name twice: everything the cluster owns goes, its data included."""
+    if given.confirm != given.name:
+        raise Failed(
+            ExitCode.USAGE,
+            f"deleting takes both machines, their disks and all data; add --confirm {given.name} if that is meant",
+        )
+    headers = {"Mirrorplane-Reason": _header(given.reason)} if given.reason else {}
+    reply = session.api.send("DELETE", f"clusters/{given.name}", headers=headers)
+    began(session, reply.operation, given, f"deletion of cluster {given.name}")
+
+
+def history(session: Session, given: Namespace) -> None:
+    session.screen.rows(session.api.get(f"clusters/{given.name}/history")["value"], HISTORY)
+
+
+def _header(text: str) -> str:
+    """A header is ASCII; what is not is left out rather than refused."""
+    return " ".join(text.encode("ascii", "ignore").decode().split())
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed(ExitCode.USAGE, f"{file} cannot be read: {error}") from None
