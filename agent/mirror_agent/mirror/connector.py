@@ -13,15 +13,21 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from mirror_agent.mirror import handshake, limits, tls, wire
+from mirror_agent.mirror.checkpointer import Checkpointer
 from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.front import Front
-from mirror_agent.mirror.handshake import HandshakeError, Hello, Welcome
+from mirror_agent.mirror.handshake import HandshakeError, Hello, PlanMessage, Welcome
 from mirror_agent.mirror.inodes import Call, Descriptors
 from mirror_agent.mirror.outlet import Outlet
-from mirror_agent.mirror.resync import Progress, Resync
+from mirror_agent.mirror.resync import Resync
+from mirror_agent.mirror.resync_choice import DISTRUSTED, RULES, Held, choose, floor_ns
+from mirror_agent.mirror.resync_pace import Pace
+from mirror_agent.mirror.resync_plan import Plan, Progress
+from mirror_agent.mirror.resync_report import Known
+from mirror_agent.mirror.roots import prove_checkpoints
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.stream import Stream, boottime_s
 from mirror_agent.mirror.wire import Op, WireError
@@ -29,6 +35,7 @@ from mirror_agent.mirror.wire import Op, WireError
 log: Final = logging.getLogger(__name__)
 
 _TURN_S: Final = 0.02
+_FAILURES_MAX: Final = 10
 
 
 class Connector:
@@ -45,6 +52,13 @@ class Connector:
         expected: Point | None,
         on_change: Callable[[], None],
     ) -> None:
+        self._checkpointer = Checkpointer(
+            state, outlet.tracker, fronts, outlet, descriptors,
+            every_s=config.limits.checkpoint_s, timeout_s=config.limits.barrier_timeout_s,
+        )  # fmt: skip
+        self._peers_checkpoints: tuple[Held, ...] = ()
+        self._shortcut_failed = self._full_asked_for = False
+        self._failures = 0
         self._link = "connecting"
         self.error: str | None = None
         self.stream: Stream | None = None
@@ -66,6 +80,9 @@ class Connector:
             threading.Thread(target=self._run, name="mirror-connect", daemon=True),
             threading.Thread(target=self._guarded, args=("pump", self._pump), name="mirror-pump", daemon=True),
             threading.Thread(target=self._guarded, args=("watch", self._watch), name="mirror-watch", daemon=True),
+            threading.Thread(
+                target=self._guarded, args=("checkpoints", self._checkpoint), name="mirror-checkpoint", daemon=True
+            ),
         ]
 
     def start(self) -> None:
@@ -88,6 +105,10 @@ class Connector:
         if stream is not None:
             stream.fail(reason)
 
+    def compare_everything(self) -> None:
+        """An operator wants the next resync to leave nothing out."""
+        self._full_asked_for = True
+
     def resume(self) -> None:
         """The supervisor has decided: connect again and resynchronise."""
         self._expected = None
@@ -109,6 +130,17 @@ class Connector:
         stream = self.stream
         return stream if stream is not None and self._link == "live" and stream.lost is None else None
 
+    def resync_facts(self) -> dict[str, Any]:
+        """What the status says about the running or the last resync, and about checkpoints."""
+        facts: dict[str, Any] = {"checkpoints": self._checkpointer.made}
+        if (progress := self.progress) is not None:
+            facts["resync_rule"] = progress.rule
+            facts["resync_done_entries"] = progress.done_files
+            facts["resync_total_entries"] = progress.total_files
+            facts["resync_sent_bytes"] = progress.filled_bytes
+            facts["resync_s"] = round(progress.duration_s, 3)
+        return facts
+
     # -- connecting ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -128,7 +160,7 @@ class Connector:
                 self._set_link("lost")
                 self._wake.wait()
             else:
-                self._wake.wait(limits.RECONNECT_S)
+                self._wake.wait(min(limits.RECONNECT_S * 2**self._failures, limits.RECONNECT_MAX_S))
             self._wake.clear()
 
     def _report(self, error: str) -> None:
@@ -153,6 +185,7 @@ class Connector:
             good = self._resynchronise(stream)
         if good:
             self.error = None
+            self._failures = 0
             self._expected = None
             self._set_link("live")
             self._outlet.unpark()
@@ -181,7 +214,9 @@ class Connector:
                 raise HandshakeError(f"the peer refused: {wire.parse_text(frame.payload)}")
             if frame.op != Op.WELCOME:
                 raise WireError(f"the peer answered HELLO with operation {frame.op}")
-            self._check(handshake.parse_welcome(frame), epoch)
+            welcome = handshake.parse_welcome(frame)
+            self._check(welcome, epoch)
+            self._peers_checkpoints = welcome.checkpoints
             acks = tls.connect(tls.client_context(self._config), self._config, address)
         except BaseException:
             data.close()
@@ -220,13 +255,49 @@ class Connector:
         return stream.lost is None
 
     def _resynchronise(self, stream: Stream) -> bool:
-        resync = Resync(stream, self._fronts, self._outlet, self._descriptors)
-        self.progress = resync.progress
+        plan = self._plan()
+        self.progress = plan.progress
+        log.warning("mirror: resync by the rule %s: %s", plan.message.rule, RULES[plan.message.rule].sentence)
+        resync = Resync(stream, self._fronts, self._outlet, self._descriptors, plan)
         self._set_link("resync")
-        if not resync.run() or not self._confirm_live(stream):
-            return False
-        self._state.verified.cleared()
-        return True
+        good = resync.run() and self._confirm_live(stream)
+        if good:
+            plan.progress.end()
+            self._shortcut_failed = self._full_asked_for = False
+            if plan.message.base is None:
+                self._state.verified.cleared()
+            log.warning(
+                "mirror: resync by the rule %s took %.1f s: %d entries looked at, %d bytes compared, %d bytes sent",
+                plan.message.rule, plan.progress.duration_s, plan.progress.done_files, plan.progress.done_bytes,
+                plan.progress.filled_bytes,
+            )  # fmt: skip
+        elif stream.refused:
+            self._failures = min(self._failures + 1, _FAILURES_MAX)
+            self._shortcut_failed = self._shortcut_failed or plan.message.base is not None
+        return good
+
+    def _plan(self) -> Plan:
+        """Which kind of resync, by the checkpoints of both nodes."""
+        store = self._state.checkpoints
+        roots = [front.root for front in self._fronts]
+        choice = choose(
+            prove_checkpoints(self._state, roots),
+            self._peers_checkpoints,
+            asked_for_full=self._full_asked_for,
+            differences_stand=bool((last := self._state.verified.last) and last.differences),
+            shortcut_failed=self._shortcut_failed,
+        )
+        known = None
+        if choice.rule in DISTRUSTED and store.held:
+            # Also after a crash in the middle of it.
+            self._outlet.tracker.stop(choice.sentence)
+        if choice.base is not None:
+            base = store.find(choice.base)
+            assert base is not None, "a chosen checkpoint is one this node holds"
+            known = Known(floor_ns(base.clock), store.changes_since(choice.base))
+        pace = Pace(self._config.limits.resync_max_bytes_s, lambda: self._outlet.operations)
+        message = PlanMessage(choice.rule, choice.base)
+        return Plan(message, known, self._outlet.tracker, pace, Progress(choice.rule))
 
     def _confirm_live(self, stream: Stream) -> bool:
         seq = stream.append(Op.LIVE, flags=wire.WAITED | wire.SYNC)
@@ -275,10 +346,22 @@ class Connector:
             stream.append(Op.HEARTBEAT)
         if now_s - self._times_s >= limits.TIMES_FLUSH_S:
             self._times_s = now_s
-            for inode in self._outlet.take_times():
-                if not inode.dropped:
-                    self._outlet.send_times(inode, self._descriptors.path_fd(inode, call))
-                call.holding.clear()
+            with self._outlet.times_order:
+                for inode in self._outlet.take_times():
+                    if not inode.dropped:
+                        self._outlet.send_times(inode, self._descriptors.path_fd(inode, call))
+                    call.holding.clear()
+
+    def _checkpoint(self, call: Call) -> None:
+        """Has checkpoints made while the replica is live."""
+        time.sleep(_TURN_S)
+        stream = self.live_stream()
+        if stream is not None:
+            try:
+                self._checkpointer.turn(stream, self.stream_id)
+            except OSError as error:
+                # Without a new checkpoint the old one counts, or everything is compared: no reason to stop.
+                log.error("mirror: no checkpoint could be made: %s", error)
 
     def _watch(self, call: Call) -> None:
         """Takes in answers and judges the peer. Never blocked by sending."""

@@ -143,8 +143,9 @@ class Engine:
 
     def verify(self, *, repair: bool, rate_bytes_per_s: float) -> None:
         """Begins to compare the live replica with this copy; the status tells how far it is and how it ended."""
-        primary = self._acting("verify")
-        primary.verification.start(repair=repair, rate_bytes_per_s=rate_bytes_per_s)
+        with self._command:  # a hand-over ends the verify that is running, and none begins in its middle
+            primary = self._acting("verify")
+            primary.verification.start(repair=repair, rate_bytes_per_s=rate_bytes_per_s)
 
     def resync(self) -> None:
         """Lets the replica go, so that it comes back through a resync; if the pair acknowledges together, the
@@ -153,6 +154,7 @@ class Engine:
             primary = self._acting("resync")
             if primary.connector.live_stream() is None:
                 raise MirrorError(f"resync: the link is {primary.connector.link}, there is no live replica to let go")
+            primary.connector.compare_everything()
             primary.connector.cut("an operator asked for a full resync")
 
     def verify_stop(self) -> None:

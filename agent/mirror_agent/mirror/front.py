@@ -238,6 +238,8 @@ class Front:
             error = _REFUSED.get(op, errno.ENOSYS)
         else:
             try:
+                if op in MUTATING:
+                    self.outlet.tracker.guard()
                 out = handler(call, nodeid, request)
             except OSError as failure:
                 error = failure.errno or errno.EIO

@@ -61,7 +61,9 @@ class AttributeOps:
         )
         with self.outlet.inode_lock(inode):
             if valid & abi.FATTR_SIZE:
-                os.ftruncate(self.descriptors.data_fd(inode, call), size)
+                data_fd = self.descriptors.data_fd(inode, call)
+                self.outlet.tracker.truncating(inode, os.fstat(data_fd).st_size, size)
+                os.ftruncate(data_fd, size)
                 if valid & abi.FATTR_KILL_SUIDGID:
                     self.data.kill_set_id(call, inode, inode.rw)
                 if not valid & abi.FATTR_MTIME:

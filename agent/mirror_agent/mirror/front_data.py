@@ -54,6 +54,7 @@ class DataOps:
         outlet = self.outlet
         sync = bool(flags & os.O_DSYNC)
         with outlet.inode_lock(inode):
+            outlet.tracker.overwriting(inode, offset, size)
             done = os.pwrite(fd, data, offset)
             if how & abi.WRITE_KILL_SUIDGID:
                 self.kill_set_id(call, inode, fd)
@@ -83,6 +84,7 @@ class DataOps:
         fd = self.descriptors.data_fd(inode, call)
         with self.outlet.inode_lock(inode):
             before = os.fstat(fd).st_size
+            self.outlet.tracker.overwriting(inode, offset, length)
             try:
                 syscalls.fallocate(fd, mode, offset, length)
             except OSError:

@@ -101,6 +101,7 @@ class NameOps:
         entry = Entry(
             st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size, st.st_mtime_ns, st.st_nlink, name, target, xattrs
         )
+        self.outlet.tracker.made(inode)
         self.outlet.made(call, parent, inode, entry)
         return abi.entry_out(inode.fid, st), st
 
@@ -140,6 +141,7 @@ class NameOps:
         directory = self.descriptors.path_fd(parent, call)
         fd = self.descriptors.path_fd(inode, call)
         with self.outlet.directory_lock(parent):
+            self.outlet.tracker.naming(inode)
             os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
             self.table.told(inode)
             self.outlet.linked(call, parent, name, inode)
@@ -174,6 +176,8 @@ class NameOps:
         directory = self.descriptors.path_fd(parent, call)
         with self.outlet.directory_lock(parent):
             victim, fd = self._victim(call, directory, name)
+            if victim is not None and not is_dir:
+                self.outlet.tracker.naming(victim)
             if is_dir:
                 os.rmdir(name, dir_fd=directory)
             else:
@@ -200,6 +204,7 @@ class NameOps:
         with self.outlet.directory_locks(old, new):
             moved, _ = self._victim(call, old_fd, old_name)
             victim, fd = self._victim(call, new_fd, new_name)
+            self._note_moves(moved, victim)
             if flags:
                 syscalls.renameat2(old_fd, old_name, new_fd, new_name, flags)
             else:
@@ -212,6 +217,16 @@ class NameOps:
                 call, (old, new), (old_name, new_name), flags, moved, victim, exchanged=exchanged, last=last
             )
         return b""
+
+    def _note_moves(self, *inodes: Inode | None) -> None:
+        """Before a rename: what gets another place, or loses one."""
+        for inode in inodes:
+            if inode is None:
+                continue
+            if inode.is_dir:
+                self.outlet.tracker.moving(inode)
+            else:
+                self.outlet.tracker.naming(inode)
 
     def forget(self, call: Call, nodeid: int, request: memoryview) -> None:
         (count,) = abi.FORGET_IN.unpack_from(request, _HEAD)
@@ -236,8 +251,9 @@ class NameOps:
 
     def _let_fall(self, call: Call, inode: Inode) -> None:
         """Nobody refers to the inode any more: tells the replica and closes the descriptors."""
-        if self.outlet.forget_times(inode) and not inode.orphan:
-            self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
+        with self.outlet.times_order:
+            if self.outlet.forget_times(inode) and not inode.orphan:
+                self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
         self.outlet.forgotten(inode)
         self.descriptors.close(inode)
 

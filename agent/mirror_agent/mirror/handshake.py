@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror.resync_choice import RULES, Gap, Held, Kind
 from mirror_agent.mirror.state import Point
 from mirror_agent.mirror.wire import Frame, Op, WireError
 
@@ -33,7 +34,10 @@ _WELCOME_KEYS: Final[dict[str, Any]] = {
     "epoch": int,
     "point": (dict, type(None)),
     "inconsistent": bool,
+    "checkpoints": list,
 }
+_CHECKPOINTS_MAX: Final = 8
+_PLAN_KEYS: Final[dict[str, Any]] = {"rule": str, "stream": str, "seq": int}
 
 
 class HandshakeError(Exception):
@@ -62,12 +66,14 @@ class Welcome:
     epoch: int
     point: Point | None
     inconsistent: bool
+    checkpoints: tuple[Held, ...] = ()
 
     def frame(self) -> bytes:
         point = None if self.point is None else {"stream": self.point.stream, "seq": self.point.seq}
         document = {
             "protocol": wire.PROTOCOL, "node": self.node, "epoch": self.epoch, "point": point,
             "inconsistent": self.inconsistent,
+            "checkpoints": [[one.stream, one.seq, one.gap.value, one.served, one.exact] for one in self.checkpoints],
         }  # fmt: skip
         return wire.encode(Op.WELCOME, epoch=self.epoch, data=wire.json_payload(document))
 
@@ -91,7 +97,41 @@ def parse_welcome(frame: Frame) -> Welcome:
         if set(point) != {"stream", "seq"} or not isinstance(point["stream"], str) or not isinstance(point["seq"], int):
             raise WireError("WELCOME carries no valid point")
         point = Point(point["stream"], point["seq"])
-    return Welcome(document["node"], document["epoch"], point, document["inconsistent"])
+    checkpoints = tuple(_held(entry) for entry in document["checkpoints"][:_CHECKPOINTS_MAX])
+    return Welcome(document["node"], document["epoch"], point, document["inconsistent"], checkpoints)
+
+
+def _held(entry: object) -> Held:
+    match entry:
+        case [str(stream), int(seq), str(gap), bool(served), bool(exact)]:
+            try:
+                return Held(stream, seq, Gap(gap), served, exact)
+            except ValueError:
+                raise WireError(f"WELCOME names the unknown gap {gap!r}") from None
+        case _:
+            raise WireError("WELCOME carries no valid checkpoint")
+
+
+@dataclass(frozen=True)
+class PlanMessage:
+    """RESYNC: which kind of resync follows, by its rule, and from which checkpoint on."""
+
+    rule: str
+    base: tuple[str, int] | None
+
+    def payload(self) -> bytes:
+        stream, seq = self.base or ("", 0)
+        return wire.json_payload({"rule": self.rule, "stream": stream, "seq": seq})
+
+
+def parse_plan(payload: memoryview) -> PlanMessage:
+    document = wire.parse_json(payload, _PLAN_KEYS)
+    if document["rule"] not in RULES:
+        raise WireError(f"RESYNC names the unknown rule {document['rule']!r}")
+    base = (document["stream"], document["seq"]) if document["stream"] else None
+    if (base is None) != (RULES[document["rule"]].kind is Kind.FULL):
+        raise WireError(f"RESYNC by the rule {document['rule']} with the base {base}")
+    return PlanMessage(document["rule"], base)
 
 
 def read_frame(connection: ssl.SSLSocket) -> Frame:

@@ -64,7 +64,8 @@ class Home(Protocol):
 class Inode:
     """One inode. `bound`: the stream whose replica knows the fid; `synced` (directories): the stream whose replica
     has the same names in it; `orphan`: no link is left; `dropped`: nobody refers to it any more; `holds`: references
-    of this process (those of the kernel are counted in the record)."""
+    of this process (those of the kernel are counted in the record); `fresh`: the dirty log since whose
+    beginning it was made."""
 
     __slots__ = (
         "__weakref__",
@@ -76,6 +77,7 @@ class Inode:
         "dropped",
         "fd",
         "fid",
+        "fresh",
         "holds",
         "home",
         "ino",
@@ -96,6 +98,7 @@ class Inode:
         self.holds = 0
         self.dropped = False
         self.used = False
+        self.fresh: object = None
         self.default_acl: bool | None = None
         self.home: Home | None = None
         self.slot = 0

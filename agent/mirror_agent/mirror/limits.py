@@ -47,6 +47,8 @@ APPLY_STALL_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 2.0
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 RECONNECT_S: Final = 0.2
+# A resync that the replica refused is tried again, each time later, up to this.
+RECONNECT_MAX_S: Final = 10.0
 STATUS_S: Final = 0.2
 # A barrier (syncfs on both nodes) may take as long as a disk full of dirty pages takes to write.
 BARRIER_TIMEOUT_S: Final = 120.0

@@ -24,6 +24,7 @@ from mirror_agent.mirror.inodes import Root
 from mirror_agent.mirror.quarantine import Quarantine
 from mirror_agent.mirror.quarantine_store import Allowance
 from mirror_agent.mirror.replica import ReplicaSession
+from mirror_agent.mirror.roots import prove_checkpoints
 from mirror_agent.mirror.state import StateStore
 from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.wire import Op, WireError
@@ -52,6 +53,7 @@ class ReplicaListener:
         self.had_session = False
         self._heard_s: float | None = None
         self.error: str | None = None
+        self._allowance: Allowance | None = None
         family = socket.AF_INET6 if ":" in config.listen_address else socket.AF_INET
         self._socket = socket.create_server((config.listen_address, config.port), family=family, backlog=16)
         self._thread = threading.Thread(target=self._accept_all, name="replica-listen", daemon=True)
@@ -60,6 +62,18 @@ class ReplicaListener:
     @property
     def session(self) -> ReplicaSession | None:
         return self._session
+
+    @property
+    def resync_rule(self) -> str:
+        """By which the session's copy was, or is being, made equal; "" before."""
+        session = self._session
+        return session.plan.rule if session is not None and session.plan is not None else ""
+
+    @property
+    def quarantine_full(self) -> str:
+        """Why the quarantine could not take what a resync had to keep; "" when the latest resync met no end of it."""
+        allowance = self._allowance
+        return "" if allowance is None or allowance.full is None else allowance.full
 
     def heard_age_s(self) -> float | None:
         """Also after the session ended: the age then goes on growing."""
@@ -150,7 +164,13 @@ class ReplicaListener:
         if hello.epoch > own:
             self._state.record_epoch(hello.epoch)
         generation = self._state.generation
-        welcome = Welcome(self._config.node, generation.epoch, generation.point, self._state.inconsistent)
+        welcome = Welcome(
+            self._config.node,
+            generation.epoch,
+            generation.point,
+            self._state.inconsistent,
+            prove_checkpoints(self._state, self._roots),
+        )
         with self._lock:
             for waiting in self._waiting.values():
                 waiting.close()
@@ -188,6 +208,7 @@ class ReplicaListener:
                 on_link=self._on_change,
                 on_end=self._ended,
             )
+            self._allowance = allowance
             self._session = session
             self.had_session = True
             self.error = None

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple, Protocol
 from mirror_agent.mirror import limits, wire
 from mirror_agent.mirror.inodes import Call, Inode
 from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.tracking import Tracker
 from mirror_agent.mirror.wire import Buffer, Entry, Op, Rename, SetAttr
 
 _STRIPES: Final = 256
@@ -48,18 +49,23 @@ class Arrivals(Protocol):
 
     def depart(self, parent: Inode, name: bytes, inode: Inode) -> int: ...
 
-    def found(self, directory: Inode) -> None: ...
+    def found(self, parent: Inode, name: bytes, inode: Inode) -> None: ...
+
+    def covers(self, directory: Inode, name: bytes) -> bool: ...
 
 
 class Outlet:
     """One per primary. `stream` is the current replica's, or None; `arrivals` is set while a resync is running."""
 
-    def __init__(self, *, paired: bool) -> None:
+    def __init__(self, *, paired: bool, tracker: Tracker) -> None:
+        self.tracker = tracker
         self.stream: Stream | None = None
         self.arrivals: Arrivals | None = None
         self.paired = paired
         self.parked = paired
         self.operations = 0
+        # Whoever takes modification times to send them holds this until they are in the stream.
+        self.times_order = threading.RLock()
         self.times: dict[int, Inode] = {}
         self._earlier_times: dict[int, Inode] = {}
         self._taken_times: dict[int, Inode] = {}
@@ -82,6 +88,12 @@ class Outlet:
 
     def directory_lock(self, inode: Inode) -> threading.Lock:
         return self._directory_locks[inode.fid % _STRIPES]
+
+    def pass_all_locks(self) -> None:
+        """Returns when every change that had begun before this call is in the stream."""
+        for lock in (*self._directory_locks, *self._inode_locks):
+            with lock:
+                continue
 
     def every_directory_lock(self) -> list[threading.Lock]:
         """Taken in this order they keep every name of every path as it is."""
@@ -145,8 +157,11 @@ class Outlet:
     def _hint(self, inode: Inode) -> int:
         return wire.WAITED if self.paired and inode.root.strict else 0
 
-    def _has(self, stream: Stream, directory: Inode) -> bool:
-        return directory.synced is stream or (stream.complete and directory.bound is stream)
+    def _has(self, stream: Stream, directory: Inode, name: bytes) -> bool:
+        if directory.synced is stream or (stream.complete and directory.bound is stream):
+            return True
+        arrivals = self.arrivals
+        return arrivals is not None and arrivals.covers(directory, name)
 
     def looked_up(self, parent: Inode, name: bytes, inode: Inode) -> None:
         """Makes the inode known to the replica, if the replica has its directory."""
@@ -159,14 +174,12 @@ class Outlet:
                     self._early.append((inode, parent, name))
                     return
             stream = self.stream
-        if stream is None or inode.bound is stream or inode.orphan or not self._has(stream, parent):
+        if stream is None or inode.bound is stream or inode.orphan or not self._has(stream, parent, name):
+            return
+        if (arrivals := self.arrivals) is not None:
+            arrivals.found(parent, name, inode)
             return
         with self.inode_lock(inode):
-            # A directory that was listed and then forgotten, by the kernel or by the resync, is a new inode here, and
-            # nobody knows any more that the replica has its names: it is listed once more, or its changes would be
-            # left to a resync that has passed it. Before it is bound: then nobody else answers with it too early.
-            if inode.is_dir and inode.bound is not stream and (arrivals := self.arrivals) is not None:
-                arrivals.found(inode)
             self._bind(stream, inode, parent, name)
 
     def _bind(self, stream: Stream, inode: Inode, parent: Inode, name: bytes) -> None:
@@ -180,7 +193,7 @@ class Outlet:
         self.times[parent.fid] = parent
         stream = self.stream
         seq = 0
-        if stream is not None and self._has(stream, parent):
+        if stream is not None and self._has(stream, parent, entry.name):
             seq = stream.append(
                 Op.MAKE, fid=inode.fid, offset=parent.fid, data=wire.entry_payload(entry), flags=self._hint(parent)
             )
@@ -193,7 +206,7 @@ class Outlet:
         self.times[parent.fid] = parent
         stream = self.stream
         seq = 0
-        if stream is not None and self._has(stream, parent):
+        if stream is not None and self._has(stream, parent, name):
             with self.inode_lock(inode):
                 bound = inode.bound is stream
                 if bound:
@@ -208,16 +221,11 @@ class Outlet:
         self.times[parent.fid] = parent
         stream = self.stream
         seq = 0
-        if stream is not None and self._has(stream, parent):
-            seq = self._remove(stream, parent, name, victim, directory=directory, last=last)
+        if stream is not None and self._has(stream, parent, name):
+            flags = self._hint(parent) | (wire.DIRECTORY if directory else 0) | (wire.LAST_LINK if last else 0)
+            fid = victim.fid if victim is not None and victim.bound is stream else 0
+            seq = stream.append(Op.REMOVE, fid=fid, offset=parent.fid, data=name, flags=flags)
         self._owe(call, stream, parent, seq, sync=False)
-
-    def _remove(
-        self, stream: Stream, parent: Inode, name: bytes, victim: Inode | None, *, directory: bool, last: bool
-    ) -> int:
-        flags = self._hint(parent) | (wire.DIRECTORY if directory else 0) | (wire.LAST_LINK if last else 0)
-        fid = victim.fid if victim is not None and victim.bound is stream else 0
-        return stream.append(Op.REMOVE, fid=fid, offset=parent.fid, data=name, flags=flags)
 
     def renamed(
         self,
@@ -239,7 +247,7 @@ class Outlet:
         stream = self.stream
         seq = 0
         if stream is not None:
-            had, has = self._has(stream, old), self._has(stream, new)
+            had, has = self._has(stream, old, names[0]), self._has(stream, new, names[1])
             if had and has:
                 move = Rename(
                     new.fid,
@@ -258,9 +266,7 @@ class Outlet:
                     seq = self.arrivals.arrive(old, names[0], victim)
             elif self.arrivals is not None and has:
                 if exchanged and victim is not None:
-                    self.arrivals.depart(new, names[1], victim)
-                elif victim is not None:
-                    self._remove(stream, new, names[1], victim, directory=victim.is_dir, last=last)
+                    seq = self.arrivals.depart(new, names[1], victim)
                 seq = self.arrivals.arrive(new, names[1], inode)
         self._owe(call, stream, new, seq, sync=False)
 

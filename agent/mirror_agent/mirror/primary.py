@@ -21,6 +21,7 @@ from mirror_agent.mirror.roots import close_roots
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.status import MirrorError
 from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.tracking import Tracker
 from mirror_agent.mirror.verify_run import Verification
 from mirror_agent.mirror.wire import Op
 
@@ -44,7 +45,8 @@ class Primary:
         self._config = config
         self.roots = roots
         self.descriptors = Descriptors(config.limits.open_inodes_max)
-        self.outlet = Outlet(paired=expected is not None)
+        self.tracker = Tracker(state.checkpoints)
+        self.outlet = Outlet(paired=expected is not None, tracker=self.tracker)
         self.fronts = [self._front(root) for root in roots]
         self.connector = Connector(
             config, state, self.fronts, self.outlet, self.descriptors, expected=expected, on_change=on_change
@@ -63,6 +65,7 @@ class Primary:
 
     def start(self) -> None:
         """Mounts and begins to connect. Raises OSError; take it down then."""
+        self.tracker.begin()
         for front in self.fronts:
             front.mount()
         self.connector.start()
@@ -79,11 +82,12 @@ class Primary:
     def send_times(self) -> None:
         call = self.descriptors.new_call()
         try:
-            for _ in range(2):
-                for inode in self.outlet.take_times():
-                    if not inode.dropped:
-                        self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
-                    call.holding.clear()
+            with self.outlet.times_order:
+                for _ in range(2):
+                    for inode in self.outlet.take_times():
+                        if not inode.dropped:
+                            self.outlet.send_times(inode, self.descriptors.path_fd(inode, call))
+                        call.holding.clear()
         finally:
             self.descriptors.end_call(call)
 
@@ -135,5 +139,6 @@ class Primary:
         if ended:
             for front in self.fronts:
                 front.close()
+            self.tracker.close()
             close_roots(self.roots)
         return ended

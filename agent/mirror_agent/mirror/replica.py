@@ -24,11 +24,16 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mirror_agent.mirror import limits, syscalls, verify_wire, wire
+from mirror_agent.mirror.checkpoints import Checkpoint, read_clock
+from mirror_agent.mirror.handshake import PlanMessage, parse_plan
 from mirror_agent.mirror.inodes import Descriptors, Root
 from mirror_agent.mirror.quarantine import Quarantine
 from mirror_agent.mirror.replica_files import ApplyError, Preserving, ReplicaFiles
 from mirror_agent.mirror.replica_resync import ResyncTarget
 from mirror_agent.mirror.replica_verify import VerifyTarget
+from mirror_agent.mirror.resync_choice import RULES, Gap, floor_ns
+from mirror_agent.mirror.resync_report import Known, TooMuch, report_frames
+from mirror_agent.mirror.roots import prove_checkpoints
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.verify_record import record_of
@@ -70,6 +75,7 @@ class ReplicaSession:
         self.position = (0, 0)
         self.heard_s = boottime_s()
         self.resync: ResyncTarget | None = None
+        self.plan: PlanMessage | None = None
         self._data = data
         self._acks = acks
         self._roots = roots
@@ -83,7 +89,7 @@ class ReplicaSession:
         self._ack_lock = threading.Lock()
         self._ending = False
         self._sealing = False
-        self._jobs: queue.SimpleQueue[tuple[int, int, bool] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, int, bool, Checkpoint | None] | None] = queue.SimpleQueue()
         self._handlers = self._table()
         self._thread = threading.Thread(target=self._run, name="replica-apply", daemon=True)
         self._pool = [
@@ -177,6 +183,7 @@ class ReplicaSession:
         applied, applied_bytes = self.position
         if frame.seq != applied + 1:
             raise Refused(f"frame {frame.seq} came after frame {applied}")
+        self._state.checkpoints.guard()
         handler = self._handlers.get(frame.op)
         if handler is None:
             raise WireError(f"operation {frame.op} does not belong on the stream")
@@ -196,7 +203,7 @@ class ReplicaSession:
             Op.EPOCH: self._epoch,
             Op.LIVE: self._live,
             Op.BYE: self._bye,
-            Op.BIND: files.bind,
+            Op.BIND: self._bind,
             Op.UNBIND: files.unbind,
             Op.MAKE: files.make,
             Op.LINK: files.link,
@@ -209,6 +216,7 @@ class ReplicaSession:
             Op.REMOVEXATTR: files.removexattr,
             Op.FSYNC: self._fsync,
             Op.BARRIER: self._barrier,
+            Op.CHECKPOINT: self._checkpoint,
             Op.RESYNC: self._resync,
             Op.DIR_BEGIN: lambda frame: self._resyncing().dir_begin(frame),
             Op.ENSURE: lambda frame: self._resyncing().ensure(frame),
@@ -217,6 +225,7 @@ class ReplicaSession:
             Op.SUM: self._sum,
             Op.FILL: lambda frame: self._resyncing().fill(frame),
             Op.SETTLED: lambda frame: self._resyncing().settled(frame),
+            Op.KEEP: lambda frame: self._resyncing().keep(frame),
             Op.NAMES: lambda frame: self._verifying().names(frame),
             Op.CHECK: lambda frame: self._verifying().check(frame),
             Op.COMPARE: lambda frame: self._verifying().compare(frame),
@@ -226,9 +235,9 @@ class ReplicaSession:
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, op: int, seq: int, *, fid: int = 0, offset: int = 0, data: bytes = b"") -> None:
+    def _answer(self, op: int, seq: int, *, fid: int = 0, offset: int = 0, data: bytes = b"", flags: int = 0) -> None:
         epoch = self._state.generation.epoch
-        frame = wire.encode(op, epoch=epoch, seq=seq, fid=fid, offset=offset, data=data)
+        frame = wire.encode(op, flags=flags, epoch=epoch, seq=seq, fid=fid, offset=offset, data=data)
         with self._ack_lock:
             if self._ending:
                 return
@@ -257,9 +266,11 @@ class ReplicaSession:
     def _flush_jobs(self) -> None:
         """Flushes one descriptor (closed afterwards) or, for -1, the file systems of all roots."""
         while (job := self._jobs.get()) is not None:
-            seq, fd, data_only = job
+            seq, fd, data_only, made = job
             try:
                 self._flush(fd, data_only=data_only)
+                if made is not None:
+                    self._state.checkpoints.record(made)
             except OSError as error:
                 self._answer(Op.NAK, seq, data=wire.text_payload(f"flushing failed: {error}"))
                 self._shut(self._data, socket.SHUT_RD)
@@ -305,10 +316,10 @@ class ReplicaSession:
             self._flush(fd, data_only=data_only)
             self._answer(Op.DONE, frame.seq)
         else:
-            self._jobs.put((frame.seq, os.dup(fd), data_only))
+            self._jobs.put((frame.seq, os.dup(fd), data_only, None))
 
     def _barrier(self, frame: Frame) -> None:
-        self._jobs.put((frame.seq, -1, False))
+        self._jobs.put((frame.seq, -1, False, None))
 
     def _live(self, frame: Frame) -> None:
         """From here on this node is identical and in the stream."""
@@ -318,13 +329,23 @@ class ReplicaSession:
             self._files.preserving = Preserving()
             self._sync_all()
             self._state.clear_inconsistent()
-            self._state.verified.cleared()
+            if self.plan is not None and self.plan.base is None:
+                self._state.verified.cleared()
         elif self._state.inconsistent or self._state.generation.point is None:
             raise ApplyError("this copy is not known to be identical; it needs a resync")
         self._state.record(epoch=self._state.generation.epoch, role="replica", point=None)
         self.link = "live"
         self._on_link()
         self._answer(Op.DONE, frame.seq)
+
+    def _checkpoint(self, frame: Frame) -> None:
+        """Everything up to here is applied; once it is on disk, what changes after this clock reading is all there is
+        to compare."""
+        if self.link != "live":
+            raise ApplyError("a checkpoint was asked for before this copy was identical")
+        generation = self._state.generation
+        made = Checkpoint(self.stream_id, frame.seq, generation.epoch, read_clock(), generation.roots)
+        self._jobs.put((frame.seq, -1, False, made))
 
     def _bye(self, frame: Frame) -> None:
         """A clean end: both nodes stand at this frame."""
@@ -337,13 +358,53 @@ class ReplicaSession:
     def _resync(self, frame: Frame) -> None:
         if self.link != "connecting":
             raise ApplyError("a resync was asked for in the middle of a session")
+        plan = parse_plan(frame.payload)
+        known = self._known(plan)
+        log.warning("replica: resync by the rule %s: %s", plan.rule, RULES[plan.rule].sentence)
         epoch = self._state.generation.epoch
         self._state.mark_inconsistent(f"resync of stream {self.stream_id} in epoch {epoch} has not ended")
         self._state.record(epoch=epoch, role="replica", point=None)
-        self.resync = ResyncTarget(self._files, self._roots, self._quarantine, self.stream_id)
+        self.resync = ResyncTarget(self._files, self._roots, self._quarantine, self.stream_id, known)
+        self.plan = plan
         self._files.preserving = self.resync
         self.link = "resync"
         self._on_link()
+        if known is not None:
+            self._report(frame.seq, known)
+
+    def _known(self, plan: PlanMessage) -> Known | None:
+        """This node's own changes since the base of a resync. Raises `ApplyError` without proof."""
+        if plan.base is None:
+            return None
+        held = {one.point: one for one in prove_checkpoints(self._state, self._roots)}.get(plan.base)
+        base = self._state.checkpoints.find(plan.base)
+        if held is None or base is None or held.gap is not Gap.NONE:
+            raise ApplyError(f"checkpoint {plan.base} cannot be proven here any more")
+        return Known(floor_ns(base.clock), self._state.checkpoints.changes_since(plan.base))
+
+    def _report(self, seq: int, known: Known) -> None:
+        """Tells the primary what changed here since the base."""
+        told_s = boottime_s()
+
+        def tick() -> None:
+            nonlocal told_s
+            if boottime_s() - told_s > limits.PEER_SILENCE_S:
+                told_s = boottime_s()
+                self._answer(Op.CANDIDATES, seq)
+
+        try:
+            for root in self._roots:
+                for payload in report_frames(root, known, tick):
+                    self._answer(Op.CANDIDATES, seq, fid=root.fid, data=payload)
+        except TooMuch:
+            self._answer(Op.CANDIDATES, seq, offset=1, flags=wire.FINAL)
+        else:
+            self._answer(Op.CANDIDATES, seq, flags=wire.FINAL)
+
+    def _bind(self, frame: Frame) -> None:
+        self._files.bind(frame)
+        if self.resync is not None:
+            self.resync.bound(frame)
 
     def _resyncing(self) -> ResyncTarget:
         if self.resync is None:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mirror_agent.mirror import limits, wire
-from mirror_agent.mirror.inodes import Inode, Root
+from mirror_agent.mirror.inodes import FIRST_FID, Inode, Root
 from mirror_agent.mirror.quarantine import Quarantine, write_all
 from mirror_agent.mirror.replica_files import (
     ApplyError,
@@ -29,6 +29,7 @@ from mirror_agent.mirror.replica_files import (
     create_entry,
     set_entry,
 )
+from mirror_agent.mirror.resync_report import Known
 from mirror_agent.mirror.wire import Entry, Frame
 
 log: Final = logging.getLogger(__name__)
@@ -65,9 +66,12 @@ def digests_of(fd: int, offset: int, length: int) -> Iterator[tuple[bytes, int]]
 
 
 class ResyncTarget(Preserving):
-    """One resync on the replica, between RESYNC and LIVE."""
+    """One resync on the replica, between RESYNC and LIVE. `known`: its own changes since the base, if there is one."""
 
-    def __init__(self, files: ReplicaFiles, roots: list[Root], quarantine: Quarantine, stream_id: str) -> None:
+    def __init__(
+        self, files: ReplicaFiles, roots: list[Root], quarantine: Quarantine, stream_id: str, known: Known | None
+    ) -> None:
+        self._known = known
         self._files = files
         self._roots = roots
         self._quarantine = quarantine
@@ -80,16 +84,55 @@ class ResyncTarget(Preserving):
         self._pending: dict[int, set[int]] = {}
         # Directories that may still hold names the primary does not have.
         self._unlisted: set[int] = set()
+        # The directory being listed, and the names that were in it at the beginning and were not sent yet.
         self._listing: tuple[int, set[bytes]] | None = None
-        files.owners = {}
+        # Files that were made, or take the place of another, in this resync.
+        self._made: set[int] = set()
 
     # -- names -----------------------------------------------------------------------------------------------------
 
     def dir_begin(self, frame: Frame) -> None:
         # An empty directory may be removed (under its parent's lock) while it is listed: then nothing is left to do.
+        names: set[bytes] = set()
         if not self._files.inode(frame.fid).orphan:
-            self._files.directory(frame.fid)
-        self._listing = (frame.fid, set())
+            names = self._names(self._files.directory(frame.fid)[1])
+            if frame.fid < FIRST_FID:
+                names.discard(self._stash_name)
+        self._listing = (frame.fid, names)
+
+    def _names(self, directory: int) -> set[bytes]:
+        reader = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return {os.fsencode(name) for name in os.listdir(reader)}
+        finally:
+            os.close(reader)
+
+    def keep(self, frame: Frame) -> None:
+        """Entries that did not change on either side. What does not look so ends this resync; the next one compares
+        everything."""
+        if self._known is None or self._listing is None or self._listing[0] != frame.fid:
+            raise ApplyError("KEEP outside of a listing, or of a resync that leaves something out")
+        parent, directory = self._files.directory(frame.fid)
+        for one in wire.parse_keep(frame.payload):
+            st = self._look(directory, one.name)
+            if (
+                st is None
+                or (st.st_mode, st.st_mtime_ns) != (one.mode, one.mtime_ns)
+                or (stat.S_ISREG(st.st_mode) and st.st_size != one.size)
+                or self._known.changed(parent.root.index, st)
+            ):
+                path = self._path(directory, one.name)
+                raise ApplyError(f"{path} is not what it was at the checkpoint, although nothing noted a change")
+            self._listing[1].discard(one.name)
+
+    def bound(self, frame: Frame) -> None:
+        """A fid was bound to what is here under its name; a directory may hold names the primary does not have."""
+        if self._listing is not None and self._listing[0] == frame.offset:
+            self._listing[1].discard(wire.name_of(frame.payload))
+        if frame.flags & wire.DIRECTORY:
+            if not self._files.inode(frame.fid).is_dir:
+                raise ApplyError(f"file id {frame.fid} is no directory here, although nothing noted a change")
+            self._unlisted.add(frame.fid)
 
     def ensure(self, frame: Frame) -> None:
         entry = wire.parse_entry(frame.payload)
@@ -99,7 +142,7 @@ class ResyncTarget(Preserving):
             return
         parent, directory = self._files.directory(frame.offset)
         if self._listing is not None and self._listing[0] == parent.fid:
-            self._listing[1].add(entry.name)
+            self._listing[1].discard(entry.name)
         bound = self._files.by_fid.get(frame.fid)
         existing = self._look(directory, entry.name)
         if bound is not None:
@@ -138,6 +181,7 @@ class ResyncTarget(Preserving):
             existing = None
         if existing is None:
             create_entry(directory, entry)
+            self._made.add(fid)
         inode = self._files.open_name(fid, directory, entry.name, parent.root)
         if existing is not None and not inode.is_dir and existing.st_nlink > 1:
             self._claimed[(parent.root.index, inode.ino)] = fid
@@ -162,51 +206,28 @@ class ResyncTarget(Preserving):
             return False
         if (root.index, existing.st_ino) in self._claimed:
             return False  # several names here, and one of them is another inode of the primary's already
-        if self._owner(root, existing) is not None:
-            return False  # the primary has it under another name by now
         if stat.S_ISLNK(entry.mode):
             return os.readlink(entry.name, dir_fd=directory) == entry.target
         return existing.st_rdev == entry.rdev
 
-    def _owner(self, root: Root, found: os.stat_result) -> int | None:
-        """The fid of an inode the primary knows and has not removed, as far as it said."""
-        assert self._files.owners is not None
-        return self._files.owners.get((root.index, found.st_ino))
-
     def _displace(self, parent: Inode, directory: int, name: bytes) -> None:
-        """This name is not the primary's. What it stands for may be: then it waits for its name in the stash."""
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        owner = self._owner(parent.root, found)
-        if owner is None:
-            self._keep_away(directory, name)
-        elif owner in self._stashed:
-            os.unlink(name, dir_fd=directory)
-        else:
-            self._put_into_stash(owner, parent, directory, name)
-
-    def _keep_away(self, directory: int, name: bytes) -> None:
         self._quarantine.keep_entry(self._path(directory, name), directory, name)
 
     def _path(self, directory: int, name: bytes) -> str:
         return os.fsdecode(os.path.join(os.readlink(f"/proc/self/fd/{directory}".encode()), name))
 
     def dir_end(self, frame: Frame) -> None:
-        """Everything in the directory that was not asked for since DIR_BEGIN goes to quarantine."""
+        """Everything that was in the directory at DIR_BEGIN and was not asked for goes to quarantine."""
         if self._listing is None or self._listing[0] != frame.fid:
             raise ApplyError(f"DIR_END for file id {frame.fid} without its DIR_BEGIN")
-        wanted = self._listing[1]
+        left = self._listing[1]
         self._listing = None
         self._unlisted.discard(frame.fid)
         if self._files.inode(frame.fid).orphan:
             return
         parent, directory = self._files.directory(frame.fid)
-        reader = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            present = [os.fsencode(name) for name in os.listdir(reader)]
-        finally:
-            os.close(reader)
-        for name in present:
-            if name not in wanted and not (parent.fid < 16 and name == self._stash_name):
+        for name in left:
+            if self._look(directory, name) is not None:
                 self._displace(parent, directory, name)
         self._set_mtime(directory, wire.parse_settled(frame.payload)[1])
 
@@ -232,9 +253,7 @@ class ResyncTarget(Preserving):
 
     def _stash(self, root: Root) -> int:
         if root.index not in self._stashes:
-            before = os.fstat(root.fd).st_mtime_ns
             os.mkdir(self._stash_name, 0o700, dir_fd=root.fd)
-            self._set_mtime(root.fd, before)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             self._stashes[root.index] = os.open(self._stash_name, flags, dir_fd=root.fd)
         return self._stashes[root.index]
@@ -247,6 +266,8 @@ class ResyncTarget(Preserving):
         _, digests = wire.parse_sum(frame.payload)
         if inode.orphan:
             return []
+        if frame.flags & wire.WRITTEN_ONLY and (self._known is None or frame.fid in self._made):
+            raise ApplyError(f"file id {frame.fid} is new here: it must be compared as a whole")
         fd = self._files.data_fd(inode)
         block = limits.BLOCK_BYTES
         different = []
@@ -298,10 +319,9 @@ class ResyncTarget(Preserving):
         if last:
             if inode.fid not in self._pending and inode.fid not in self._unlisted:
                 return False
-            self._keep_away(directory, name)
+            self._displace(parent, directory, name)
             return True
-        # Also if it has other names here: those may be names the primary has not.
-        if inode.fid in self._stashed:
+        if os.fstat(self._files.path_fd(inode)).st_nlink > 1:
             return False
         self._put_into_stash(inode.fid, parent, directory, name)
         return True
@@ -310,18 +330,11 @@ class ResyncTarget(Preserving):
         """The whole tree is here: what is left in the stash belongs to nobody."""
         for index, stash in self._stashes.items():
             root = self._roots[index]
-            for name in map(os.fsencode, os.listdir(stash)):
-                st = os.stat(name, dir_fd=stash, follow_symlinks=False)
-                if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
-                    os.unlink(name, dir_fd=stash)  # every name it should have, it has
-                else:
-                    self._quarantine.keep_entry(f"{root.path} (moved while resynchronising)", stash, name)
+            for name in os.listdir(stash):
+                self._quarantine.keep_entry(f"{root.path} (moved while resynchronising)", stash, os.fsencode(name))
             os.close(stash)
-            before = os.fstat(root.fd).st_mtime_ns
             os.rmdir(self._stash_name, dir_fd=root.fd)
-            self._set_mtime(root.fd, before)
         self._stashes.clear()
-        self._files.owners = None
         self._quarantine.close()
 
     def abandon(self) -> None:

@@ -1,17 +1,18 @@
 """The primary's side of a resync: makes the replica's tree this one while the application goes on.
 
-Top-down: a directory's names are sent as a whole under its order lock (DIR_BEGIN, one ENSURE per entry, DIR_END: the
-replica drops everything else), after which live changes in it are streamed; then the contents of its files are
-compared by block digests, and differing blocks are read and sent again under the file's order lock. Live frames and
-these share the one stream, so whatever comes last is right and no cursor is needed.
+Top-down, one directory at a time (DIR_BEGIN … DIR_END; the replica drops every name that was not sent), its names in
+turns of `NAMES_PER_TURN` under its order lock. A name that was sent is *covered*: live changes to it are streamed from
+then on. Changes to others are not; what they leave is found when their turn comes, or in a last listing under the lock.
+Then contents are compared (`resync_content`). Live frames and these share the one stream, so the last one is right.
 
-A match is always right although the replica compares later than this side read: every frame in between sets bytes to
-what they are here, so if the result equals the old content, the frames changed nothing.
+What may be left out is decided by `resync_choice`: an entry that did not change on either side since the base is only
+named (KEEP, with its size, mode and time, which the replica checks), as long as every directory above it kept its
+identity. Everything below a directory that was renamed since, or that the replica does not have, is compared.
 
-Names that move between directories the replica has and has not: `depart` stashes them there, `arrive` creates them.
+Names that move between places the replica has and has not: `depart` stashes them there, `arrive` creates them.
 
-Limits: totals grow while the tree is being listed; the inodes of one directory, and all files with several links, are
-held until their content was compared.
+Limits: the inodes of one directory that are compared, all directories not listed yet, and all files with several links
+are held until their turn. The last listing of a directory takes its lock for about 1 µs per name.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -29,56 +31,70 @@ from mirror_agent.mirror import limits, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
-from mirror_agent.mirror.replica_resync import digests_of
+from mirror_agent.mirror.resync_choice import may_skip
+from mirror_agent.mirror.resync_content import Contents, runs
+from mirror_agent.mirror.resync_plan import Plan
+from mirror_agent.mirror.resync_report import NOTHING, DirectoryReport, Report
 from mirror_agent.mirror.stream import Stream
-from mirror_agent.mirror.wire import Entry, Op
+from mirror_agent.mirror.tree_scan import walk
+from mirror_agent.mirror.wire import Entry, Op, Unchanged
+
+__all__ = ["Resync", "runs", "xattrs_of"]
 
 log: Final = logging.getLogger(__name__)
 
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT_NAME: Final = b"root"
+# An application that makes names faster than they are listed is made to wait in the end.
+_ROUNDS_MAX: Final = 8
+# Between two turns, so that a waiting thread gets the directory's lock.
+_TURN_PAUSE_S: Final = 0.0005
+_KEEPS_PER_FRAME: Final = 1024
 
 
-@dataclass
-class Progress:
-    """Bytes of file content found so far, and of these compared (and repaired where needed)."""
+@dataclass(frozen=True)
+class Task:
+    """Something to be listed or compared. `path`: its place when the replica scanned its tree; `proven`: it is the
+    same inode on both sides as at the base."""
 
-    done_bytes: int = 0
-    total_bytes: int = 0
-    filled_bytes: int = 0
-
-
-@dataclass
-class _Asked:
+    front: Front
     inode: Inode
-    offset: int
-    length: int
-    final: bool
-    state: dict[str, bool]
+    path: bytes
+    proven: bool
 
 
 class Resync:
     """One attempt on one stream. `run` returns True when the replica has everything that is not in the stream."""
 
-    def __init__(self, stream: Stream, fronts: list[Front], outlet: Outlet, descriptors: Descriptors) -> None:
-        self.progress = Progress()
+    def __init__(
+        self, stream: Stream, fronts: list[Front], outlet: Outlet, descriptors: Descriptors, plan: Plan
+    ) -> None:
+        self.progress = plan.progress
+        self._plan = plan
         self._stream = stream
         self._fronts = fronts
         self._outlet = outlet
         self._descriptors = descriptors
         self._call: Call = descriptors.new_call()
-        self._directories: deque[tuple[Front, Inode]] = deque()
-        self._files: deque[tuple[Front, Inode]] = deque()
-        self._arrived: deque[tuple[Front, Inode]] = deque()
+        self._contents = Contents(stream, outlet, descriptors, self._call, plan, self._done_with)
+        self._report = Report()
+        self._directories: deque[Task] = deque()
+        self._files: deque[Task] = deque()
+        self._arrived: deque[Task] = deque()
+        self._held: list[Task] = []
+        self._covered: dict[int, set[bytes]] = {}
+        # Directories (root, inode number) whose names the replica has: found again they need no second listing.
+        self._listed: set[tuple[int, int]] = set()
         self._arriving = threading.Lock()
-        self._held: list[tuple[Front, Inode]] = []
-        self._asked: deque[_Asked] = deque()
-        self._asked_bytes = 0
 
     def run(self) -> bool:
         stream, outlet = self._stream, self._outlet
         try:
-            if not stream.append(Op.RESYNC):
+            if not stream.append(Op.RESYNC, data=self._plan.message.payload()):
+                return False
+            stream.flush()
+            self._survey()
+            if not self._receive_report():
                 return False
             for front in self._fronts:
                 front.table.root_inode.bound = stream
@@ -88,7 +104,7 @@ class Resync:
                 root = front.table.root_inode
                 front.table.hold(root)
                 self._ensure(self._call, root, None, _ROOT_NAME)
-                self._directories.append((front, root))
+                self._directories.append(Task(front, root, b"", self._plan.known is not None))
             while not self._is_complete():
                 self._walk()
                 if stream.lost is not None:
@@ -103,24 +119,51 @@ class Resync:
     def _is_complete(self) -> bool:
         """Every directory is listed, so nothing can arrive any more; from here the outlet insists on bound inodes."""
         with self._arriving:
-            if self._directories or self._arrived:
+            if self._directories or self._files or self._arrived:
                 return False
             self._stream.complete = True
             return True
 
+    def _survey(self) -> None:
+        """How much there is to do, while the replica looks for its own changes."""
+        for front in self._fronts:
+            for listing in walk(front.root.fd):
+                if self._stream.lost is not None:
+                    return
+                sizes = [
+                    self._plan.extent_bytes(front.root.index, st)
+                    for _, st in listing.entries
+                    if stat.S_ISREG(st.st_mode) and self._plan.changed(front.root.index, st)
+                ]
+                self.progress.expect(len(listing.entries), sum(sizes))
+
+    def _receive_report(self) -> bool:
+        """What the replica changed since the base; False: the stream is lost."""
+        if self._plan.known is None:
+            return True
+        while (answer := self._stream.reports.get()) is not None:
+            fid, verdict, payload = answer
+            if verdict:
+                log.warning("resync: the replica found too many changes to name them; everything is compared")
+                self._plan.compare_everything()
+                return True
+            if fid == 0:
+                return True
+            self._report.take(fid, memoryview(payload))
+        return False
+
     def _walk(self) -> None:
         while self._stream.lost is None:
             while self._arrived:
-                front, inode = self._arrived.popleft()
-                (self._directories if inode.is_dir else self._files).append((front, inode))
+                task = self._arrived.popleft()
+                (self._directories if task.inode.is_dir else self._files).append(task)
             self._call.holding.clear()
             if self._files:
-                self._compare(*self._files.popleft())
+                task = self._files.popleft()
+                self._contents.compare(task.front, task.inode, whole=not task.proven)
             elif self._directories:
-                self._list(*self._directories.pop())
-            elif self._asked:
-                self._take_answer(wait=True)
-            else:
+                self._list(self._directories.pop())
+            elif not self._contents.finish_one():
                 return
 
     # -- names -----------------------------------------------------------------------------------------------------
@@ -128,168 +171,218 @@ class Resync:
     def _front(self, inode: Inode) -> Front:
         return self._fronts[inode.root.index]
 
-    def _list(self, front: Front, directory: Inode) -> None:
-        """Sends one directory as a whole; its files and directories are queued."""
-        stream = self._stream
-        children = []
+    def covers(self, directory: Inode, name: bytes) -> bool:
+        """Whether the replica has this name of a directory that is being listed (or knows that it is not there)."""
+        covered = self._covered.get(directory.fid)
+        return covered is not None and name in covered
+
+    def _list(self, task: Task) -> None:
+        """Sends the names of one directory, in turns; its files and directories are queued."""
+        covered = self._covered[task.inode.fid] = set()
+        pending: list[bytes] = []
+        rounds = 0
         try:
-            with self._outlet.directory_lock(directory):
-                if directory.orphan or directory.synced is stream:
+            while self._stream.lost is None:
+                self._call.holding.clear()
+                children: list[Task] = []
+                with self._outlet.directory_lock(task.inode):
+                    if task.inode.orphan or task.inode.synced is self._stream:
+                        return
+                    fd = self._descriptors.path_fd(task.inode, self._call)
+                    if rounds == 0:
+                        self._stream.append(Op.DIR_BEGIN, fid=task.inode.fid)
+                    relisted = not pending
+                    if relisted:
+                        rounds += 1
+                        pending = [name for name in _names(fd) if name not in covered]
+                    count = limits.NAMES_PER_TURN if rounds < _ROUNDS_MAX else len(pending)
+                    turn, pending = pending[:count], pending[count:]
+                    self._send_names(task, fd, turn, covered, children)
+                    ended = relisted and not pending
+                    if ended:
+                        mtime_ns = os.fstat(fd).st_mtime_ns
+                        self._stream.append(Op.DIR_END, fid=task.inode.fid, data=wire.settled_payload(0, mtime_ns))
+                        task.inode.synced = self._stream
+                        self._listed.add((task.inode.root.index, task.inode.ino))
+                self._queue(children)
+                self.progress.looked_at(len(turn))
+                if ended:
                     return
-                fd = self._descriptors.path_fd(directory, self._call)
-                reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    names = [os.fsencode(name) for name in os.listdir(reader)]
-                finally:
-                    os.close(reader)
-                stream.append(Op.DIR_BEGIN, fid=directory.fid)
-                for name in names:
-                    children.append(self._child(front, directory, fd, name))
-                mtime_ns = os.fstat(fd).st_mtime_ns
-                stream.append(Op.DIR_END, fid=directory.fid, data=wire.settled_payload(0, mtime_ns))
-                directory.synced = stream
+                self._plan.pace.spent(0)
+                time.sleep(_TURN_PAUSE_S)
         finally:
-            front.names.let_go(self._call, directory, 1)
+            del self._covered[task.inode.fid]
+            self._call.holding.clear()
+            task.front.names.let_go(self._call, task.inode, 1)
+
+    def _queue(self, children: list[Task]) -> None:
         for child in children:
             self._call.holding.clear()
-            if child.is_dir:
-                self._directories.append((front, child))
-            elif child.is_file and child.synced is not stream:
-                self._files.append((front, child))
+            if child.inode.is_dir:
+                self._directories.append(child)
+            elif child.inode.is_file and child.inode.synced is not self._stream:
+                self._files.append(child)
             else:
-                self._done_with(front, child)
+                self._done_with(child.front, child.inode)
 
-    def _child(self, front: Front, directory: Inode, directory_fd: int, name: bytes) -> Inode:
+    def _send_names(self, task: Task, fd: int, names: list[bytes], covered: set[bytes], children: list[Task]) -> None:
+        """One turn, under the directory's lock."""
+        report = self._report.of(task.front.root.fid, task.path) if task.proven else NOTHING
+        unchanged: list[Unchanged] = []
+        for name in names:
+            try:
+                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # removed since it was listed; the replica drops it at DIR_END
+            if stat.S_ISDIR(st.st_mode):
+                children.append(self._directory(task, fd, name, st, report))
+                covered.add(name)
+            elif self._skipped(task, name, st, report):
+                unchanged.append(Unchanged(name, st.st_mode, _size(st), st.st_mtime_ns))
+            else:
+                inode = self._child(task.front, task.inode, fd, name, ensure=True)
+                children.append(Task(task.front, inode, b"", self._proven_file(task, name, report)))
+                covered.add(name)
+        for at in range(0, len(unchanged), _KEEPS_PER_FRAME):
+            payload = wire.keep_payload(unchanged[at : at + _KEEPS_PER_FRAME])
+            self._stream.append(Op.KEEP, fid=task.inode.fid, data=payload)
+        # From here on a look-up makes the inode known to the replica by itself; what was looked up, or written, before
+        # that is seen now.
+        covered.update(one.name for one in unchanged)
+        for one in unchanged:
+            self._look_again(task, fd, one.name, children)
+
+    def _skipped(self, task: Task, name: bytes, st: os.stat_result, report: DirectoryReport) -> bool:
+        there = name in report.files or name in report.folders or _missing(report, name)
+        return may_skip(
+            changed_here=self._plan.changed(task.front.root.index, st),
+            changed_there=there,
+            identity_proven=task.proven,
+        )
+
+    def _proven_file(self, task: Task, name: bytes, report: DirectoryReport) -> bool:
+        return task.proven and not _missing(report, name) and name not in report.folders
+
+    def _directory(self, task: Task, fd: int, name: bytes, st: os.stat_result, report: DirectoryReport) -> Task:
+        """A directory below the one that is listed. It is the replica's of the same name if it was there at the base
+        and none of the two was renamed since; one that was made since holds nothing older than itself."""
+        path = task.path + b"/" + name if task.path else name
+        index = task.front.root.index
+        proven = (
+            task.proven
+            and not _missing(report, name)
+            and name not in report.files
+            and not self._plan.renamed(index, st)
+            and not self._report.of(task.front.root.fid, path).renamed
+        )
+        changed = self._plan.changed(index, st) or name in report.folders
+        inode = self._child(task.front, task.inode, fd, name, ensure=changed or not proven)
+        return Task(task.front, inode, path, proven)
+
+    def _look_again(self, task: Task, fd: int, name: bytes, children: list[Task]) -> None:
+        """Makes what is in use, and what has further names, known to the replica; compares what changed meanwhile."""
+        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        table = task.front.table
+        if st.st_nlink == 1 and not self._plan.changed(task.front.root.index, st) and table.by_ino(st.st_ino) is None:
+            return
+        inode = table.remember(opened := os.open(name, _PATH_FLAGS, dir_fd=fd), os.fstat(opened))
+        if self._admit(self._call, task.inode, name, inode):
+            children.append(Task(task.front, inode, b"", False))
+        elif st.st_nlink > 1:
+            self._held.append(Task(task.front, inode, b"", False))
+        else:
+            task.front.names.let_go(self._call, inode, 1)
+        del self._call.holding[1:]
+
+    def _admit(self, call: Call, parent: Inode, name: bytes, inode: Inode) -> bool:
+        """An inode under a covered name becomes known to the replica; True if it must be compared."""
+        with self._outlet.inode_lock(inode):
+            if inode.bound is self._stream or inode.orphan or inode.dropped:
+                return False
+            st = os.fstat(self._descriptors.path_fd(inode, call))
+            listed = inode.is_dir and (inode.root.index, inode.ino) in self._listed
+            if not listed and (inode.is_dir or self._plan.changed(inode.root.index, st)):
+                self._ensure_locked(call, inode, parent, name)
+                return inode.is_file or inode.is_dir
+            if self._stream.append(Op.BIND, fid=inode.fid, offset=parent.fid, data=name):
+                inode.bound = self._stream
+                if listed:  # only now: whoever sees it sends changes of a directory the replica must know
+                    inode.synced = self._stream
+            return False
+
+    def found(self, parent: Inode, name: bytes, inode: Inode) -> None:
+        """The application looked up a covered name whose inode the replica does not know (any more)."""
+        call = self._descriptors.new_call()
+        try:
+            if self._admit(call, parent, name, inode):
+                self._arrives(inode)
+        finally:
+            self._descriptors.end_call(call)
+
+    def _arrives(self, inode: Inode) -> None:
+        with self._arriving:
+            if not self._stream.complete:
+                front = self._front(inode)
+                front.table.hold(inode)
+                self._arrived.append(Task(front, inode, b"", False))
+
+    def _child(self, front: Front, directory: Inode, directory_fd: int, name: bytes, *, ensure: bool) -> Inode:
         fd = os.open(name, _PATH_FLAGS, dir_fd=directory_fd)
         st = os.fstat(fd)
         if st.st_dev != front.root.device:
             os.close(fd)
             raise OSError(errno.EXDEV, f"{name!r} below {front.root.path} is another file system")
         inode = front.table.remember(fd, st)
-        self._ensure(self._call, inode, directory, name)
+        if ensure:
+            self._ensure(self._call, inode, directory, name)
+        else:
+            with self._outlet.inode_lock(inode):
+                flags = wire.DIRECTORY
+                if self._stream.append(Op.BIND, fid=inode.fid, offset=directory.fid, data=name, flags=flags):
+                    inode.bound = self._stream
         # Only this directory's descriptor is needed until its end; a hundred thousand others are not.
         del self._call.holding[1:]
         return inode
 
     def _ensure(self, call: Call, inode: Inode, parent: Inode | None, name: bytes) -> int:
         with self._outlet.inode_lock(inode):
-            fd = self._descriptors.path_fd(inode, call)
-            st = os.fstat(fd)
-            target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b""
-            entry = Entry(
-                st.st_mode, st.st_uid, st.st_gid, st.st_rdev,
-                st.st_size if stat.S_ISREG(st.st_mode) else 0, st.st_mtime_ns, st.st_nlink, name, target, xattrs_of(fd),
-            )  # fmt: skip
-            offset = 0 if parent is None else parent.fid
-            seq = self._stream.append(Op.ENSURE, fid=inode.fid, offset=offset, data=wire.entry_payload(entry))
-            if seq:
-                inode.bound = self._stream
-            return seq
+            return self._ensure_locked(call, inode, parent, name)
+
+    def _ensure_locked(self, call: Call, inode: Inode, parent: Inode | None, name: bytes) -> int:
+        fd = self._descriptors.path_fd(inode, call)
+        st = os.fstat(fd)
+        target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b""
+        entry = Entry(
+            st.st_mode, st.st_uid, st.st_gid, st.st_rdev,
+            _size(st), st.st_mtime_ns, st.st_nlink, name, target, xattrs_of(fd),
+        )  # fmt: skip
+        offset = 0 if parent is None else parent.fid
+        seq = self._stream.append(Op.ENSURE, fid=inode.fid, offset=offset, data=wire.entry_payload(entry))
+        if seq:
+            inode.bound = self._stream
+        return seq
 
     def arrive(self, parent: Inode, name: bytes, inode: Inode) -> int:
-        """A name appeared in a listed directory whose inode the replica may not have; the directory's lock is held."""
-        front = self._front(inode)
+        """A name appeared in a place the replica has, whose inode it may not have; the directory's lock is held."""
         call = self._descriptors.new_call()
         try:
             seq = self._ensure(call, inode, parent, name)
         finally:
             self._descriptors.end_call(call)
         if inode.synced is not self._stream and (inode.is_dir or inode.is_file):
-            with self._arriving:
-                front.table.hold(inode)
-                self._arrived.append((front, inode))
+            self._arrives(inode)
         return seq
 
-    def found(self, directory: Inode) -> None:
-        """The application came upon a directory of which this side does not know whether the replica has its names."""
-        with self._arriving:
-            if directory.synced is not self._stream and not self._stream.complete:
-                self._front(directory).table.hold(directory)
-                self._arrived.append((self._front(directory), directory))
-
     def depart(self, parent: Inode, name: bytes, inode: Inode) -> int:
-        """A name left a listed directory for one that is not; the directory's lock is held."""
+        """A name left a place the replica has for one it has not; the directory's lock is held."""
         front = self._front(inode)
         with self._outlet.inode_lock(inode):
             seq = self._stream.append(Op.STASH, fid=inode.fid, offset=parent.fid, data=name)
             if seq:
                 inode.bound = self._stream
         front.table.hold(inode)
-        self._held.append((front, inode))
+        self._held.append(Task(front, inode, b"", False))
         return seq
-
-    # -- content ---------------------------------------------------------------------------------------------------
-
-    def _compare(self, front: Front, inode: Inode) -> None:
-        """Asks for the comparison of a whole file, as far as the window allows without waiting for answers."""
-        if inode.synced is self._stream or inode.orphan:
-            self._done_with(front, inode)
-            return
-        inode.synced = self._stream  # asked for once, however many links lead here
-        fd = self._descriptors.data_fd(inode, self._call)
-        size = os.fstat(fd).st_size
-        if size == 0:
-            self._done_with(front, inode)
-            return
-        self.progress.total_bytes += size
-        state = {"different": False}
-        step = limits.BLOCK_BYTES * limits.BLOCKS_PER_SUM
-        for offset in range(0, size, step):
-            length = min(step, size - offset)
-            digests = [digest for digest, _ in digests_of(fd, offset, length)]
-            final = offset + length >= size
-            flags = wire.FINAL if final else 0
-            payload = wire.sum_payload(size, digests)
-            if not self._stream.append(Op.SUM, fid=inode.fid, offset=offset, data=payload, flags=flags):
-                self._held.append((front, inode))
-                return
-            self._asked.append(_Asked(inode, offset, length, final, state))
-            self._asked_bytes += length
-            while self._asked_bytes > limits.RESYNC_WINDOW_BYTES and self._stream.lost is None:
-                self._take_answer(wait=True)
-        while self._asked and not self._stream.answers.empty() and self._stream.lost is None:
-            self._take_answer(wait=False)
-
-    def _take_answer(self, *, wait: bool) -> None:
-        """One answer to the oldest question: differing blocks are read and sent under the file's order lock."""
-        self._stream.flush()
-        answer = self._stream.answers.get(block=wait)
-        if answer is None:
-            return  # the stream is lost
-        fid, offset, different = answer
-        asked = self._asked.popleft()
-        if (fid, offset) != (asked.inode.fid, asked.offset):
-            self._stream.fail(f"answer for file id {fid} at {offset}, expected {asked.inode.fid} at {asked.offset}")
-            return
-        call = self._descriptors.new_call()
-        try:
-            for start, end in runs(different, limits.MAX_WRITE_BYTES // limits.BLOCK_BYTES):
-                self._fill(call, asked.inode, offset + start * limits.BLOCK_BYTES, (end - start) * limits.BLOCK_BYTES)
-                asked.state["different"] = True
-            if asked.final:
-                if asked.state["different"]:
-                    self._settle(call, asked.inode)
-                self._done_with(self._front(asked.inode), asked.inode)
-        finally:
-            self._descriptors.end_call(call)
-        self._asked_bytes -= asked.length
-        self.progress.done_bytes += asked.length
-
-    def _fill(self, call: Call, inode: Inode, offset: int, length: int) -> None:
-        with self._outlet.inode_lock(inode):
-            if inode.orphan:
-                return
-            data = os.pread(self._descriptors.data_fd(inode, call), length, offset)
-            if data:
-                self._stream.append(Op.FILL, fid=inode.fid, offset=offset, data=data)
-                self.progress.filled_bytes += len(data)
-
-    def _settle(self, call: Call, inode: Inode) -> None:
-        with self._outlet.inode_lock(inode):
-            if not inode.orphan:
-                st = os.fstat(self._descriptors.path_fd(inode, call))
-                payload = wire.settled_payload(st.st_size, st.st_mtime_ns)
-                self._stream.append(Op.SETTLED, fid=inode.fid, data=payload)
 
     def _done_with(self, front: Front, inode: Inode) -> None:
         """What has several links stays held to the end, so that the next link finds the same fid."""
@@ -298,7 +391,7 @@ class Resync:
             and not inode.orphan
             and os.fstat(self._descriptors.path_fd(inode, self._call)).st_nlink > 1
         ):
-            self._held.append((front, inode))
+            self._held.append(Task(front, inode, b"", False))
         else:
             front.names.let_go(self._call, inode, 1)
 
@@ -315,13 +408,27 @@ class Resync:
         self._call.holding.clear()
         for queue in (self._directories, self._files, self._arrived, self._held):
             while queue:
-                front, inode = queue.pop()
-                front.names.let_go(self._call, inode, 1)
+                task = queue.pop()
+                task.front.names.let_go(self._call, task.inode, 1)
                 self._call.holding.clear()
-        finals = [asked for asked in self._asked if asked.final]
-        for asked in finals:
-            self._front(asked.inode).names.let_go(self._call, asked.inode, 1)
-        self._asked.clear()
+        for inode in self._contents.abandon():
+            self._front(inode).names.let_go(self._call, inode, 1)
+
+
+def _size(st: os.stat_result) -> int:
+    return st.st_size if stat.S_ISREG(st.st_mode) else 0
+
+
+def _missing(report: DirectoryReport, name: bytes) -> bool:
+    return report.names is not None and name not in report.names
+
+
+def _names(fd: int) -> list[bytes]:
+    reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return [os.fsencode(name) for name in os.listdir(reader)]
+    finally:
+        os.close(reader)
 
 
 def xattrs_of(fd: int) -> tuple[tuple[bytes, bytes], ...]:
@@ -335,14 +442,3 @@ def xattrs_of(fd: int) -> tuple[tuple[bytes, bytes], ...]:
             if error.errno != errno.ENODATA:  # removed between the two calls
                 raise
     return tuple(found)
-
-
-def runs(blocks: list[int], longest: int) -> list[tuple[int, int]]:
-    """Half-open ranges of neighbouring numbers in a sorted list, none longer than `longest`."""
-    found: list[tuple[int, int]] = []
-    for block in blocks:
-        if found and found[-1][1] == block and block - found[-1][0] < longest:
-            found[-1] = (found[-1][0], block + 1)
-        else:
-            found.append((block, block + 1))
-    return found

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Final
 
 from mirror_agent.mirror import mounts, syscalls
+from mirror_agent.mirror.checkpoints import read_clock
 from mirror_agent.mirror.config import STRICT, MirrorConfig
 from mirror_agent.mirror.inodes import Root
+from mirror_agent.mirror.resync_choice import Held
 from mirror_agent.mirror.state import StateStore
 from mirror_agent.mirror.status import MirrorError
+
+# Every change of data, attributes or names sets ctime, and a change of them on disk never goes without it, but for
+# data overwritten in place: ext4, XFS, btrfs; tmpfs does not survive at all. (statfs(2), f_type)
+_CHANGE_TIMES_PROVE: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x01021994})
 
 
 def directory_identity(fd: int) -> str:
@@ -58,6 +65,12 @@ def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> lis
         close_roots(roots)
         raise
     return roots
+
+
+def prove_checkpoints(state: StateStore, roots: list[Root]) -> tuple[Held, ...]:
+    """What this node can prove about the checkpoints it holds."""
+    good = all(syscalls.file_system_of(root.fd) in _CHANGE_TIMES_PROVE for root in roots)
+    return state.checkpoints.prove(state.generation.roots, read_clock(), file_system_good=good)
 
 
 def close_roots(roots: list[Root]) -> None:

@@ -11,7 +11,6 @@ from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.counters import Counters
 from mirror_agent.mirror.listener import ReplicaListener
 from mirror_agent.mirror.primary import Primary
-from mirror_agent.mirror.resync import Progress
 from mirror_agent.mirror.state import StateStore
 from mirror_agent.mirror.status import MirrorStatus, VerifyStatus
 
@@ -58,6 +57,8 @@ class Snapshot:
             replicated_bytes=applied_bytes,
             replicated_bytes_per_s=counters.bytes.of(applied_bytes),
             verify=self._verify(),
+            resync_rule=door.resync_rule,
+            quarantine_full=door.quarantine_full,
             inconsistent=self._state.inconsistent,
             error=error or door.error,
         )
@@ -86,16 +87,12 @@ class Snapshot:
             ack_latency=counters.latencies.status(),
             resync_done_bytes=None if progress is None else progress.done_bytes,
             resync_total_bytes=None if progress is None else progress.total_bytes,
-            resync_remaining_s=None if progress is None else self._remaining_s(progress),
+            resync_remaining_s=None if progress is None else progress.remaining_s,
+            **connector.resync_facts(),
             verify=self._verify(primary),
             inconsistent=self._state.inconsistent,
             error=error or connector.error,
         )
-
-    def _remaining_s(self, progress: Progress) -> float | None:
-        """At the rate of the last seconds; what is not listed yet is not counted."""
-        rate = self._counters.resync_bytes.of(progress.done_bytes)
-        return round((progress.total_bytes - progress.done_bytes) / rate, 1) if rate else None
 
     def _verify(self, primary: Primary | None = None) -> VerifyStatus:
         last = self._state.verified.last

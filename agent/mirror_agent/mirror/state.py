@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from mirror_agent.mirror.checkpoints import CheckpointStore
 from mirror_agent.mirror.verify_record import VerifyStore
 
 log: Final = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class StateStore:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self.generation = self._load(cluster_id)
+        self.checkpoints = CheckpointStore(directory, cluster_id)
         # Kept in memory as well: the status is asked for often, also while the disk is stuck.
         self.inconsistent = (self._directory / MARKER).exists()
         self.verified = VerifyStore(self._directory)

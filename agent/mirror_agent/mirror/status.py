@@ -54,6 +54,9 @@ class MirrorStatus:
     operations, replicated_bytes: since this node took its role; the rates are of the last seconds, as are the
     percentiles. ring_bytes: what in_flight_bytes may reach before callers wait.
     dirty_*: what changed since the replica was last identical, None while that is not tracked.
+    resync_rule: the row of `resync_choice.RULES` by which the running or the last resync of this role goes; the
+    entries, bytes sent and duration beside it are that one's. checkpoints: made in this role.
+    quarantine_full: why a resync here stopped, until one could keep what it had to.
     """
 
     mode: str = "stopped"
@@ -76,6 +79,13 @@ class MirrorStatus:
     resync_total_bytes: int | None = None
     resync_remaining_s: float | None = None
     verify: VerifyStatus = field(default_factory=VerifyStatus)
+    resync_rule: str = ""
+    resync_done_entries: int = 0
+    resync_total_entries: int = 0
+    resync_sent_bytes: int = 0
+    resync_s: float = 0.0
+    checkpoints: int = 0
+    quarantine_full: str = ""
     inconsistent: bool = False
     error: str | None = None
 

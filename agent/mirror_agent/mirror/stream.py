@@ -67,12 +67,15 @@ class Stream:
         self.applied = 0
         self.operations = 0
         self.spaces: list[Space] = []
+        # The replica's own changes: (fid of the root or 0 at the end, too many to name, payload); None: lost.
+        self.reports: queue.SimpleQueue[tuple[int, bool, bytes] | None] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[tuple[int, int, list[int]] | None] = queue.SimpleQueue()
         # Of a verify: the number of the question's frame, and what was found.
         self.found: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self.heard_s = boottime_s()
         self.progress_s = self.heard_s
         self.lost: str | None = None
+        self.refused = False
         self._sent_s = time.monotonic()
         self._data = data
         self._acks = acks
@@ -246,6 +249,7 @@ class Stream:
             except OSError:
                 continue  # the peer was faster; the descriptor is closed by `close`
         self.answers.put(None)
+        self.reports.put(None)
         self.found.put(None)
         self._wanted.set()
         with self._room:
@@ -353,7 +357,12 @@ class Stream:
                 self.answers.put((frame.fid, frame.offset, wire.parse_different(frame.payload)))
             case Op.FOUND:
                 self.found.put((frame.seq, bytes(frame.payload)))
+            case Op.CANDIDATES:
+                self.progress_s = self.heard_s
+                if frame.fid or frame.flags & wire.FINAL:
+                    self.reports.put((frame.fid, bool(frame.offset), bytes(frame.payload)))
             case Op.NAK:
+                self.refused = True
                 self.fail(f"the replica could not apply frame {frame.seq}: {wire.parse_text(frame.payload)}")
             case _:
                 raise WireError(f"operation {frame.op} is no answer")

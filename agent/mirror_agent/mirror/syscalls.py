@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 from typing import Final
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -47,6 +48,7 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _libc.syncfs.argtypes = [ctypes.c_int]
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+_libc.fstatfs.argtypes = [ctypes.c_int, ctypes.c_void_p]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _libc.getdents64.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 _libc.getdents64.restype = ctypes.c_ssize_t
@@ -95,6 +97,14 @@ def mount(source: str, target: str, kind: str, flags: int, options: str) -> None
 def umount(target: str, flags: int) -> None:
     if _libc.umount2(os.fsencode(target), flags) != 0:
         raise _raise(f"umount {target}")
+
+
+def file_system_of(fd: int) -> int:
+    """The type number of the file system of a descriptor (statfs.f_type, the first word of the structure)."""
+    buffer = ctypes.create_string_buffer(256)
+    if _libc.fstatfs(fd, buffer) != 0:
+        raise _raise("fstatfs")
+    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
 
 
 def prctl(option: int, value: int) -> None:

@@ -33,7 +33,7 @@ from mirror_agent.mirror.limits import (
     MAX_XATTRS_TOTAL_BYTES,
 )
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 Buffer = bytes | bytearray | memoryview
 
 
@@ -69,6 +69,7 @@ class Op(IntEnum):
 
     FSYNC = 48
     BARRIER = 49
+    CHECKPOINT = 50
 
     RESYNC = 64
     DIR_BEGIN = 65
@@ -78,6 +79,7 @@ class Op(IntEnum):
     SUM = 69
     FILL = 70
     SETTLED = 71
+    KEEP = 72
 
     NAMES = 80
     CHECK = 81
@@ -91,13 +93,15 @@ class Op(IntEnum):
     DIFFERENT = 99
     PULSE = 100
     FOUND = 101
+    CANDIDATES = 102
 
 
 _OPS: Final = frozenset(int(op) for op in Op)
 
 # Flags: WAITED = somebody waits for this frame's acknowledgement, so it is sent at once; SYNC = flushed before DONE;
 # ALONE = nobody else was waiting, so the flush need not make room for others; REPAIR = what differs is made equal
-# (after it was kept); SURE = nothing can have changed meanwhile, so a difference is one.
+# (after it was kept); SURE = nothing can have changed meanwhile, so a difference is one; WRITTEN_ONLY = a SUM that
+# leaves out what was not written since the checkpoint.
 WAITED: Final = 1 << 0
 SYNC: Final = 1 << 1
 DATA_ONLY: Final = 1 << 2
@@ -107,6 +111,7 @@ FINAL: Final = 1 << 5
 ALONE: Final = 1 << 6
 REPAIR: Final = 1 << 7
 SURE: Final = 1 << 8
+WRITTEN_ONLY: Final = 1 << 9
 
 PREFIX: Final = struct.Struct("<II")
 REST: Final = struct.Struct("<HHQQQQ")
@@ -130,6 +135,7 @@ _XATTR: Final = struct.Struct("<HI")
 _SUM: Final = struct.Struct("<Q")
 _SETTLED: Final = struct.Struct("<Qq")
 _SPACE: Final = struct.Struct("<QQQQ")
+_KEEP: Final = struct.Struct("<HIQq")
 
 
 class Frame(NamedTuple):
@@ -371,6 +377,31 @@ def parse_settled(data: memoryview) -> tuple[int, int]:
     if size >= 1 << 63:
         raise WireError(f"size {size} is no file size")
     return size, mtime_ns
+
+
+class Unchanged(NamedTuple):
+    """An entry that need not be compared, and what it must look like then."""
+
+    name: bytes
+    mode: int
+    size: int
+    mtime_ns: int
+
+
+def keep_payload(entries: Sequence[Unchanged]) -> bytes:
+    """KEEP: entries of the directory `fid` that did not change."""
+    return b"".join(_KEEP.pack(len(one.name), one.mode, one.size, one.mtime_ns) + one.name for one in entries)
+
+
+def parse_keep(data: memoryview) -> list[Unchanged]:
+    found = []
+    position = 0
+    while position < len(data):
+        name_size, mode, size, mtime_ns = _unpack(_KEEP, data[position:], "KEEP", exact=False)
+        position += _KEEP.size
+        found.append(Unchanged(name_of(data[position : position + name_size]), mode, size, mtime_ns))
+        position += name_size
+    return found
 
 
 @dataclass(frozen=True)

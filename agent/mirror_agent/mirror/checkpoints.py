@@ -1,0 +1,187 @@
+"""The checkpoints a node holds: moments at which both copies were the same and on disk, and the proof of what followed.
+
+One checksummed file, replaced atomically and fsynced (`checkpoints.json`). A node keeps the newest checkpoint and the
+one before: the replica records one first, so after a crash in between the older one is the pair's last common one.
+
+Each names its place in the stream, this node's clock when it was taken, its directories then, whether this node served
+since, and the dirty logs that were written since. A record that cannot be read counts as none: everything is compared
+then. `forget` needs no free space, so that a full disk cannot keep a false proof.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import zlib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from mirror_agent.mirror.dirty_log import DirtyLog, LogContent, read_log
+from mirror_agent.mirror.resync_choice import Clock, Gap, Held, clock_gap
+
+log: Final = logging.getLogger(__name__)
+
+RECORD: Final = "checkpoints.json"
+_LOG_NAME: Final = "dirty-{:06d}.log"
+_LOGS_MAX: Final = 64
+_HELD_MAX: Final = 2
+
+
+def read_clock() -> Clock:
+    """This node's clocks now."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Clock(boot, time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Both copies were the same at frame `seq` of `stream`. `logs`: dirty logs since, oldest first."""
+
+    stream: str
+    seq: int
+    epoch: int
+    clock: Clock
+    roots: dict[str, str] = field(default_factory=dict)
+    served: bool = False
+    logs: tuple[str, ...] = ()
+
+    @property
+    def point(self) -> tuple[str, int]:
+        return self.stream, self.seq
+
+
+class CheckpointStore:
+    """The file in one state directory. `held` is newest first; every method that changes it is durable at return."""
+
+    def __init__(self, directory: str, cluster_id: str) -> None:
+        self._directory = Path(directory)
+        self._cluster_id = cluster_id
+        self._lock = threading.RLock()
+        self.held: tuple[Checkpoint, ...] = self._load()
+        self._newest_ns = self._newest()
+
+    def _load(self) -> tuple[Checkpoint, ...]:
+        try:
+            document = json.loads((self._directory / RECORD).read_bytes())
+            body = document["checkpoints"]
+            if document["crc32"] != _checksum(body) or body["cluster"] != self._cluster_id:
+                raise ValueError("its checksum or its cluster is wrong")
+            return tuple(
+                Checkpoint(**{**entry, "clock": Clock(**entry["clock"]), "logs": tuple(entry["logs"])})
+                for entry in body["held"]
+            )
+        except FileNotFoundError:
+            return ()
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("%s is not usable (%s); the next resync compares everything", self._directory / RECORD, error)
+            return ()
+
+    def _newest(self) -> int:
+        return max((one.clock.realtime_ns for one in self.held), default=0)
+
+    def guard(self) -> None:
+        """Before any change of a replica: its change time must not lie before the checkpoint."""
+        if time.time_ns() < self._newest_ns:
+            self.forget("the clock was set back behind the last checkpoint")
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    def record(self, checkpoint: Checkpoint) -> None:
+        """The pair's new checkpoint; the one before stays as long as the peer may still hold that one only."""
+        with self._lock:
+            self._write((checkpoint, *self.held)[:_HELD_MAX])
+            self._drop_logs()
+
+    def forget(self, why: str) -> None:
+        """What happened since cannot be proven any more. Works on a full disk."""
+        with self._lock:
+            if not self.held:
+                return
+            log.warning("mirror: checkpoints are forgotten: %s; the next resync compares everything", why)
+            (self._directory / RECORD).unlink(missing_ok=True)
+            self._sync_directory()
+            self.held = ()
+            self._newest_ns = 0
+            self._drop_logs()
+
+    def open_log(self) -> DirtyLog:
+        """A new log for what this node changes from now on, named by every checkpoint held before it is used."""
+        with self._lock:
+            taken = [int(path.stem.rpartition("-")[2]) for path in self._directory.glob("dirty-*.log")]
+            name = _LOG_NAME.format(max(taken, default=0) + 1)
+            dirty = DirtyLog.create(str(self._directory / name), read_clock().boot)
+            self._sync_directory()
+            held = tuple(replace(one, served=True, logs=(*one.logs, name)) for one in self.held)
+            if any(len(one.logs) > _LOGS_MAX for one in held):
+                self.forget(f"more than {_LOGS_MAX} dirty logs since the last checkpoint")
+            elif held:
+                self._write(held)
+            return dirty
+
+    def _write(self, held: tuple[Checkpoint, ...]) -> None:
+        body: dict[str, Any] = {"cluster": self._cluster_id, "held": [asdict(one) for one in held]}
+        body = json.loads(json.dumps(body))
+        temporary = self._directory / f"{RECORD}.new"
+        with open(temporary, "wb") as stream:
+            stream.write(json.dumps({"checkpoints": body, "crc32": _checksum(body)}).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self._directory / RECORD)
+        self._sync_directory()
+        self.held = held
+        self._newest_ns = self._newest()
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _drop_logs(self) -> None:
+        wanted = {name for one in self.held for name in one.logs}
+        for path in self._directory.glob("dirty-*.log"):
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+
+    # -- proving ---------------------------------------------------------------------------------------------------
+
+    def prove(self, roots: dict[str, str], now: Clock, *, file_system_good: bool) -> tuple[Held, ...]:
+        """What this node can say about each checkpoint now."""
+        return tuple(self._prove(one, roots, now, file_system_good=file_system_good) for one in self.held)
+
+    def _prove(self, one: Checkpoint, roots: dict[str, str], now: Clock, *, file_system_good: bool) -> Held:
+        gap = clock_gap(one.clock, now)
+        exact = True
+        if not file_system_good:
+            gap = Gap.FILE_SYSTEM
+        elif one.roots != roots:
+            gap = Gap.DISK
+        for name in one.logs:
+            content = self._read(name)
+            if content.broken:
+                log.error("mirror: %s cannot be used: %s", name, content.broken)
+                gap = gap or Gap.LOG
+            exact = exact and content.exact(now.boot)
+        return Held(one.stream, one.seq, gap, one.served, exact and one.clock.boot == now.boot)
+
+    def changes_since(self, point: tuple[str, int]) -> LogContent:
+        """What the dirty logs since a checkpoint say, all together. Raises KeyError if it is not held."""
+        for one in self.held:
+            if one.point == point:
+                return LogContent.united([self._read(name) for name in one.logs])
+        raise KeyError(f"checkpoint {point} is not held")
+
+    def _read(self, name: str) -> LogContent:
+        return read_log(str(self._directory / name), read_clock().boot)
+
+    def find(self, point: tuple[str, int]) -> Checkpoint | None:
+        return next((one for one in self.held if one.point == point), None)
+
+
+def _checksum(body: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
