@@ -24,3 +24,9 @@ async def platform_event(event: str) -> None:
 @blueprint.route("api/events", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def event_list(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("event_list", req)
+
+
+@blueprint.function_name("cluster_events")
+@blueprint.route("api/clusters/{name}/events", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def cluster_events(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond("cluster_events", req)

@@ -147,6 +147,16 @@ _ALL: Final = (
         query=(*RANGE, *_PAGING),
     ),
     Endpoint(
+        "cluster_events",
+        "GET",
+        "clusters/{name}/events",
+        Guard.MONITOR,
+        observations.list_cluster_events,
+        "List what was recorded about a cluster, newest first: platform events, alerts, remediation, drift.",
+        {200: EventList},
+        query=(*RANGE, *_PAGING),
+    ),
+    Endpoint(
         "event_list",
         "GET",
         "events",

@@ -17,8 +17,8 @@ from shared.model.document import ApiModel
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, ProbeResult
 from shared.model.principal import Principal
-from shared.store.keys import history_key, reverse_ticks
-from shared.store.ports import Page
+from shared.store.keys import event_key, history_key, reverse_ticks
+from shared.store.ports import MAX_PAGE, Page
 
 
 async def list_heartbeats(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
@@ -72,6 +72,26 @@ async def list_events(plane: ControlPlane, caller: Principal, call: Call) -> Ans
     )
     found, following = await walk(call, "events", source, _window(plane, call))
     return _answer(plane, call, EventList(value=found), "events", following)
+
+
+async def list_cluster_events(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
+    """Those of the fleet's events that are about this cluster, since it was asked for: an earlier cluster of the same
+    name has a history of its own."""
+    record = await named_cluster(plane, call.route["name"])
+
+    async def read(day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
+        page = await plane.store.events.page(day, after, MAX_PAGE - 1)
+        mine = [event for event in page.items if event.cluster == record.name]
+        if len(mine) <= limit:
+            return Page(tuple(mine), page.next)
+        last = mine[limit - 1]
+        return Page(tuple(mine[:limit]), event_key(last.received_at, last.source, last.id))
+
+    source: Source[RecordedEvent] = Source(read, at=lambda event: event.received_at, seek=reverse_ticks)
+    given = _window(plane, call)
+    window = Window(max(given.oldest, record.created_at), given.newest)
+    found, following = await walk(call, "events", source, window)
+    return _answer(plane, call, EventList(value=found), f"clusters/{record.name}/events", following)
 
 
 def _window(plane: ControlPlane, call: Call) -> Window:

@@ -49,6 +49,11 @@ def history_key(agent_start_seen_at: datetime, sequence: int) -> str:
     return f"{reverse_ticks(agent_start_seen_at)}-{reverse_number(sequence)}"
 
 
+def event_key(received_at: datetime, source: str, event_id: str) -> str:
+    """Of a recorded event: newest arrival first; of one moment, in the order of their digests."""
+    return f"{reverse_ticks(received_at)}-{digest(source, event_id)}"
+
+
 def day_text(day: date) -> str:
     return f"{day:%Y%m%d}"
 

@@ -17,7 +17,7 @@ from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.cluster import NODES
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState
-from shared.store.keys import day_text, digest, history_key, node_day, reverse_ticks
+from shared.store.keys import day_text, digest, event_key, history_key, node_day, reverse_ticks
 from shared.store.ports import FLEET, Exists, Page, Versioned
 from shared.store.rows import M, Row, Rows, document, parse, parse_all
 
@@ -79,7 +79,7 @@ class TableEvents:
     async def record(self, event: RecordedEvent) -> bool:
         identity = digest(event.source, event.id)
         day = event.received_at.astimezone(UTC).date()
-        key = f"{reverse_ticks(event.received_at)}-{identity}"
+        key = event_key(event.received_at, event.source, event.id)
         seen = Row(f"seen-{identity[:2]}", identity, {"day": day_text(day), "key": key})
         try:
             await self._rows.insert(EVENTS, seen)

@@ -40,6 +40,7 @@ EXPECTED: Final[dict[str, str]] = {
     "me_get": "http GET api/me (anonymous)",
     "cluster_heartbeats": "http GET api/clusters/{name}/heartbeats (anonymous)",
     "cluster_list": "http GET api/clusters (anonymous)",
+    "cluster_events": "http GET api/clusters/{name}/events (anonymous)",
     "cluster_probes": "http GET api/clusters/{name}/probes (anonymous)",
     "cluster_verdicts": "http GET api/clusters/{name}/verdicts (anonymous)",
     "cluster_put": "http PUT api/clusters/{name} (anonymous)",

@@ -91,13 +91,13 @@ class Watched:
     async def events(self) -> list[dict[str, Any]]:
         """The cluster's timeline, oldest first."""
         found: list[dict[str, Any]] = []
-        path = "/events?top=100"
+        path = f"/clusters/{NAME}/events?top=100"
         while path:
             _, document, _ = await self.api.call("GET", path)
             found += document["value"]
             after = parse_qs(urlsplit(document.get("nextLink", "")).query).get("continue")
-            path = f"/events?top=100&continue={quote(after[0])}" if after else ""
-        return [event for event in reversed(found) if event.get("cluster") == NAME]
+            path = f"/clusters/{NAME}/events?top=100&continue={quote(after[0])}" if after else ""
+        return found[::-1]
 
     async def alerts(self) -> dict[str, str]:
         """State of each alert of the cluster, by rule and subject."""

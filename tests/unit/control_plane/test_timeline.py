@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from shared.model.audit import TurnKind, VerdictTurn
+from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, ProbeOutcome, ProbeResult
 from tests.control_plane_app import App
 from tests.control_plane_samples import NOW, heartbeat
@@ -82,6 +83,23 @@ async def test_a_range_holds_both_its_ends(app: App, path: str, field: str) -> N
     newest, oldest = times[5], times[33]
     query = f"&top=10&from={quote(oldest.isoformat())}&to={quote(newest.isoformat())}"
     assert await _all(app, f"clusters/pay/{path}{query}", field) == times[5:34]
+
+
+@pytest.mark.parametrize("top", [1, 7, 100])
+async def test_the_events_of_a_cluster_are_its_own_since_it_was_asked_for(app: App, top: int) -> None:
+    """Every third is about another cluster; two days of them came before this cluster was asked for."""
+    times = [NOW - timedelta(seconds=STEP_S * (COUNT - number)) for number in range(2 * COUNT)]
+    for number, at in enumerate(times):
+        cluster = "other" if number % 3 == 0 else "pay"
+        event = RecordedEvent(
+            id=f"e{number}", source="/s", type="t", subject="", time="", cluster=cluster, received_at=at
+        )
+        await app.plane.store.events.record(event)
+    record = await app.provisioned()
+    app.clock.advance(STEP_S * COUNT)
+    mine = [at for number, at in enumerate(times) if number % 3 and at >= record.created_at]
+    assert 30 < len(mine) < COUNT
+    assert await _all(app, f"clusters/pay/events?top={top}", "receivedAt") == mine[::-1]
 
 
 @pytest.mark.parametrize(
