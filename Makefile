@@ -56,7 +56,7 @@ bench: setup-lenient
 bench-control-plane: setup-lenient
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m bench.control_plane
 
-# Accidents repaired by the control plane, one after the other, in a lab: some minutes each. See docs/limits.md.
+# Accidents repaired by the control plane, and a node that fences itself, each in a lab of its own: half an hour in all.
 watch: setup
 	@$(PYTHON_BIN)/python -m pytest -m watch tests/lab/watch
 
