@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lab.faults import application, arbiter, clocks, disk, double, link, pauses, plane, power, swap
+from lab.faults import application, arbiter, disk, double, link, pauses, plane, power, swap
 from lab.faults.model import Case
 
 CASES: Final[tuple[Case, ...]] = (
@@ -16,7 +16,6 @@ CASES: Final[tuple[Case, ...]] = (
     *application.CASES,
     *double.CASES,
     *swap.CASES,
-    *clocks.CASES,
     *disk.CASES,
 )
 

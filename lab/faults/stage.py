@@ -28,6 +28,7 @@ CLUSTER: Final = "faults"
 APPLICATION: Final = "ledger"
 WITNESS_TABLE: Final = "witness"
 PROVISION_DEADLINE_S: Final = 300.0
+POLL_S: Final = 1.0
 DELETE_DEADLINE_S: Final = 180.0
 TAIL_BYTES: Final = 256 * 1024  # a case leaves some tens of KiB
 
@@ -108,8 +109,7 @@ class Stage:
     async def provision(self) -> None:
         """PUT the cluster (an existing one is taken as it is), learn the places, begin to watch."""
         async with self._api() as api:
-            _, present, _ = await api.call("GET", "/clusters")
-            if all(found["name"] != self.cluster for found in present["value"]):
+            if not await self._stands(api):
                 _, _, headers = await api.call("PUT", f"/clusters/{self.cluster}", wanted())
                 await api.wait_operation(headers, deadline_s=PROVISION_DEADLINE_S, show=lambda _: None)
             cluster = await api.cluster(self.cluster)
@@ -123,6 +123,18 @@ class Stage:
             str(cluster["id"]),
         )
         self.watch.start()
+
+    async def _stands(self, api: ControlPlane) -> bool:
+        """The cluster is there; what an interrupted run left under way is waited for. Raises `CannotRun`."""
+        limit = time.monotonic() + PROVISION_DEADLINE_S
+        while True:
+            _, present, _ = await api.call("GET", "/clusters")
+            states = [found["provisioningState"] for found in present["value"] if found["name"] == self.cluster]
+            if not states or states == ["Succeeded"]:
+                return bool(states)
+            if time.monotonic() > limit:
+                raise lifetime.CannotRun(f"cluster {self.cluster} stays {states[0]}; delete it, or start another lab")
+            await asyncio.sleep(POLL_S)
 
     async def delete(self) -> None:
         """Everything of the cluster goes, whatever state it is in."""

@@ -222,10 +222,15 @@ class Outlet:
         stream = self.stream
         seq = 0
         if stream is not None and self._has(stream, parent, name):
-            flags = self._hint(parent) | (wire.DIRECTORY if directory else 0) | (wire.LAST_LINK if last else 0)
-            fid = victim.fid if victim is not None and victim.bound is stream else 0
-            seq = stream.append(Op.REMOVE, fid=fid, offset=parent.fid, data=name, flags=flags)
+            seq = self._remove(stream, parent, name, victim, directory=directory, last=last)
         self._owe(call, stream, parent, seq, sync=False)
+
+    def _remove(
+        self, stream: Stream, parent: Inode, name: bytes, victim: Inode | None, *, directory: bool, last: bool
+    ) -> int:
+        flags = self._hint(parent) | (wire.DIRECTORY if directory else 0) | (wire.LAST_LINK if last else 0)
+        fid = victim.fid if victim is not None and victim.bound is stream else 0
+        return stream.append(Op.REMOVE, fid=fid, offset=parent.fid, data=name, flags=flags)
 
     def renamed(
         self,
@@ -266,7 +271,9 @@ class Outlet:
                     seq = self.arrivals.arrive(old, names[0], victim)
             elif self.arrivals is not None and has:
                 if exchanged and victim is not None:
-                    seq = self.arrivals.depart(new, names[1], victim)
+                    self.arrivals.depart(new, names[1], victim)
+                elif victim is not None:
+                    self._remove(stream, new, names[1], victim, directory=victim.is_dir, last=last)
                 seq = self.arrivals.arrive(new, names[1], inode)
         self._owe(call, stream, new, seq, sync=False)
 

@@ -47,6 +47,8 @@ class ReplicaFiles:
         self.call: Call = descriptors.new_call()
         self.by_fid = FidMap(roots)
         self.preserving = Preserving()
+        # During a resync: which fid stands for an inode of this side, by (root, inode number).
+        self.owners: dict[tuple[int, int], int] | None = None
         for root in roots:
             inode = Inode(root, root.fid, os.fstat(root.fd).st_ino, stat.S_IFDIR, os.dup(root.fd))
             self.by_fid[root.fid] = inode
@@ -77,7 +79,13 @@ class ReplicaFiles:
         inode = Inode(root, fid, st.st_ino, stat.S_IFMT(st.st_mode), fd)
         self.by_fid[fid] = inode
         self.descriptors.adopt(inode)
+        if self.owners is not None:
+            self.owners[(root.index, inode.ino)] = fid
         return inode
+
+    def _disown(self, inode: Inode) -> None:
+        if self.owners is not None and self.owners.get((inode.root.index, inode.ino)) == inode.fid:
+            del self.owners[(inode.root.index, inode.ino)]
 
     def open_name(self, fid: int, parent_fd: int, name: bytes, root: Root) -> Inode:
         return self.register(fid, root, os.open(name, _PATH_FLAGS, dir_fd=parent_fd))
@@ -106,6 +114,7 @@ class ReplicaFiles:
     def unbind(self, frame: Frame) -> None:
         inode = self.by_fid.get(frame.fid)
         if inode is not None and inode.fid >= 16:
+            self._disown(inode)
             del self.by_fid[frame.fid]
             self.descriptors.close(inode)
 
@@ -138,6 +147,7 @@ class ReplicaFiles:
 
     def _orphaned(self, inode: Inode | None) -> None:
         if inode is not None:
+            self._disown(inode)
             inode.orphan = True
             self.descriptors.close(inode)
 

@@ -88,6 +88,7 @@ class ResyncTarget(Preserving):
         self._listing: tuple[int, set[bytes]] | None = None
         # Files that were made, or take the place of another, in this resync.
         self._made: set[int] = set()
+        files.owners = {}
 
     # -- names -----------------------------------------------------------------------------------------------------
 
@@ -206,11 +207,29 @@ class ResyncTarget(Preserving):
             return False
         if (root.index, existing.st_ino) in self._claimed:
             return False  # several names here, and one of them is another inode of the primary's already
+        if self._owner(root, existing) is not None:
+            return False  # the primary has it under another name by now
         if stat.S_ISLNK(entry.mode):
             return os.readlink(entry.name, dir_fd=directory) == entry.target
         return existing.st_rdev == entry.rdev
 
+    def _owner(self, root: Root, found: os.stat_result) -> int | None:
+        """The fid of an inode the primary knows and has not removed, as far as it said."""
+        assert self._files.owners is not None
+        return self._files.owners.get((root.index, found.st_ino))
+
     def _displace(self, parent: Inode, directory: int, name: bytes) -> None:
+        """This name is not the primary's. What it stands for may be: then it waits for its name in the stash."""
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        owner = self._owner(parent.root, found)
+        if owner is None:
+            self._keep_away(directory, name)
+        elif owner in self._stashed:
+            os.unlink(name, dir_fd=directory)
+        else:
+            self._put_into_stash(owner, parent, directory, name)
+
+    def _keep_away(self, directory: int, name: bytes) -> None:
         self._quarantine.keep_entry(self._path(directory, name), directory, name)
 
     def _path(self, directory: int, name: bytes) -> str:
@@ -253,7 +272,9 @@ class ResyncTarget(Preserving):
 
     def _stash(self, root: Root) -> int:
         if root.index not in self._stashes:
+            before = os.fstat(root.fd).st_mtime_ns
             os.mkdir(self._stash_name, 0o700, dir_fd=root.fd)
+            self._set_mtime(root.fd, before)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             self._stashes[root.index] = os.open(self._stash_name, flags, dir_fd=root.fd)
         return self._stashes[root.index]
@@ -319,9 +340,10 @@ class ResyncTarget(Preserving):
         if last:
             if inode.fid not in self._pending and inode.fid not in self._unlisted:
                 return False
-            self._displace(parent, directory, name)
+            self._keep_away(directory, name)
             return True
-        if os.fstat(self._files.path_fd(inode)).st_nlink > 1:
+        # Also if it has other names here: those may be names the primary has not.
+        if inode.fid in self._stashed:
             return False
         self._put_into_stash(inode.fid, parent, directory, name)
         return True
@@ -330,11 +352,18 @@ class ResyncTarget(Preserving):
         """The whole tree is here: what is left in the stash belongs to nobody."""
         for index, stash in self._stashes.items():
             root = self._roots[index]
-            for name in os.listdir(stash):
-                self._quarantine.keep_entry(f"{root.path} (moved while resynchronising)", stash, os.fsencode(name))
+            for name in map(os.fsencode, os.listdir(stash)):
+                st = os.stat(name, dir_fd=stash, follow_symlinks=False)
+                if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
+                    os.unlink(name, dir_fd=stash)  # every name it should have, it has
+                else:
+                    self._quarantine.keep_entry(f"{root.path} (moved while resynchronising)", stash, name)
             os.close(stash)
+            before = os.fstat(root.fd).st_mtime_ns
             os.rmdir(self._stash_name, dir_fd=root.fd)
+            self._set_mtime(root.fd, before)
         self._stashes.clear()
+        self._files.owners = None
         self._quarantine.close()
 
     def abandon(self) -> None:

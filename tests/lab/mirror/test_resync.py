@@ -190,6 +190,35 @@ async def test_directory_used_for_the_first_time_after_it_was_listed(tmp_path: P
         assert (pair.b.root / "deep" / "three" / "below" / "moved").read_text() == "new"
 
 
+async def test_file_that_lives_on_under_a_name_still_to_be_listed(tmp_path: Path) -> None:
+    """A name is taken over, during the resync, by a file from a directory the replica does not have yet, and its former
+    file lives on in another such directory: they stay two files on the replica."""
+    async with running_pair(tmp_path, limits=MirrorLimits(peer_silence_s=DEADLINE_S)) as pair:
+        root = pair.a.root
+        (root / "sparse").touch()
+        os.truncate(root / "sparse", 200 << 20)  # more than the window: nothing below the root is listed before answers
+        (root / "from").mkdir()
+        (root / "to").mkdir()
+        (root / "taken").write_bytes(b"former" * 20_000)
+        (root / "from" / "mover").write_bytes(b"mover!" * 20_000)
+        (root / "empty").mkdir()
+        (root / "from" / "directory").mkdir()
+        shutil.copytree(root, pair.b.root, dirs_exist_ok=True)
+        os.link(root / "taken", root / "to" / "former")
+        await pair.b.engine.become_replica(epoch=1)
+        pair.relay.go_silent(after_bytes=20_000)  # the root's names and the first questions about the sparse file
+        await pair.a.engine.become_primary(epoch=1, paired=False)
+        await eventually(lambda: pair.relay.silent)
+        await asyncio.to_thread(os.rename, root / "from" / "mover", root / "taken")
+        await asyncio.to_thread(os.rename, root / "from" / "directory", root / "empty")
+        assert pair.a.status.link == "resync"
+        pair.relay.go_on()
+        await pair.a.until(lambda status: status.link == "live")
+        await compare(pair, 1)
+        assert (pair.b.root / "to" / "former").read_bytes() == b"former" * 20_000
+        assert (pair.b.root / "taken").read_bytes() == b"mover!" * 20_000
+
+
 async def test_application_runs_while_the_replica_comes_and_goes(tmp_path: Path) -> None:
     async with running_pair(tmp_path) as pair:
         await pair.b.engine.become_replica(epoch=1)
