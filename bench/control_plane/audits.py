@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bench.control_plane.fleet import FleetProber, fill, state_of
+from bench.control_plane.pages import measure_pages
 from bench.control_plane.storage import Bench, in_memory, on_azurite
 from lab.azurite.server import Azurite
 from shared.api.plane import ControlPlane
@@ -83,6 +84,7 @@ async def measure(sizes: tuple[int, ...], storage: Azurite) -> list[dict[str, An
                     "cpu_s": steady["cpu_s"],
                     "table_operations": steady["table_operations"],
                     "first_audit": first,
+                    "fleet_page": await measure_pages(plane),
                 }
             )
             print(rows[-1], flush=True)
