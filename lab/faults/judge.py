@@ -138,19 +138,22 @@ def reigns(records: Sequence[RecordSeen]) -> list[Reign]:
     found: list[Reign] = []
     groups = [list(group) for _, group in itertools.groupby(records, key=lambda record: record.primary)]
     for number, group in enumerate(groups):
-        since = groups[number - 1][-1].sent_at if number else float("-inf")
+        since = groups[number - 1][-1].sent_at if number else group[0].sent_at
         until = groups[number + 1][0].received_at if number + 1 < len(groups) else float("inf")
         found.append(Reign(group[0].primary, since, until))
     return found
 
 
 def wrong_node_acknowledged(acks: Iterable[Ack], records: Sequence[RecordSeen]) -> list[str]:
-    """Acknowledgements by a node at a time at which storage surely named another one, all the time of the request."""
+    """Acknowledgements by a node at a time at which storage surely named another one, all the time of the request.
+
+    What was acknowledged before the first reading of the record is not judged.
+    """
     known = reigns(records)
     wrong = []
     for ack in acks:
         possible = {reign.primary for reign in known if reign.since <= ack.received_at and ack.sent_at <= reign.until}
-        if known and ack.node not in possible:
+        if possible and ack.node not in possible:
             wrong.append(f"{ack.id} by {ack.node} while storage names {', '.join(sorted(possible))}")
     return [f"{len(wrong)} writes were acknowledged by a node that is not primary: {wrong[:SHOWN]}"] if wrong else []
 
