@@ -174,9 +174,16 @@ async def eventually(fact: Callable[[], bool], within_s: float = DEADLINE_S) -> 
 
 
 def free_port() -> int:
-    with socket.create_server((ADDRESS["a"], 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free on all addresses of the pair; pairs of other processes use the same ones."""
+    while True:
+        with socket.create_server((ADDRESS["a"], 0)) as probe:
+            port: int = probe.getsockname()[1]
+            try:
+                for other in ("b", "relay"):
+                    socket.create_server((ADDRESS[other], port)).close()
+            except OSError:
+                continue
+            return port
 
 
 @dataclass

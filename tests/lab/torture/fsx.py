@@ -22,6 +22,7 @@ from tests.lab.torture.drivers import Driver, Promises, shown
 from tests.lab.torture.judge import Difference, demand_equal
 
 _SEED_STEP: Final = 1000
+_BALLAST: Final = 150
 JOURNALS: Final = Path("build/torture")
 
 
@@ -64,6 +65,7 @@ async def _run(directory: Path, plan: Plan) -> Outcome:
     promises = Promises(plan.drivers)
     drivers: list[Driver] = []
     async with running_pair(directory, mode=plan.mode, relayed=False) as pair:
+        await asyncio.to_thread(_lay_ballast, pair.a.root)
         await pair.make_pair()
         for index in range(plan.drivers):
             home = pair.a.root / f"driver-{index}"
@@ -96,6 +98,14 @@ def _write_journals(drivers: Sequence[Driver], plan: Plan) -> None:
         lines = [f"{driver.base_at + number} {shown(operation)}\n" for number, operation in enumerate(driver.journal)]
         name = f"fsx-{plan.mode}-{plan.seed}-driver-{driver.index}.txt"
         (JOURNALS / name).write_text("".join(lines), encoding="utf-8")
+
+
+def _lay_ballast(root: Path) -> None:
+    """Directories that nobody touches: a resync has to pass them, so that more happens while it runs."""
+    for number in range(_BALLAST):
+        place = root / f"ballast-{number % 10}" / f"{number}"
+        place.mkdir(parents=True)
+        (place / "file").write_bytes(b"ballast" * number)
 
 
 async def _play(scene: Scene, plan: Plan) -> None:
