@@ -2,8 +2,9 @@
 
 A lab registers in /run/mirrorplane-lab/<id>/owner.json (process id and its start time, so that a reused pid is not
 taken for it) before it makes anything. Its processes are in the control group `mirrorplane-lab-<id>`, its namespaces
-are named `mp-<id>-…`, its files lie below its state directory: `clean` needs only the id. Mounts need no cleaning:
-they belong to VMs' mount namespaces and go with their processes.
+are named `mp-<id>-…`, its files lie below its state directory: `clean` needs only the id. Mounts of VMs need no
+cleaning: they belong to VMs' mount namespaces and go with their processes; what is mounted below the lab's directory
+on the machine itself (disk images of the fault matrix) is detached.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 
 from lab.fabric import internet, namespaces
 from lab.fabric.cgroups import Group, hierarchy
+from lab.vm.mounts import unmount
 
 RUNTIME_ROOT: Final = Path("/run/mirrorplane-lab")
 GROUP_PREFIX: Final = "mirrorplane-lab-"
@@ -89,11 +91,22 @@ def remove_traces(lab_id: str, directory: Path) -> list[str]:
     if removed := namespaces.delete_all_of(lab_id):
         said.append(f"{len(removed)} namespaces")
     internet.remove_service_link(lab_id)
+    if mounts := _detach_below(directory):
+        said.append(f"{len(mounts)} mounts")
     if directory.exists():
         said.append(f"directory {directory}")
         shutil.rmtree(directory)
     shutil.rmtree(runtime_directory(lab_id), ignore_errors=True)
     return said
+
+
+def _detach_below(directory: Path) -> list[str]:
+    """Loop devices free themselves when the last mount of them is gone."""
+    targets = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    found = [target for target in targets if target.startswith(f"{directory}/")]
+    for target in reversed(found):
+        unmount(target)
+    return found
 
 
 def traces(lab_id: str) -> list[str]:

@@ -41,7 +41,6 @@ async def on_images(scene: Scene) -> None:
             await settled(scene.stage)
             await scene.stage.lab.acall("kill", node=place.vm)
             await images.move_to_image(place)
-            scene.stage.at_end.callback(images.detach, place)
             await scene.start(node)
     scene.prim = await settled(scene.stage)
     scene.second = other(scene.prim)
@@ -66,6 +65,9 @@ async def read_only(scene: Scene, role: str) -> None:
         await scene.stage.lab.acall("kill", node=place.vm)
         await images.repair_image(place)
         await scene.start(node)
+        # A node that could not start its application has stopped for good; the operator who repaired it starts it.
+        await scene.until(lambda: scene.seen(node).answered, 60.0, f"the agent of {node} answers")
+        await scene.inside(node, "mirrorctl", "start", "--why", "the disk is repaired")
 
     images.break_file_system(place)
     scene.undo.push_async_callback(repair)

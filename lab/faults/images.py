@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.fabric.commands import run
-from lab.faults.stage import Place
+from lab.faults.place import Place
 from lab.vm.mounts import MNT_DETACH, unmount
 
 IMAGE_MIB: Final = 192
@@ -61,9 +61,10 @@ async def repair_image(place: Place) -> None:
 
 
 def detach(place: Place) -> None:
-    """At the end of the lab; what a VM still has mounted goes with the VM."""
+    """Before the cluster is deleted (the lab's end does it by itself); what a VM has mounted goes with the VM."""
     if mounted(place):
         unmount(place.data_disk, MNT_DETACH)
+    image_of(place).unlink(missing_ok=True)
 
 
 def fill(place: Place) -> None:

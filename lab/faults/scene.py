@@ -21,7 +21,8 @@ from lab.fabric.cgroups import Group
 from lab.fabric.commands import nft
 from lab.faults.client import Writers
 from lab.faults.model import NODES, Sample
-from lab.faults.stage import Place, Stage
+from lab.faults.place import Place
+from lab.faults.stage import Stage
 from lab.vm.machine import enter_argv, read_pid_one
 
 POLL_S: Final = 0.02

@@ -7,8 +7,6 @@ import fcntl
 import json
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +18,13 @@ from lab.control import LabClient
 from lab.demo.api import ControlPlane
 from lab.demo.cluster import PORTS, body
 from lab.fabric import namespaces
+from lab.faults import images
 from lab.faults.model import NODES
+from lab.faults.place import APPLICATION, Place
 from lab.faults.watch import Watch
 from lab.info import LabInfo, find_lab, labs_below
 
 CLUSTER: Final = "faults"
-APPLICATION: Final = "ledger"
 WITNESS_TABLE: Final = "witness"
 PROVISION_DEADLINE_S: Final = 300.0
 POLL_S: Final = 1.0
@@ -47,29 +46,6 @@ def wanted() -> dict[str, Any]:
     return document | {"application": application, "remediation": {"mode": "off"}}
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a node's parts are, seen from the machine."""
-
-    name: str
-    vm: str
-    address: str
-    public_address: str
-    namespace: str
-    directory: Path
-    os_disk: Path
-    data_disk: Path
-    cgroup: Path
-
-    @property
-    def state(self) -> Path:
-        return self.os_disk / "upper/var/lib/mirrorplane"
-
-    @property
-    def replicated(self) -> Path:
-        return self.data_disk / APPLICATION
-
-
 class Stage:
     """A running lab with a provisioned cluster; `places`, `address` and `watch` are valid after `provision`."""
 
@@ -83,7 +59,6 @@ class Stage:
         self.address = ""
         self._watch: Watch | None = None
         self.next_id = 1
-        self.at_end = ExitStack()  # what must go before the lab is taken away
 
     @property
     def watch(self) -> Watch:
@@ -139,17 +114,18 @@ class Stage:
     async def delete(self) -> None:
         """Everything of the cluster goes, whatever state it is in."""
         self.close()
+        for place in self.places.values():
+            images.detach(place)
         async with self._api() as api:
             status, _, headers = await api.call("DELETE", f"/clusters/{self.cluster}")
             if status == 202:
                 await api.wait_operation(headers, deadline_s=DELETE_DEADLINE_S, show=lambda _: None)
 
     def close(self) -> None:
-        """End the observers, and what else must go before the lab does."""
+        """End the observers."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        self.at_end.close()
 
     def _api(self) -> ControlPlane:
         assert self.info.control_plane_url is not None
