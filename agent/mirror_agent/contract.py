@@ -376,8 +376,8 @@ class MirrorReport(Contract):
     """Counters of the replication engine; `link` is none, connecting, resync, live or lost.
 
     `operations` and `replicatedBytes` count since the node took its role, the rates and percentiles are of the last
-    seconds; `ringBytes` is what `inFlightBytes` may reach before callers wait. `dirty…`: changed since the replica was
-    last identical.
+    seconds; `ringBytes` is what `inFlightBytes` may reach before callers wait. `dirty…`: noted as changed
+    since the newest checkpoint.
     """
 
     mode: str

@@ -69,6 +69,7 @@ class Snapshot:
         if stream is not None:
             counters.latencies.take(stream.latencies_ms)
         sent = counters.total_bytes(0 if stream is None else stream.sent_bytes)
+        dirty_files, dirty_bytes = primary.tracker.dirty() or (None, None)
         progress = connector.progress if connector.link == "resync" else None
         return MirrorStatus(
             mode=mode,
@@ -85,6 +86,8 @@ class Snapshot:
             ack_latency_ms_p50=counters.latencies.percentile_ms(50),
             ack_latency_ms_p99=counters.latencies.percentile_ms(99),
             ack_latency=counters.latencies.status(),
+            dirty_files=dirty_files,
+            dirty_bytes=dirty_bytes,
             resync_done_bytes=None if progress is None else progress.done_bytes,
             resync_total_bytes=None if progress is None else progress.total_bytes,
             resync_remaining_s=None if progress is None else progress.remaining_s,

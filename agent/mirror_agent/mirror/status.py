@@ -53,7 +53,7 @@ class MirrorStatus:
     every 0.5 s), None before the first.
     operations, replicated_bytes: since this node took its role; the rates are of the last seconds, as are the
     percentiles. ring_bytes: what in_flight_bytes may reach before callers wait.
-    dirty_*: what changed since the replica was last identical, None while that is not tracked.
+    dirty_files, dirty_bytes: noted as changed since the newest checkpoint (see `Tracker.dirty`), None without one.
     resync_rule: the row of `resync_choice.RULES` by which the running or the last resync of this role goes; the
     entries, bytes sent and duration beside it are that one's. checkpoints: made in this role.
     quarantine_full: why a resync here stopped, until one could keep what it had to.

@@ -207,6 +207,15 @@ class Tracker:
             tails = [tail for tail in (self._tails.get(file), before.tails.get(file)) if tail is not None]
             return zones, min(tails, default=None)
 
+    def dirty(self) -> tuple[int, int] | None:
+        """For the status: files noted as changed since the newest checkpoint (one that was renamed and overwritten
+        counts twice), and bytes of the zones overwritten in those that existed then. None without a log."""
+        with self._lock:
+            if self._log is None:
+                return None
+            names = len(self._named)
+            return len(self._zones) + names, min(self._noted_count - names, NOTED_MAX) * ZONE_BYTES
+
     # -- checkpoints -----------------------------------------------------------------------------------------------
 
     def rotate(self) -> Rotation:

@@ -19,6 +19,7 @@ import logging
 import os
 import queue
 import stat
+import threading
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -28,9 +29,9 @@ from mirror_agent.mirror import limits, verify_wire, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
-from mirror_agent.mirror.pace import Pace
 from mirror_agent.mirror.replica_resync import block_digest, digests_of
 from mirror_agent.mirror.resync import runs, xattrs_of
+from mirror_agent.mirror.resync_pace import Pace
 from mirror_agent.mirror.stream import Stream
 from mirror_agent.mirror.verify_record import LISTED_MAX, Difference
 from mirror_agent.mirror.verify_wire import Finding, Kind
@@ -138,8 +139,9 @@ class Verify:
         self._outlet = outlet
         self._descriptors = descriptors
         self._repair = repair
-        self._pace = Pace(rate_bytes_per_s, lambda: outlet.operations)
         self._stopped: str | None = None
+        self._woken = threading.Event()
+        self._pace = Pace(int(rate_bytes_per_s), lambda: outlet.operations, sleep=self._rest)
         self._call: Call = descriptors.new_call()
         self._directories: list[_Place] = []
         self._listing: tuple[_Place, deque[bytes]] | None = None
@@ -154,6 +156,10 @@ class Verify:
     def stop(self, reason: str) -> None:
         """From any thread; `run` raises soon."""
         self._stopped = reason
+        self._woken.set()
+
+    def _rest(self, seconds: float) -> None:
+        self._woken.wait(seconds)
 
     def run(self) -> None:
         try:

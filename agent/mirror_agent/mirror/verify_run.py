@@ -76,7 +76,7 @@ class Verification:
 
     def start(self, *, repair: bool, rate_bytes_per_s: float) -> None:
         """Raises `MirrorError` when there is nothing to compare with, or a verify is running."""
-        if rate_bytes_per_s <= 0:
+        if rate_bytes_per_s < 1:
             raise MirrorError(f"verify: a rate of {rate_bytes_per_s} bytes/s is none; give a positive one")
         with self._lock:
             if self._verify is not None:

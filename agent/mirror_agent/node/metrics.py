@@ -149,8 +149,12 @@ METRICS: Final = (
         "Age of the last bytes from the peer on the stream.",
         lambda s: s.mirror.peer_heard_age_s,
     ),
-    _one("mirror_dirty_files", "Files changed since the replica was last identical.", lambda s: s.mirror.dirty_files),
-    _one("mirror_dirty_bytes", "Bytes changed since the replica was last identical.", lambda s: s.mirror.dirty_bytes),
+    _one("mirror_dirty_files", "Files noted as changed since the newest checkpoint.", lambda s: s.mirror.dirty_files),
+    _one(
+        "mirror_dirty_bytes",
+        "Bytes of the zones overwritten since the newest checkpoint, in files that existed then.",
+        lambda s: s.mirror.dirty_bytes,
+    ),
     _one("mirror_resync_done_bytes", "Bytes compared by the running resync.", lambda s: s.mirror.resync_done_bytes),
     _one(
         "mirror_resync_found_bytes",

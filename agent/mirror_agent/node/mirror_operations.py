@@ -33,6 +33,8 @@ from mirror_agent.web.mirror_control import (
     MirrorRequest,
 )
 
+# Of the newest; an answer must stay within what the client reads.
+_KEPT_MAX: Final = 10_000
 _STANDING: Final = "mirrorctl mirror verify --repair"
 
 
@@ -57,19 +59,20 @@ class MirrorOperations:
         self._quarantine_dir = quarantine_dir
         self._replicated = replicated
         self._log = log
-        self._seen = MirrorStatus()
-        self._known = False
+        self._mode = "stopped"
+        self._told_utc: str | None = None
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def observe(self, status: MirrorStatus) -> None:
         """Turns changes of the engine's status into events."""
-        before, self._seen = self._seen, status
+        before, self._mode = self._mode, status.mode
         if status.mode in ("stopped", "failed"):
             return
-        told, verify = before.verify, status.verify
-        first, self._known = not self._known, True
-        if verify.ended_utc != told.ended_utc and (verify.differences or not first):
+        verify, told = status.verify, self._told_utc
+        self._told_utc = verify.ended_utc
+        # What an earlier life of the agent has told is told again only while it matters.
+        if verify.ended_utc != (told or "") and (verify.differences or told is not None):
             self._log.record_decision(
                 "mirror.verify-ended",
                 outcome=verify.outcome,
@@ -78,7 +81,7 @@ class MirrorOperations:
                 repaired=verify.repaired,
                 reason=verify.reason,
             )
-        if status.mode == "primary" and before.mode != "primary" and verify.differences:
+        if status.mode == "primary" and before != "primary" and verify.differences:
             self._log.record_decision(
                 "mirror.serves-a-different-copy",
                 differences=verify.differences,
@@ -115,7 +118,7 @@ class MirrorOperations:
         kept = await asyncio.get_running_loop().run_in_executor(
             None, quarantine_store.entries, str(self._quarantine_dir)
         )
-        return [asdict(one) for one in kept]
+        return [asdict(one) for one in kept[-_KEPT_MAX:]]
 
     # -- orders ----------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class MirrorControl(Protocol):
         ...
 
     async def quarantine(self) -> list[dict[str, object]]:
-        """What was kept, oldest first."""
+        """What was kept, oldest first; of very many the newest."""
         ...
 
     def metrics(self) -> str:

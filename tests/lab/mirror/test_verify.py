@@ -257,6 +257,28 @@ async def test_differences_stand_over_a_restart_and_end_with_a_full_resync(pair:
     await verify(pair)
 
 
+async def test_a_resync_on_request_goes_through_the_supervisor(pair: Pair) -> None:
+    """The pair parks, is released (as after the witness's word), and the replica is compared as a whole."""
+    await in_sync(pair)
+    await pair.a.engine.resync()
+    await pair.a.until(lambda status: status.acknowledging == "parked")
+    with pytest.raises(Exception, match="no live replica"):
+        await pair.a.engine.resync()
+    await pair.a.engine.release(epoch=2)
+    await pair.a.until(lambda status: status.link == "live")
+    assert pair.a.status.resync_rule == "asked-for"
+    await pair.a.engine.require_peer(epoch=2)
+
+
+async def test_a_hand_over_ends_a_verify(pair: Pair) -> None:
+    await in_sync(pair)
+    await pair.a.engine.verify(repair=False, rate_bytes_per_s=1000)
+    await pair.a.engine.drain()
+    record = last_record(pair.a)
+    assert record is not None
+    assert (record.outcome, record.reason) == ("incomplete", "this node hands over")
+
+
 async def test_a_verify_is_refused_and_ended_with_the_reason(pair: Pair) -> None:
     with pytest.raises(Exception, match="this needs primary"):
         await pair.a.engine.verify(repair=False)

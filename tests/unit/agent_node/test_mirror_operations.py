@@ -127,7 +127,10 @@ async def test_what_a_verify_found_is_told_once_on_every_node(serving: Bench) ->
     assert told == [("identical", 0), ("different", 3)]
     operations.observe(replace(PRIMARY, verify=differs))
     operations.observe(replace(PRIMARY, verify=differs))
+    operations.observe(MirrorStatus())
+    operations.observe(replace(replica, verify=differs))
     assert [event["differences"] for event in serving.events("mirror.serves-a-different-copy")] == [3]
+    assert len(serving.events("mirror.verify-ended")) == 2, "not told again because the engine was restarted"
 
 
 async def test_differences_of_an_earlier_life_are_told_again(serving: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Histogram, rates and pace do their arithmetic on a clock that the test turns."""
+"""Histogram and rates do their arithmetic on a clock that the test turns."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ from collections import deque
 
 import pytest
 from mirror_agent.mirror.counters import LATENCY_BOUNDS_S, Counters, Latencies, Rate
-from mirror_agent.mirror.pace import Pace
 
 
 class Clock:
     def __init__(self) -> None:
         self.now_s = 100.0
-        self.slept: list[float] = []
 
     def __call__(self) -> float:
         return self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now_s += seconds
 
 
 def test_bounds_grow_and_cover_a_loopback_and_a_time_out() -> None:
@@ -71,28 +65,3 @@ def test_a_rate_is_of_the_last_seconds_and_survives_a_new_beginning() -> None:
 def test_bytes_go_on_over_streams() -> None:
     counters = Counters(Clock())
     assert [counters.total_bytes(sent) for sent in (10, 30, 0, 5)] == [10, 30, 30, 35]
-
-
-def test_the_pace_keeps_the_rate_when_nobody_else_works() -> None:
-    clock = Clock()
-    pace = Pace(1000, lambda: 0, clock=clock, sleep=clock.sleep)
-    began = clock.now_s
-    for _ in range(20):
-        pace.spent(500)
-    assert clock.now_s - began == pytest.approx(10, abs=0.5)
-
-
-def test_the_pace_leaves_half_of_the_time_to_the_application() -> None:
-    clock = Clock()
-    operations = [0]
-    pace = Pace(1e12, lambda: operations[0], clock=clock, sleep=clock.sleep)
-    clock.now_s += 0.02
-    pace.spent(1)
-    assert clock.slept == []
-    clock.now_s += 0.02
-    operations[0] += 1
-    pace.spent(1)
-    clock.now_s += 60
-    operations[0] += 1
-    pace.spent(1)
-    assert clock.slept == pytest.approx([0.02, 0.1])

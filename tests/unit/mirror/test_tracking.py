@@ -218,3 +218,15 @@ def test_progress_estimates_the_rest() -> None:
     progress.end()
     assert progress.remaining_s == 0.0
     assert progress.duration_s == 10.0
+
+
+def test_what_is_dirty_is_counted_for_the_status(tmp_path: Path) -> None:
+    assert begun(CheckpointStore(str(tmp_path / "new"), "c")).dirty() is None
+    tracker = begun(held(tmp_path))
+    assert tracker.dirty() == (0, 0)
+    tracker.overwriting(inode(5), 3 * ZONE_BYTES - 1, 2)
+    tracker.overwriting(inode(5), 3 * ZONE_BYTES, 1)
+    tracker.made(inode(9))
+    assert tracker.dirty() == (2, 2 * ZONE_BYTES)
+    tracker.close()
+    assert tracker.dirty() is None
