@@ -1,6 +1,9 @@
 """The console's static files: which there are, how they are served.
 
-Guarantees: only files that lay in `console/` when the process started are served, found by their exact name, so no
+The look, the words and the small library are those of the nodes' console and lie in the agent's package (`SHARED`);
+`console/` holds what is the control plane's own.
+
+Guarantees: only files that were there when the process started are served, found by their exact name, so no
 path can leave the directory; every answer forbids foreign origins, inline code, framing and sniffing; a file that the
 browser has already costs a 304. The files hold no data: what they show they ask the API for, with the user's token.
 """
@@ -10,11 +13,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 DIRECTORY: Final = Path(__file__).resolve().parents[2] / "console"
 PAGE: Final = "index.html"
+SHARED: Final = ("dom.js", "words.js", "dialog.js", "live.js", "console.css", "mark.svg")
 CONTENT_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -53,18 +58,22 @@ class StaticAnswer:
 
 
 def load(directory: Path = DIRECTORY) -> Mapping[str, StaticFile]:
-    """All files below the directory by their path, such as `pages/fleet.js`. Raises ValueError for an unknown kind."""
-    found: dict[str, StaticFile] = {}
+    """All files below the directory by their path, such as `pages/fleet.js`, and the shared ones. Raises ValueError for
+    an unknown kind, FileNotFoundError when the agent's package lacks a shared one."""
+    shared = resources.files("mirror_agent").joinpath("web", "pages")
+    found = {name: _file(name, shared.joinpath(name).read_bytes()) for name in SHARED}
     for path in sorted(directory.rglob("*")):
-        if not path.is_file():
-            continue
-        name = path.relative_to(directory).as_posix()
-        if path.suffix not in CONTENT_TYPES:
-            raise ValueError(f"console/{name}: files of kind {path.suffix!r} are not served; see CONTENT_TYPES")
-        content = path.read_bytes()
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        found[name] = StaticFile(content, CONTENT_TYPES[path.suffix], etag)
+        if path.is_file():
+            name = path.relative_to(directory).as_posix()
+            found[name] = _file(name, path.read_bytes())
     return found
+
+
+def _file(name: str, content: bytes) -> StaticFile:
+    kind = PurePosixPath(name).suffix
+    if kind not in CONTENT_TYPES:
+        raise ValueError(f"console/{name}: files of kind {kind!r} are not served; see CONTENT_TYPES")
+    return StaticFile(content, CONTENT_TYPES[kind], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
 def answer(files: Mapping[str, StaticFile], name: str, if_none_match: str) -> StaticAnswer:

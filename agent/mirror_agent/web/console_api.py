@@ -1,10 +1,10 @@
-"""HTTPS on the node: the test page of the virtual IP for everybody, the node's API for holders of a client certificate.
+"""HTTPS on the node: test page and the console's files for everybody, the API for holders of a client certificate.
 
-Guarantee: without a certificate of the cluster's CA nothing but /mosaic is answered; reading needs Monitor, actions
-need Control, a forced start needs Admin and the cluster's name in the body. Since browsers send client certificates by
-themselves, an action must come as JSON and from this origin (a foreign page can do neither without being asked), and
-the pages run no script.
-Limits: bodies of MAX_BODY_BYTES; the full web console is the control plane's.
+Guarantee: without a certificate of the cluster's CA nothing is told but what /mosaic says; reading wants Monitor,
+actions want Control, a forced start wants Admin and the cluster's name in the body. Since browsers send client
+certificates by themselves, an action must come as JSON and from this origin (a foreign page can do neither without
+being asked), and the pages run scripts of this origin only.
+Limits: bodies of MAX_BODY_BYTES; the console acts on its own node, the peer has one of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mirror_agent.web.client_roles import Client, ClientRole, client_of
 from mirror_agent.web.mirror_control import MirrorControl
 from mirror_agent.web.probe import ProbeAnswer
 from mirror_agent.web.prometheus import CONTENT_TYPE
+from mirror_agent.web.static import PAGE, static_files
 
 MAX_BODY_BYTES: Final = 16 * 1024
 MAX_EVENTS: Final = 500
@@ -37,8 +38,9 @@ _STATUS_OF_OUTCOME: Final = {"accepted": 202, "succeeded": 200, "refused": 409, 
 _HEADERS: Final = {
     "Server": "mirrorplane",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -100,8 +102,11 @@ class ConsoleApi:
     async def start(self) -> int:
         """Listen; answers the port."""
         application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
+        application.router.add_get("/", self._page)
+        application.router.add_get("/console/{name}", self._file)
         application.router.add_get("/mosaic", self._mosaic)
         application.router.add_get("/mosaic.css", self._style)
+        application.router.add_get("/api/v1/me", self._requires(ClientRole.MONITOR, self._me))
         application.router.add_get("/api/v1/status", self._requires(ClientRole.MONITOR, self._status))
         application.router.add_get("/api/v1/drill", self._requires(ClientRole.MONITOR, self._drill))
         application.router.add_get("/api/v1/events", self._requires(ClientRole.MONITOR, self._events))
@@ -177,6 +182,16 @@ class ConsoleApi:
         )
         return web.Response(text=page, content_type="text/html", headers={"Connection": "close"})
 
+    async def _page(self, request: web.Request) -> web.Response:
+        return _static(PAGE, request)
+
+    async def _file(self, request: web.Request) -> web.Response:
+        return _static(request.match_info["name"], request)
+
+    async def _me(self, _request: web.Request, client: Client) -> web.Response:
+        role = client.role.word if client.role else ""
+        return web.json_response({"name": client.name, "role": role, "cluster": self._cluster, "node": self._node})
+
     async def _style(self, _request: web.Request) -> web.Response:
         return web.Response(text=_STYLE, content_type="text/css")
 
@@ -230,6 +245,16 @@ def needed_role(action: NodeAction) -> ClientRole:
 
 async def _protect(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
+
+
+def _static(name: str, request: web.Request) -> web.Response:
+    """A file of the console: for everybody, since it holds nothing; what it shows it asks the API for."""
+    file = static_files().get(name)
+    if file is None:
+        raise web.HTTPNotFound(text=f"there is no page {name!r}")
+    if request.headers.get("If-None-Match") == file.etag:
+        return web.Response(status=304, headers={"ETag": file.etag})
+    return web.Response(body=file.content, content_type=file.content_type, charset="utf-8", headers={"ETag": file.etag})
 
 
 def _error(status: int, code: str, message: str) -> web.Response:

@@ -226,3 +226,22 @@ def test_a_damaged_list_of_revoked_certificates_is_said_and_refuses_nobody(tmp_p
     log = Recorded()
     assert "AB" not in RevokedSerials(tmp_path / "revoked.json", log)
     assert "console.revoked-list-unreadable" in str(log)
+
+
+async def test_the_console_is_open_and_what_it_shows_is_not(console: Console) -> None:
+    connector = aiohttp.TCPConnector(ssl=console.authority.client())
+    async with aiohttp.ClientSession(connector=connector) as session:
+        async with session.get(f"{console.url}/") as response:
+            assert (response.status, response.content_type) == (200, "text/html")
+            etag = response.headers["ETag"]
+            assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+        async with session.get(f"{console.url}/", headers={"If-None-Match": etag}) as response:
+            assert response.status == 304
+        async with session.get(f"{console.url}/console/node.js") as response:
+            assert (response.status, response.content_type) == (200, "text/javascript")
+        for path in ("/console/none.js", "/console/..%2fstatic.py", "/console/__init__.py"):
+            async with session.get(console.url + path) as response:
+                assert response.status == 404, path
+    assert (await call(console, console.authority.client(), "/api/v1/me"))[0] == 401
+    status, body = await call(console, console.tls("Control"), "/api/v1/me")
+    assert (status, body) == (200, {"name": "ann", "role": "Control", "cluster": "demo", "node": "a"})
