@@ -377,7 +377,8 @@ class MirrorReport(Contract):
 
     `operations` and `replicatedBytes` count since the node took its role, the rates and percentiles are of the last
     seconds; `ringBytes` is what `inFlightBytes` may reach before callers wait. `dirty…`: noted as changed
-    since the newest checkpoint.
+    since the newest checkpoint. `resyncRule` says why the running or last resync compares what it compares;
+    `quarantineFull` why one stopped.
     """
 
     mode: str
@@ -397,6 +398,10 @@ class MirrorReport(Contract):
     dirty_files: int | None = None
     dirty_bytes: int | None = None
     resync_remaining_s: float | None = None
+    resync_rule: Annotated[str, StringConstraints(max_length=64)] = ""
+    resync_done_entries: int = 0
+    resync_total_entries: int = 0
+    quarantine_full: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
     verify: VerifyReport | None = None
 
 

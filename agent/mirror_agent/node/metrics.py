@@ -166,6 +166,21 @@ METRICS: Final = (
         "Estimated rest of the running resync.",
         lambda s: s.mirror.resync_remaining_s,
     ),
+    _one(
+        "mirror_resync_done_entries",
+        "Entries looked at by the running resync.",
+        lambda s: s.mirror.resync_done_entries if s.mirror.link == "resync" else None,
+    ),
+    _one(
+        "mirror_resync_found_entries",
+        "Entries the running resync has to look at.",
+        lambda s: s.mirror.resync_total_entries if s.mirror.link == "resync" else None,
+    ),
+    _one(
+        "mirror_quarantine_full",
+        "1 if a resync stopped because the quarantine is full.",
+        lambda s: bool(s.mirror.quarantine_full),
+    ),
     _one("mirror_inconsistent", "1 if this copy is in the middle of a resync.", lambda s: s.mirror.inconsistent),
     _one("mirror_verify_running", "1 while a verify is under way.", lambda s: s.mirror.verify.running),
     _one(

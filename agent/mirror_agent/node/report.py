@@ -38,6 +38,10 @@ def mirror_report(status: MirrorStatus) -> MirrorReport:
         dirty_files=status.dirty_files,
         dirty_bytes=status.dirty_bytes,
         resync_remaining_s=status.resync_remaining_s,
+        resync_rule=status.resync_rule,
+        resync_done_entries=status.resync_done_entries,
+        resync_total_entries=status.resync_total_entries,
+        quarantine_full=status.quarantine_full[:MAX_SENTENCE],
         verify=verify_report(status.verify),
     )
 
