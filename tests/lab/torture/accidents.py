@@ -46,6 +46,7 @@ class Scene:
         self.drivers = drivers
         self.epoch = 1
         self.accidents: dict[str, int] = {}
+        self.rules: dict[str, int] = {}
         self.lost_operations = 0
         self._promises = promises
         self._ordered = pair.a.config.paths[0].mode == "ordered"
@@ -189,6 +190,8 @@ class Scene:
     async def _join(self) -> None:
         """Waits for the resync and makes the pair; from now on all before is promised."""
         await self.until_status(self.primary, lambda status: status.link == "live")
+        rule = self.primary.status.resync_rule
+        self.rules[rule] = self.rules.get(rule, 0) + 1
         self.epoch += 1
         before = [driver.returned for driver in self.drivers]
         await self.primary.engine.require_peer(epoch=self.epoch)

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from mirror_agent.mirror.control import MirrorLimits
+
 from tests.lab.mirror.pair import differences, running_pair, tree
 from tests.lab.torture.accidents import Scene, directory_of
 from tests.lab.torture.drivers import Driver, Promises, shown
@@ -23,6 +25,7 @@ from tests.lab.torture.judge import Difference, demand_equal
 
 _SEED_STEP: Final = 1000
 _BALLAST: Final = 150
+_CHECKPOINT_S: Final = (0.3, 1.0, 30.0)
 JOURNALS: Final = Path("build/torture")
 
 
@@ -45,6 +48,7 @@ class Outcome:
     operations: int = 0
     skipped: int = 0
     accidents: dict[str, int] = field(default_factory=dict)
+    resync_rules: dict[str, int] = field(default_factory=dict)
     lost_operations: int = 0
     seconds: float = 0.0
 
@@ -64,7 +68,9 @@ async def _run(directory: Path, plan: Plan) -> Outcome:
     began_s = time.monotonic()
     promises = Promises(plan.drivers)
     drivers: list[Driver] = []
-    async with running_pair(directory, mode=plan.mode, relayed=False) as pair:
+    # Checkpoints more often than an accident happens, or hardly any: both kinds of resync are to be met.
+    limits = MirrorLimits(checkpoint_s=random.Random(plan.seed).choice(_CHECKPOINT_S))
+    async with running_pair(directory, mode=plan.mode, limits=limits, relayed=False) as pair:
         await asyncio.to_thread(_lay_ballast, pair.a.root)
         await pair.make_pair()
         for index in range(plan.drivers):
@@ -86,6 +92,7 @@ async def _run(directory: Path, plan: Plan) -> Outcome:
         operations=sum(driver.returned for driver in drivers),
         skipped=sum(driver.skipped for driver in drivers),
         accidents=scene.accidents,
+        resync_rules=scene.rules,
         lost_operations=scene.lost_operations,
         seconds=time.monotonic() - began_s,
     )
