@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def chosen(texts: Sequence[str]) -> list[Case]:
 
 async def run(given: argparse.Namespace, cases: list[Case], state: Path) -> int:
     results = report.load(BUILD) if given.append else report.Book()
+    undo_at_the_end()
     stage, mine = await open_stage(state, given.lab, say)
     try:
         stage.occupy()
@@ -73,6 +75,13 @@ async def run(given: argparse.Namespace, cases: list[Case], state: Path) -> int:
             await asyncio.to_thread(lifetime.take_down, state, stage.info.id, say)
     say(report.summary_text(results))
     return 0 if report.passed(results) else 1
+
+
+def undo_at_the_end() -> None:
+    """SIGTERM cancels the run as Ctrl-C does, so that the accident under way is undone and the lab goes."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 async def provision(stage: Stage) -> None:
@@ -109,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (lifetime.CannotRun, LabNotFound) as error:
         print(f"faults: {error}", file=sys.stderr)
         return 1
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("faults: interrupted; build/faults.json holds the cases that were done", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

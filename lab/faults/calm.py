@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from lab import lifetime
 from lab.children import start_child, stop_child
-from lab.faults.__main__ import BUILD, provision, say
+from lab.faults.__main__ import BUILD, provision, say, undo_at_the_end
 from lab.faults.delay import delayed
 from lab.faults.model import NODES, Case, Primary, RecordSeen, Service
 from lab.faults.perform import Performer
@@ -93,6 +93,7 @@ def times_alone(records: Sequence[RecordSeen]) -> int:
 
 
 async def run(given: argparse.Namespace, state: Path) -> int:
+    undo_at_the_end()
     stage, mine = await open_stage(state, given.lab, say)
     try:
         stage.occupy()
@@ -137,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (lifetime.CannotRun, LabNotFound) as error:
         print(f"calm: {error}", file=sys.stderr)
         return 1
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("calm: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
