@@ -310,8 +310,9 @@ class Outlet:
 
     def take_times(self) -> list[Inode]:
         """Inodes whose times changed before the previous call: by now no operation is still entering one there."""
+        # First, so that `owes_times` finds each inode somewhere at any moment.
+        self._taken_times.update(self._earlier_times)
         taken, self._earlier_times, self.times = self._earlier_times, self.times, {}
-        self._taken_times.update(taken)
         return list(taken.values())
 
     def owes_times(self, inode: Inode) -> bool:

@@ -27,6 +27,8 @@ from mirror_agent.mirror.wire import Op
 
 _BUSY_RETRY_S: Final = 2.0
 _UNMOUNTED_S: Final = 2.0
+# It ends after one read and with one small file, but both may be in the queue of a busy disk.
+_VERIFY_ENDED_S: Final = 10.0
 _STUCK_S: Final = 0.5 * limits.ABORT_S
 
 
@@ -93,7 +95,7 @@ class Primary:
 
     def unmount(self) -> None:
         """All or nothing: what is unmounted already is mounted again when a later one is busy. Raises `MirrorError`."""
-        if not self.verification.stop("this node hands over", _UNMOUNTED_S):
+        if not self.verification.stop("this node hands over", _VERIFY_ENDED_S):
             raise MirrorError("drain: a verify does not end (a disk is stuck); still primary")
         done: list[int] = []
         for index, front in enumerate(self.fronts):

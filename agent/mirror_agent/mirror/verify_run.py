@@ -96,9 +96,7 @@ class Verification:
             )
             self._began_s = time.monotonic()
             self._verify = verify
-            self._thread = threading.Thread(
-                target=self._run, args=(verify, stream), kwargs={"repair": repair}, name="mirror-verify", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(verify, stream), name="mirror-verify", daemon=True)
             self._thread.start()
         self._on_change()
 
@@ -111,7 +109,7 @@ class Verification:
             thread.join(timeout_s)
         return thread is None or not thread.is_alive()
 
-    def _run(self, verify: Verify, stream: Stream, *, repair: bool) -> None:
+    def _run(self, verify: Verify, stream: Stream) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICE)
         started, reason = now_utc(), ""
         try:
