@@ -39,7 +39,22 @@ def main() -> int:
     good = True
     for seed in options.seeds:
         good = _run(options, seed) and good
+        if not good and options.part == "fsx" and options.minimise:
+            print(f"shortest prefix of seed {seed} that still fails: {_minimise(options, seed)} operations", flush=True)
+            break
     return 0 if good else 1
+
+
+def _minimise(options: argparse.Namespace, seed: int) -> int:
+    """By halves; a prefix counts as good after three clean runs, because an engine dies at another moment each time."""
+    good, bad = 0, options.operations
+    while bad - good > max(50, bad // 50):
+        options.operations = (good + bad) // 2
+        if all(_run(options, seed) for _ in range(3)):
+            good = options.operations
+        else:
+            bad = options.operations
+    return bad
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         parts.choices[name].add_argument("--operations", type=int, default=20_000)
     parts.choices["fsx"].add_argument("--accidents", type=int, default=5)
     parts.choices["fsx"].add_argument("--drivers", type=int, default=2)
+    parts.choices["fsx"].add_argument("--minimise", action="store_true", help="after a failure: the shortest prefix")
     parts.choices["fsx"].add_argument("--only", nargs="+", default=None, help="these accidents, one after the other")
     parts.choices["databases"].add_argument("--kills", type=int, default=10)
     parts.choices["databases"].add_argument("--only", nargs="+", choices=databases.NAMES, default=databases.NAMES)
