@@ -5,8 +5,8 @@ Two engines of this checkout on the loopback, with TLS, on a temporary directory
 - ranges: after a time alone in which 1 % of the data was overwritten, in ranges of 64 KiB at random places.
 - ranges after kill: the same, and the engine that served was killed and started again in between.
 - everything by digest: the same change without a checkpoint in common.
-- application: 4 KiB writes per second of one client (each waits for its answer) alone, and while everything is copied
-  and compared.
+- application: 4 KiB writes per second of one client, one call after the other: alone, while everything is compared and
+  copied, and connected with nothing to resynchronise, which costs what replication costs.
 Nothing is asserted. Result: build/bench/resync.json.
 """
 
@@ -222,6 +222,7 @@ async def application(pair: Pair) -> dict[str, Any]:
             status = await pair.until(lambda status: status.link == "live")
             rates[f"while_{what}_per_s"] = round(client.rate_since(done, began))
             rates[f"{what}_seconds"] = status.resync_s
+            rates[f"connected_after_{what}_per_s"] = round(await client.rate(3.0))
             await pair.stop("b")
             await pair.until(lambda status: status.link == "connecting")
         rates["alone_again_per_s"] = round(await client.rate(3.0))

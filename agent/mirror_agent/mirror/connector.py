@@ -38,6 +38,12 @@ _TURN_S: Final = 0.02
 _FAILURES_MAX: Final = 10
 
 
+def _backlog(stream: Stream) -> int:
+    """Bytes the replica has not applied yet, as of now."""
+    stream.collect()
+    return 0 if stream.lost is not None else stream.in_flight_bytes
+
+
 class Connector:
     """Keeps one replica connected. `expected`: hand-over, the point the peer must stand at."""
 
@@ -255,7 +261,7 @@ class Connector:
         return stream.lost is None
 
     def _resynchronise(self, stream: Stream) -> bool:
-        plan = self._plan()
+        plan = self._plan(stream)
         self.progress = plan.progress
         log.warning("mirror: resync by the rule %s: %s", plan.message.rule, RULES[plan.message.rule].sentence)
         resync = Resync(stream, self._fronts, self._outlet, self._descriptors, plan)
@@ -276,7 +282,7 @@ class Connector:
             self._shortcut_failed = self._shortcut_failed or plan.message.base is not None
         return good
 
-    def _plan(self) -> Plan:
+    def _plan(self, stream: Stream) -> Plan:
         """Which kind of resync, by the checkpoints of both nodes."""
         store = self._state.checkpoints
         roots = [front.root for front in self._fronts]
@@ -295,7 +301,7 @@ class Connector:
             base = store.find(choice.base)
             assert base is not None, "a chosen checkpoint is one this node holds"
             known = Known(floor_ns(base.clock), store.changes_since(choice.base))
-        pace = Pace(self._config.limits.resync_max_bytes_s, lambda: self._outlet.operations)
+        pace = Pace(self._config.limits.resync_max_bytes_s, lambda: self._outlet.operations, lambda: _backlog(stream))
         message = PlanMessage(choice.rule, choice.base)
         return Plan(message, known, self._outlet.tracker, pace, Progress(choice.rule))
 

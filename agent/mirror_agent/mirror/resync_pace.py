@@ -3,6 +3,9 @@
 After a slice of work in which the application did something, `REST_FACTOR` times the slice is left to it. Measured by
 `python -m bench.mirror.resync` (the application's rate falls by less than 30 %). Without it the resync never rests.
 
+What the replica has not applied yet is bounded as well: an application's call may have to send it along, or wait behind
+it in the stream.
+
 Limits: a slice is at most `_SLICE_S_MAX` in this account, so a slow disk is not followed by an equally slow rest; the
 resync always goes on, with a quarter of the time at least, so that it ends.
 """
@@ -18,21 +21,27 @@ _SLICE_S_MIN: Final = 0.002
 _SLICE_S_MAX: Final = 0.05
 # What was not used is not saved up for longer than this.
 _BURST_S: Final = 0.25
+# Enough to keep a replica on the same network busy.
+BACKLOG_BYTES_MAX: Final = 8 * 1024 * 1024
+_LOOK_S: Final = 0.001
 
 
 class Pace:
-    """`busy` is a counter of the application's operations; `max_bytes_s` 0: no cap."""
+    """`busy` is a counter of the application's operations; `backlog` what was sent and not applied yet (0 once the
+    stream is lost); `max_bytes_s` 0: no cap."""
 
     def __init__(
         self,
         max_bytes_s: int,
         busy: Callable[[], int],
+        backlog: Callable[[], int] = lambda: 0,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._max_bytes_s = max_bytes_s
         self._busy = busy
+        self._backlog = backlog
         self._clock = clock
         self._sleep = sleep
         self._seen = busy()
@@ -40,6 +49,8 @@ class Pace:
 
     def spent(self, size_bytes: int) -> None:
         """Called after each piece of work; returns when the next one may begin."""
+        while self._backlog() > BACKLOG_BYTES_MAX:
+            self._sleep(_LOOK_S)
         now_s = self._clock()
         if self._max_bytes_s:
             self._free_s = max(self._free_s, now_s - _BURST_S) + size_bytes / self._max_bytes_s
