@@ -8,6 +8,7 @@ different says so. Nothing here changes who may be primary: a verify tells, the 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -172,15 +173,15 @@ class MirrorOperations:
         )
 
     async def _restore(self, request: MirrorRequest) -> RequestOutcome:
-        target = Path(request.target)
-        if not target.is_absolute():
+        if not os.path.isabs(request.target):
             return _refused(f"{request.target!r} is no absolute path")
+        target = Path(os.path.normpath(request.target))
         inside = [path for path in self._replicated if target == Path(path) or Path(path) in target.parents]
         if inside and self._state().role not in SERVING:
             return _refused(f"{target} lies in the replicated {inside[0]}; restore into it on the serving node only")
         try:
             kept = await asyncio.get_running_loop().run_in_executor(
-                None, quarantine_store.restore, str(self._quarantine_dir), request.kept, request.target
+                None, quarantine_store.restore, str(self._quarantine_dir), request.kept, str(target)
             )
         except (QuarantineError, OSError) as error:
             return RequestOutcome("failed", str(error))

@@ -182,6 +182,7 @@ async def test_the_last_verify_and_the_quarantine_are_read(serving: Bench, tmp_p
 
 
 async def test_nothing_is_restored_into_a_replica(waiting: Bench) -> None:
-    status, message = await waiting.order(mirror_control.RESTORE, kept="x/0", target="/data/app/sub/file")
-    assert status == "refused"
-    assert "on the serving node only" in message
+    for target in ("/data/app/sub/file", "/data/app", "/tmp/../data/app/file"):
+        status, message = await waiting.order(mirror_control.RESTORE, kept="x/0", target=target)
+        assert status == "refused"
+        assert "on the serving node only" in message
