@@ -47,7 +47,7 @@ def main() -> int:
 
 def _minimise(options: argparse.Namespace, seed: int) -> int:
     """By halves; a prefix counts as good after three clean runs, because an engine dies at another moment each time."""
-    good, bad = 0, options.operations
+    good, bad = 0, int(options.operations)
     while bad - good > max(50, bad // 50):
         options.operations = (good + bad) // 2
         if all(_run(options, seed) for _ in range(3)):
