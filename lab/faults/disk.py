@@ -150,10 +150,11 @@ CASES: tuple[Case, ...] = (
     ),
     on_image(
         "the replica's data disk stalls for 15 s",
-        "The primary is recorded alone and goes on.",
+        "Writes wait for the replica's disk; one that stalls for 30 s (APPLY_STALL_S of the engine) is taken out.",
         lambda scene: stall(scene, "second"),
+        service=Service.OPEN,
         primary=Primary.STAYS,
-        limit_s=10.0,
+        limit_s=35.0,
     ),
     Case(
         "the replica's state disk is full, and the primary dies",
