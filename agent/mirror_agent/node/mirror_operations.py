@@ -173,9 +173,9 @@ class MirrorOperations:
         )
 
     async def _restore(self, request: MirrorRequest) -> RequestOutcome:
-        if not os.path.isabs(request.target):
+        if not request.target.startswith("/"):
             return _refused(f"{request.target!r} is no absolute path")
-        target = Path(os.path.normpath(request.target))
+        target = _plain(request.target)
         inside = [path for path in self._replicated if target == Path(path) or Path(path) in target.parents]
         if inside and self._state().role not in SERVING:
             return _refused(f"{target} lies in the replicated {inside[0]}; restore into it on the serving node only")
@@ -186,6 +186,11 @@ class MirrorOperations:
         except (QuarantineError, OSError) as error:
             return RequestOutcome("failed", str(error))
         return RequestOutcome("succeeded", f"{kept.kind} of {kept.path} is at {target}")
+
+
+def _plain(path: str) -> Path:
+    """Without "..", which could lead into a replicated directory; no file system is asked."""
+    return Path(os.path.normpath(path))
 
 
 def _refused(why: str) -> RequestOutcome:
