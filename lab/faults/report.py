@@ -27,9 +27,14 @@ class Book:
     proofs: dict[str, Any] = field(default_factory=dict)
 
     def add(self, result: Result, proof: dict[str, Any]) -> None:
+        """The newest result of a case and run is the one that counts (`--append`)."""
+        same = (result.name, result.run)
+        self.results = [earlier for earlier in self.results if (earlier.name, earlier.run) != same]
         self.results.append(result)
+        title = f"{result.name} (run {result.run})"
+        self.proofs.pop(title, None)
         if proof:
-            self.proofs[f"{result.name} (run {result.run})"] = proof
+            self.proofs[title] = proof
 
 
 def load(build: Path) -> Book:

@@ -45,3 +45,11 @@ def test_an_outage_over_the_promise_is_a_complaint() -> None:
 
 def test_a_finding_is_a_complaint() -> None:
     assert complaints(Book([result(1.0, findings=("2 writes are missing",))])) == ["case 1.0: 2 writes are missing"]
+
+
+def test_a_case_that_ran_again_counts_once() -> None:
+    book = Book()
+    book.add(result(1.0, findings=("2 writes are missing",)), {"a": "evidence"})
+    book.add(result(1.0), {})
+    assert complaints(book) == []
+    assert (len(book.results), book.proofs) == (1, {})
