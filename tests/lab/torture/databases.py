@@ -61,7 +61,7 @@ async def run_cycles(directory: Path, *, mode: str, seed: int, kills: int, names
                 await load.create(cluster.primary.root)
                 await load.go(cluster.primary.root)
             for _ in range(kills):
-                await cluster.until(lambda: all(load.acknowledged() >= _COMMITS_MIN for load in loads))
+                await eventually(lambda: all(load.acknowledged() >= _COMMITS_MIN for load in loads), _PATIENCE_S)
                 await asyncio.sleep(chosen.random() * _MOMENT_S)
                 await cluster.fail_over(engine_first=chosen.random() < 0.5)
             await cluster.rest()
@@ -76,10 +76,6 @@ class _Cluster:
         self.transactions: dict[str, int] = {}
         self._loads = loads
         self._epoch = 1
-
-    async def until(self, fact: object) -> None:
-        assert callable(fact)
-        await eventually(fact, _PATIENCE_S)
 
     async def fail_over(self, *, engine_first: bool) -> None:
         old, new = self.primary, self.replica

@@ -116,7 +116,7 @@ class Driver(threading.Thread):
 
     def rebase(self) -> None:
         """Still, and everything is where it belongs: what lies behind needs no judging any more."""
-        self.base, self.base_at, self.journal = self._model.copy(), self.returned, []
+        self.base, self.base_at, self.journal = self._model.copy(), self.returned, list(self._again)
 
     # -- the thread ------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from tests.lab.torture.judge import demand_equal
 async def on_plain_directory(directory: Path, seed: int, operations: int) -> None:
     """Raises `Difference`."""
     await asyncio.to_thread(directory.mkdir, 0o755)
-    driver = Driver(0, seed, directory, Promises(1), [])
-    driver._everybody.append(driver)
+    drivers: list[Driver] = []
+    driver = Driver(0, seed, directory, Promises(1), drivers)
+    drivers.append(driver)
     driver.start()
     try:
         driver.run_to(operations)
