@@ -176,7 +176,7 @@ async def test_no_false_alarm_while_the_application_writes(pair: Pair) -> None:
 
     def prepare() -> None:
         (root / "busy").mkdir()
-        (root / "busy" / "big").write_bytes(bytes(32 * BLOCK))
+        (root / "busy" / "big").write_bytes(bytes(16 * BLOCK))
 
     await asyncio.to_thread(prepare)
     stop = threading.Event()
@@ -195,7 +195,7 @@ async def test_no_false_alarm_while_the_application_writes(pair: Pair) -> None:
 
     def write(chance: random.Random) -> None:
         with open(root / "busy" / "big", "r+b") as stream:
-            stream.seek(chance.randrange(32 * BLOCK))
+            stream.seek(chance.randrange(16 * BLOCK))
             stream.write(chance.randbytes(chance.randrange(1, 5000)))
 
     def names(chance: random.Random) -> None:
