@@ -27,7 +27,8 @@ _HEADER: Final = struct.Struct("<8s36sI")
 _MAGIC: Final = b"MPDIRTY1"
 _RECORD: Final = struct.Struct("<IBBHQQ")
 _BODY: Final = struct.Struct("<BBHQQ")
-LOG_BYTES_MAX: Final = 24 * 1024 * 1024
+# Read within a handshake: 350,000 records, about half a second.
+LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 
 File = tuple[int, int]
 

@@ -34,10 +34,11 @@ from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.resync_choice import may_skip
 from mirror_agent.mirror.resync_content import Contents, runs
 from mirror_agent.mirror.resync_plan import Plan
-from mirror_agent.mirror.resync_report import NOTHING, DirectoryReport, Report
+from mirror_agent.mirror.resync_report import NOTHING, DirectoryReport, Report, missing
 from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.tree_entry import entry_of, names_of, size_of, xattrs_of
 from mirror_agent.mirror.tree_scan import walk
-from mirror_agent.mirror.wire import Entry, Op, Unchanged
+from mirror_agent.mirror.wire import Op, Unchanged
 
 __all__ = ["Resync", "runs", "xattrs_of"]
 
@@ -194,7 +195,7 @@ class Resync:
                     relisted = not pending
                     if relisted:
                         rounds += 1
-                        pending = [name for name in _names(fd) if name not in covered]
+                        pending = [name for name in names_of(fd) if name not in covered]
                     count = limits.NAMES_PER_TURN if rounds < _ROUNDS_MAX else len(pending)
                     turn, pending = pending[:count], pending[count:]
                     self._send_names(task, fd, turn, covered, children)
@@ -238,7 +239,7 @@ class Resync:
                 children.append(self._directory(task, fd, name, st, report))
                 covered.add(name)
             elif self._skipped(task, name, st, report):
-                unchanged.append(Unchanged(name, st.st_mode, _size(st), st.st_mtime_ns))
+                unchanged.append(Unchanged(name, st.st_mode, size_of(st), st.st_mtime_ns))
             else:
                 inode = self._child(task.front, task.inode, fd, name, ensure=True)
                 children.append(Task(task.front, inode, b"", self._proven_file(task, name, report)))
@@ -253,7 +254,7 @@ class Resync:
             self._look_again(task, fd, one.name, children)
 
     def _skipped(self, task: Task, name: bytes, st: os.stat_result, report: DirectoryReport) -> bool:
-        there = name in report.files or name in report.folders or _missing(report, name)
+        there = name in report.files or name in report.folders or missing(report, name)
         return may_skip(
             changed_here=self._plan.changed(task.front.root.index, st),
             changed_there=there,
@@ -261,7 +262,7 @@ class Resync:
         )
 
     def _proven_file(self, task: Task, name: bytes, report: DirectoryReport) -> bool:
-        return task.proven and not _missing(report, name) and name not in report.folders
+        return task.proven and not missing(report, name) and name not in report.folders
 
     def _directory(self, task: Task, fd: int, name: bytes, st: os.stat_result, report: DirectoryReport) -> Task:
         """A directory below the one that is listed. It is the replica's of the same name if it was there at the base
@@ -270,7 +271,7 @@ class Resync:
         index = task.front.root.index
         proven = (
             task.proven
-            and not _missing(report, name)
+            and not missing(report, name)
             and name not in report.files
             and not self._plan.renamed(index, st)
             and not self._report.of(task.front.root.fid, path).renamed
@@ -349,13 +350,7 @@ class Resync:
             return self._ensure_locked(call, inode, parent, name)
 
     def _ensure_locked(self, call: Call, inode: Inode, parent: Inode | None, name: bytes) -> int:
-        fd = self._descriptors.path_fd(inode, call)
-        st = os.fstat(fd)
-        target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b""
-        entry = Entry(
-            st.st_mode, st.st_uid, st.st_gid, st.st_rdev,
-            _size(st), st.st_mtime_ns, st.st_nlink, name, target, xattrs_of(fd),
-        )  # fmt: skip
+        entry = entry_of(self._descriptors.path_fd(inode, call), name)
         offset = 0 if parent is None else parent.fid
         seq = self._stream.append(Op.ENSURE, fid=inode.fid, offset=offset, data=wire.entry_payload(entry))
         if seq:
@@ -413,32 +408,3 @@ class Resync:
                 self._call.holding.clear()
         for inode in self._contents.abandon():
             self._front(inode).names.let_go(self._call, inode, 1)
-
-
-def _size(st: os.stat_result) -> int:
-    return st.st_size if stat.S_ISREG(st.st_mode) else 0
-
-
-def _missing(report: DirectoryReport, name: bytes) -> bool:
-    return report.names is not None and name not in report.names
-
-
-def _names(fd: int) -> list[bytes]:
-    reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return [os.fsencode(name) for name in os.listdir(reader)]
-    finally:
-        os.close(reader)
-
-
-def xattrs_of(fd: int) -> tuple[tuple[bytes, bytes], ...]:
-    """All extended attributes of the inode behind an O_PATH descriptor, sorted by name."""
-    path = f"/proc/self/fd/{fd}"
-    found = []
-    for key in sorted(os.listxattr(path)):
-        try:
-            found.append((os.fsencode(key), os.getxattr(path, key)))
-        except OSError as error:
-            if error.errno != errno.ENODATA:  # removed between the two calls
-                raise
-    return tuple(found)

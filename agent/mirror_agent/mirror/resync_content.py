@@ -73,7 +73,7 @@ class Contents:
         inode.synced = self._stream  # asked for once, however many links lead here
         fd = self._descriptors.data_fd(inode, self._call)
         st = os.fstat(fd)
-        written = None if whole else self._plan.written(inode.root.index, st)
+        written = None if whole or self._plan.made_since(fd) else self._plan.written(inode.root.index, st)
         flags = 0 if written is None else wire.WRITTEN_ONLY
         spans = [(0, st.st_size)] if written is None else written
         pieces = [piece for span in spans for piece in _pieces(*span)] or [(0, 0)]

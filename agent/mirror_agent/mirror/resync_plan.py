@@ -12,14 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mirror_agent.mirror import limits
+from mirror_agent.mirror import limits, syscalls
 from mirror_agent.mirror.dirty_log import ZONE_BYTES
 from mirror_agent.mirror.handshake import PlanMessage
-from mirror_agent.mirror.resync_choice import RULES, Kind
+from mirror_agent.mirror.resync_choice import CTIME_MARGIN_NS, RULES, Kind
 from mirror_agent.mirror.resync_report import Known
 from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.tracking import Tracker
 
+# Where times of birth are kept they are exact but for the kernel's tick.
+_BIRTH_AFTER_NS: Final = CTIME_MARGIN_NS - 50_000_000
 _ENTRY_WORK_BYTES: Final = 16 * limits.KIB
 
 
@@ -106,6 +108,12 @@ class Plan:
             return None
         noted = self.tracker.written((root, st.st_ino), self.known.content)
         return None if noted is None else spans(*noted, st.st_size)
+
+    def made_since(self, fd: int) -> bool:
+        """Whether a file may have been made since the base. The log does not know the one that was being made when
+        the engine was killed."""
+        born_ns = syscalls.birth_ns(fd)
+        return self.known is None or born_ns is None or born_ns >= self.known.floor_ns + _BIRTH_AFTER_NS
 
     def extent_bytes(self, root: int, st: os.stat_result) -> int:
         """How much of a changed file will be compared."""

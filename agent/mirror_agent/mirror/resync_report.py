@@ -72,6 +72,11 @@ class DirectoryReport:
 NOTHING: Final = DirectoryReport()
 
 
+def missing(report: DirectoryReport, name: bytes) -> bool:
+    """Whether the replica is known not to have this name."""
+    return report.names is not None and name not in report.names
+
+
 @dataclass
 class Report:
     """What the replica found, by root (fid) and path. `too_much`: it gave up, everything counts as changed."""

@@ -67,9 +67,14 @@ def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> lis
     return roots
 
 
+def change_times_prove(fd: int) -> bool:
+    """Whether change times of the file system of a descriptor can be relied on."""
+    return syscalls.file_system_of(fd) in _CHANGE_TIMES_PROVE
+
+
 def prove_checkpoints(state: StateStore, roots: list[Root]) -> tuple[Held, ...]:
     """What this node can prove about the checkpoints it holds."""
-    good = all(syscalls.file_system_of(root.fd) in _CHANGE_TIMES_PROVE for root in roots)
+    good = all(change_times_prove(root.fd) for root in roots)
     return state.checkpoints.prove(state.generation.roots, read_clock(), file_system_good=good)
 
 

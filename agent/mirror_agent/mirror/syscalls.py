@@ -12,6 +12,8 @@ import struct
 import sys
 from typing import Final
 
+_STATX_BTIME: Final = 0x800
+
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 AT_FDCWD: Final = -100
@@ -48,6 +50,7 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _libc.syncfs.argtypes = [ctypes.c_int]
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+_libc.statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
 _libc.fstatfs.argtypes = [ctypes.c_int, ctypes.c_void_p]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _libc.getdents64.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
@@ -105,6 +108,19 @@ def file_system_of(fd: int) -> int:
     if _libc.fstatfs(fd, buffer) != 0:
         raise _raise("fstatfs")
     return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
+
+
+def birth_ns(fd: int) -> int | None:
+    """When the inode of a descriptor was made, by its file system's clock; None where that is not kept.
+
+    struct statx: stx_mask at byte 0, stx_btime (s64 seconds, u32 nanoseconds) at byte 80.
+    """
+    buffer = ctypes.create_string_buffer(256)
+    if _libc.statx(fd, b"", AT_EMPTY_PATH, _STATX_BTIME, buffer) != 0:
+        raise _raise("statx")
+    (mask,) = struct.unpack_from("=I", buffer, 0)
+    seconds, nanoseconds = struct.unpack_from("=qI", buffer, 80)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds) if mask & _STATX_BTIME else None
 
 
 def prctl(option: int, value: int) -> None:

@@ -13,7 +13,7 @@ from mirror_agent.mirror.control import MirrorLimits
 from tests.lab.mirror.chaos import Chaos
 from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("proving_file_system")]
 
 QUICK = MirrorLimits(checkpoint_s=0.1)
 

