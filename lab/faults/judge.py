@@ -17,11 +17,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lab.faults.model import NODES, Ack, Case, Observed, Primary, RecordSeen, Sample, Service, Verdict
+from lab.faults.model import NODES, Ack, Alive, Case, Observed, Primary, RecordSeen, Sample, Service, Verdict
 
 # A gap between acknowledged writes that a saturated machine makes without any accident.
 UNBROKEN_LIMIT_S: Final = 3.0
 SHOWN: Final = 5
+ONE_ANSWER_S: Final = 0.05  # what a single late answer counts for
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,6 @@ def judge(case: Case, seen: Observed) -> Verdict:
     answers = stretches(
         (sample.node, sample.epoch, sample.sent_at, sample.received_at) for sample in seen.samples if sample.serving
     )
-    applications = stretches((item.node, item.epoch, item.sent_at, item.received_at) for item in seen.alive)
-    stale_s = sum(overlap for _, overlap in overlaps(applications))
     changes = primary_changes(seen.records)
     findings = (
         *writes_found(seen, missing),
@@ -52,7 +51,19 @@ def judge(case: Case, seen: Observed) -> Verdict:
         *service_found(case, outage_s, changes),
     )
     lost = len(missing) + seen.earlier_rows_lost
-    return Verdict(findings, lost, outage_s, stale_s, changes, blind_s(seen.samples))
+    return Verdict(findings, lost, outage_s, stale_reads_s(seen.alive), changes, blind_s(seen.samples))
+
+
+def stale_reads_s(alive: Sequence[Alive]) -> float:
+    """From the first to the last answer that an application of an older epoch gave after a newer one had answered."""
+    applications = stretches((item.node, item.epoch, item.sent_at, item.received_at) for item in alive)
+    seconds = 0.0
+    for older, newer in itertools.permutations(applications, 2):
+        if older.epoch < newer.epoch and older.node != newer.node:
+            own = (item for item in alive if (item.node, item.epoch) == (older.node, older.epoch))
+            late = [item.received_at for item in own if item.sent_at > newer.sure_from]
+            seconds += max(late) - min(late) + ONE_ANSWER_S if late else 0.0
+    return seconds
 
 
 def blind_s(samples: Iterable[Sample]) -> float:

@@ -121,9 +121,11 @@ def test_a_change_seen_between_two_readings_allows_both() -> None:
 
 def test_stale_reads_are_measured_not_judged() -> None:
     seen = failover()
-    verdict = judge(CASE, replace(seen, alive=(*seen.alive, Alive("a", 18.0, 18.1, 4))))
+    late = (Alive("a", 18.0, 18.1, 4), Alive("a", 20.0, 20.1, 4))
+    assert judge(CASE, replace(seen, alive=(*seen.alive, *late[:1]))).stale_s == pytest.approx(0.05)
+    verdict = judge(CASE, replace(seen, alive=(*seen.alive, *late)))
     assert verdict.findings == ()
-    assert verdict.stale_s == pytest.approx(2.0)
+    assert verdict.stale_s == pytest.approx(2.05)
 
 
 def test_an_epoch_with_two_winners() -> None:
