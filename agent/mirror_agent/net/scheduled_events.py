@@ -104,6 +104,7 @@ class ScheduledEventWatch:
         self._switched_on = False
         self._failures = 0
         self._concluded: dict[str, Conclusion] = {}
+        self._approved: set[str] = set()
         self._handing_over: asyncio.Task[tuple[bool, str]] | None = None
         self._failed_at: datetime | None = None
 
@@ -203,6 +204,7 @@ class ScheduledEventWatch:
     def _forget(self, events: list[Announced]) -> None:
         present = {event.id for event in events}
         self._concluded = {name: kept for name, kept in self._concluded.items() if name in present}
+        self._approved &= present
         if not present:
             self._failed_at = None  # another announcement is another matter
 
@@ -247,7 +249,10 @@ class ScheduledEventWatch:
             raise MetadataFailed(f"the approval was not answered in {TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise MetadataFailed(f"the approval: {error}") from None
-        self._log("scheduled-event.approved", ids=ids)
+        news = [name for name in ids if name not in self._approved]
+        if news:  # the platform may take its time to begin, and is asked again every second
+            self._approved.update(news)
+            self._log("scheduled-event.approved", ids=news)
 
 
 def _announced(event: _Event) -> Announced:

@@ -168,6 +168,7 @@ async def test_a_lost_answer_is_no_approval(bench: Bench) -> None:
     del bench.events.approve
     await bench.poll()
     assert bench.approved == ["lost", event.id], "asked again, because it had not begun"
+    assert bench.log.kinds().count("scheduled-event.approved") == 1, "and told once"
 
 
 async def test_a_sick_service_is_logged_once_and_asked_again(bench: Bench) -> None:
