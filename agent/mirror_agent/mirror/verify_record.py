@@ -65,7 +65,7 @@ class VerifyRecord:
 
 
 def now_utc() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def record_of(verdict: Verdict, epoch: int) -> VerifyRecord:
