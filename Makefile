@@ -92,7 +92,7 @@ down:
 sim: setup-lenient
 	@rm -f build/sim.json
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --compile --seeds $(SEEDS) --first $(FIRST) --sweep 5 --json build/sim.json
-	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.mutants --json build/sim.json
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.mutants --known --limit 300 --json build/sim.json
 
 # Real processes, namespaces, packets and file systems; see docs/faults.md. Result: build/faults.json.
 faults: setup

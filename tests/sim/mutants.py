@@ -3,9 +3,9 @@
 `python -m tests.sim.mutants [NAME ...] [--limit N] [--jobs J] [--json FILE] [--afresh]`. A mutant is a text of the core
 replaced by another (see `mutations`); a child process imports the core with that replacement and with its own
 assertions silenced, and runs seeds until the independent judge or the bound on recovery says no; the same seed must
-then hold for the core as it is. The seed that found a mutant is kept in `mutants.json` and tried first the next time,
-unless `--afresh` is given. A mutant that survives `--limit` seeds is a hole in the simulator
-and makes this program fail. The production files are never touched.
+then hold for the core as it is. What found a mutant is kept in `mutants.json` and tried first the next time, unless
+`--afresh` is given: a seed, or the name of a golden schedule that was made of one. A mutant that survives `--limit`
+seeds is a hole in the simulator and makes this program fail. The production files are never touched.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.sim.mutations import MUTANTS, SILENCED, Mutant
+
+if TYPE_CHECKING:
+    from tests.sim.schedule import Schedule
 
 ROOT: Final = Path(__file__).parents[2]
 CORE: Final = ROOT / "agent" / "mirror_agent" / "core"
@@ -34,6 +37,7 @@ PACKAGE: Final = "mirror_agent.core."
 LIMIT: Final = 10_000
 CHILD_DEADLINE_S: Final = 3600.0
 KNOWN: Final = Path(__file__).with_name("mutants.json")
+SCHEDULES: Final = ROOT / "tests" / "golden" / "schedules"
 
 
 NOT_FOUND: Final = -1
@@ -41,10 +45,10 @@ NOT_FOUND: Final = -1
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seed`: the one that found the mutant; -1 when none did."""
+    """`seed`: the one that found the mutant, or the name of a golden schedule; -1 when nothing did."""
 
     name: str
-    seed: int
+    seed: int | str
     found: str
     seconds: float
 
@@ -79,7 +83,7 @@ class _Mutator(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.sources[module.__name__], f"<mutant of {module.__name__}>", "exec"), module.__dict__)
 
 
-def child(mutant: Mutant, first: int, limit: int) -> int:
+def child(mutant: Mutant, schedule: str, first: int, limit: int) -> int:
     """In a process of its own: infect the core, run seeds, say in one line of JSON what was found."""
     loaded = [name for name in sys.modules if name.startswith(PACKAGE)]
     assert not loaded, f"the core was imported before the mutant could be: {loaded}"
@@ -88,9 +92,9 @@ def child(mutant: Mutant, first: int, limit: int) -> int:
     from tests.sim.schedule import generate
     from tests.sim.violation import Violation
 
-    for seed in range(first, first + limit):
+    for seed in (schedule,) if schedule else range(first, first + limit):
         try:
-            replay(generate(seed))
+            replay(golden(seed) if isinstance(seed, str) else generate(seed))
         except Violation as violation:
             print(json.dumps({"seed": seed, "found": str(violation).split("\n", 1)[0]}))
             return 0
@@ -98,14 +102,20 @@ def child(mutant: Mutant, first: int, limit: int) -> int:
     return 0
 
 
-def known_seeds() -> dict[str, int]:
-    """Mutant -> the seed that found it the last time."""
-    seeds: dict[str, int] = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
+def golden(name: str) -> Schedule:
+    from tests.sim.schedule import load
+
+    return load(SCHEDULES / f"{name}.json")
+
+
+def known_seeds() -> dict[str, int | str]:
+    """Mutant -> the seed or the schedule that found it the last time."""
+    seeds: dict[str, int | str] = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
     return seeds
 
 
-def hunt(mutant: Mutant, *, limit: int = LIMIT, known: int = NOT_FOUND) -> Outcome:
-    """Run one mutant, first on the seed that found it before. RuntimeError when the child itself does not work."""
+def hunt(mutant: Mutant, *, limit: int = LIMIT, known: int | str = NOT_FOUND) -> Outcome:
+    """Run one mutant, first on what found it before. RuntimeError when the child itself does not work."""
     from tests.sim.minimise import failure  # imports the core, which a child must not do before it is infected
     from tests.sim.schedule import generate
 
@@ -113,18 +123,19 @@ def hunt(mutant: Mutant, *, limit: int = LIMIT, known: int = NOT_FOUND) -> Outco
     outcome = _search(mutant, known, 1) if known != NOT_FOUND else None
     first = 0
     while outcome is None and first < limit:
-        outcome = _search(mutant, first, limit - first)
-        if outcome is None:
+        found = _search(mutant, first, limit - first)
+        if found is None:
             break
-        if failure(generate(outcome.seed)):  # this seed finds something in the core as it is: it proves nothing here
-            first, outcome = outcome.seed + 1, None
-    found = outcome or Outcome(mutant.name, NOT_FOUND, "", 0.0)
-    return replace(found, seconds=time.perf_counter() - began)
+        assert isinstance(found.seed, int)
+        first = found.seed + 1
+        if not failure(generate(found.seed)):  # a seed that fails with the core as it is proves nothing here
+            outcome = found
+    return replace(outcome or Outcome(mutant.name, NOT_FOUND, "", 0.0), seconds=time.perf_counter() - began)
 
 
-def _search(mutant: Mutant, first: int, seeds: int) -> Outcome | None:
-    command = [sys.executable, "-m", "tests.sim.mutants", "--child", mutant.name]
-    command += ["--limit", str(seeds), "--first", str(first)]
+def _search(mutant: Mutant, begin: int | str, seeds: int) -> Outcome | None:
+    command = [sys.executable, "-m", "tests.sim.mutants", "--child", mutant.name, "--limit", str(seeds)]
+    command += ["--schedule", begin] if isinstance(begin, str) else ["--first", str(begin)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'agent'}"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=CHILD_DEADLINE_S, check=False
@@ -134,15 +145,15 @@ def _search(mutant: Mutant, first: int, seeds: int) -> Outcome | None:
     said = json.loads(done.stdout.strip().splitlines()[-1])
     if said["seed"] == NOT_FOUND:
         return None
-    return Outcome(mutant.name, int(said["seed"]), str(said["found"]), 0.0)
+    return Outcome(mutant.name, said["seed"], str(said["found"]), 0.0)
 
 
-def hunt_all(mutants: Sequence[Mutant], *, limit: int, jobs: int, known: Mapping[str, int]) -> list[Outcome]:
+def hunt_all(mutants: Sequence[Mutant], *, limit: int, jobs: int, known: Mapping[str, int | str]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(jobs) as pool:
         hunts = pool.map(lambda mutant: hunt(mutant, limit=limit, known=known.get(mutant.name, NOT_FOUND)), mutants)
         for outcome in hunts:
-            caught = f"SURVIVES {limit} seeds" if outcome.seed == NOT_FOUND else f"seed {outcome.seed:5d}"
+            caught = f"SURVIVES {limit} seeds" if outcome.seed == NOT_FOUND else f"by {outcome.seed}"
             print(f"{outcome.name:48s} {caught}  {outcome.found}", flush=True)
             outcomes.append(outcome)
     return outcomes
@@ -152,6 +163,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
     return {
         "mutants": len(outcomes),
         "mutants_caught": sum(1 for outcome in outcomes if outcome.seed != NOT_FOUND),
+        "mutants_caught_by_golden_schedules": sum(1 for outcome in outcomes if isinstance(outcome.seed, str)),
         "mutants_seeds": {outcome.name: outcome.seed for outcome in outcomes},
     }
 
@@ -163,22 +175,25 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=None, help="add the outcome to this file")
+    parser.add_argument("--known", action="store_true", help="do not hunt those that nothing is known to find")
     parser.add_argument("--afresh", action="store_true", help="do not begin with the seeds known to find them")
     parser.add_argument("--child", default="")
+    parser.add_argument("--schedule", default="")
     options = parser.parse_args()
     known = {mutant.name: mutant for mutant in MUTANTS}
     if options.child:
-        return child(known[options.child], options.first, options.limit)
+        return child(known[options.child], options.schedule, options.first, options.limit)
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"no mutants are called {unknown}; there are {sorted(known)}")
     chosen = [known[name] for name in options.names] or list(MUTANTS)
-    seeds = {} if options.afresh else known_seeds()
-    outcomes = hunt_all(chosen, limit=options.limit, jobs=options.jobs, known=seeds)
+    seeds: dict[str, int | str] = {} if options.afresh else known_seeds()
+    hunted = [mutant for mutant in chosen if mutant.name in seeds or not options.known]
+    outcomes = hunt_all(hunted, limit=options.limit, jobs=options.jobs, known=seeds)
     found = {**known_seeds(), **{outcome.name: outcome.seed for outcome in outcomes}}
     kept = {name: seed for name, seed in found.items() if name in known and seed != NOT_FOUND}
     KNOWN.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    told = summary(outcomes)
+    told = {**summary(outcomes), "mutants": len(chosen), "mutants_not_hunted": len(chosen) - len(hunted)}
     print(json.dumps({key: value for key, value in told.items() if key != "mutants_seeds"}))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -150,6 +150,8 @@ ACKNOWLEDGING = (
     ),
 )
 
+# Not among them any more: publishing while the engine changes its mode (`BUSY` taken out alone). Since the node tells
+# the core before a release that the peer is no longer required, the next rule says the same: two guards, each enough.
 JOINING = (
     Mutant(
         "publish-a-peer-that-is-not-required",
@@ -178,13 +180,6 @@ JOINING = (
                 "    joining = state.role is Role.ALONE\n",
             ),
         ),
-    ),
-    _one(
-        "publish-while-the-engine-changes-its-mode",
-        "I1: a release in progress, and the peer is listed",
-        "serving",
-        BUSY,
-        "",
     ),
 )
 

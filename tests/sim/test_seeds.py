@@ -10,7 +10,7 @@ from tests.sim.minimise import SCHEDULES
 from tests.sim.run import replay, run
 from tests.sim.schedule import from_text, generate, load, to_text
 
-SAMPLE = 300
+SAMPLE = 500
 BLOCK = 50
 FILES = sorted(SCHEDULES.glob("*.json"))
 
