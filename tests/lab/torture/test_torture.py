@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from tests.lab.torture import databases, fsx, many_entries, plain, worktree
 pytestmark = pytest.mark.lab
 
 
-def _open_to_everybody(directory: Path) -> Path:
-    """The database's user must get through the directories of the test run."""
-    for place in (directory, *directory.parents):
-        if place.stat().st_mode & 0o777 == 0o700:
-            place.chmod(0o711)
-    return directory
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """The database's user must get in, and pytest closes its own directories whenever another session of it begins."""
+    with tempfile.TemporaryDirectory(prefix="mirror-databases-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
 
 
 async def test_model_is_right_about_a_plain_directory(tmp_path: Path) -> None:
@@ -40,8 +43,10 @@ async def test_nothing_is_lost_when_engines_die(
 
 
 @pytest.mark.parametrize(("mode", "names"), [("strict", databases.NAMES[1:]), ("ordered", databases.NAMES)])
-async def test_databases_survive_the_end_of_their_machine(tmp_path: Path, mode: str, names: tuple[str, ...]) -> None:
-    outcome = await databases.run_cycles(_open_to_everybody(tmp_path), mode=mode, seed=3, kills=2, names=names)
+async def test_databases_survive_the_end_of_their_machine(
+    open_directory: Path, mode: str, names: tuple[str, ...]
+) -> None:
+    outcome = await databases.run_cycles(open_directory, mode=mode, seed=3, kills=2, names=names)
     assert set(outcome.transactions) == set(names)
 
 
