@@ -63,12 +63,15 @@ def outages(book: Book, service: Service) -> list[float]:
 
 def summary(book: Book) -> dict[str, Any]:
     unplanned, planned = outages(book, Service.UNPLANNED), outages(book, Service.PLANNED)
+    changed = [result for result in book.results if result.primary_changes]
+    takeovers = outages(Book(changed), Service.UNPLANNED)
     return {
         "cases": len(book.results),
         "failed": sum(1 for result in book.results if not result.ok),
         "acknowledged_writes": sum(result.acknowledged_writes for result in book.results),
         "lost_writes": sum(result.lost_writes for result in book.results),
         "unplanned": {"count": len(unplanned)} | _spread(unplanned),
+        "takeover": {"count": len(takeovers)} | _spread(takeovers),  # those of `unplanned` in which the primary changed
         "planned": {"count": len(planned)} | _spread(planned),
         "duration_s": round(sum(result.duration_s for result in book.results)),
     }
@@ -115,7 +118,7 @@ def summary_text(book: Book) -> str:
         f"{figures['cases']} cases, {figures['failed']} failed, {figures['acknowledged_writes']} acknowledged writes, "
         f"{figures['lost_writes']} lost, {figures['duration_s']} s"
     )
-    for name in ("unplanned", "planned"):
+    for name in ("unplanned", "takeover", "planned"):
         spread = figures[name]
         lines.append(
             f"{name} outage over {spread['count']} cases: p50 {spread['outage_s_p50']:.1f} s, "

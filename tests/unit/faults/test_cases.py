@@ -40,6 +40,7 @@ def test_an_outage_over_the_promise_is_a_complaint() -> None:
         "unplanned outage p50 is 11.0 s, promised are 8 s",
         "unplanned outage p99 is 13.0 s, promised are 12 s",
     ]
+    assert summary(good)["takeover"]["count"] == 2
     assert summary(good)["unplanned"] == {"count": 2, "outage_s_p50": 7.0, "outage_s_p99": 11.0, "outage_s_max": 11.0}
 
 
