@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.lab.torture.model import Kind, Model, Stat, payload
+from tests.lab.torture.model import Kind, Model, Stat
+from tests.lab.torture.payload import payload
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p

@@ -12,11 +12,12 @@ known only after an explicit utimens (`mtime_ns` None: whatever the file system 
 from __future__ import annotations
 
 import errno
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
+
+from tests.lab.torture.payload import payload
 
 NOREPLACE: Final = 1
 EXCHANGE: Final = 2
@@ -26,16 +27,6 @@ ZERO_RANGE: Final = 16
 
 XATTR_CREATE: Final = 1
 XATTR_REPLACE: Final = 2
-
-_BLOB_BYTES: Final = 1 << 20
-_BLOB: Final = random.Random(20261122).randbytes(_BLOB_BYTES)
-PAYLOAD_BYTES_MAX: Final = _BLOB_BYTES // 2
-
-
-def payload(token: int, size: int) -> bytes:
-    """The bytes operation number `token` writes: different ones for neighbours, the same ones for ever."""
-    start = token * 4099 % (_BLOB_BYTES - PAYLOAD_BYTES_MAX)
-    return _BLOB[start : start + size]
 
 
 class Kind(Enum):

@@ -52,6 +52,17 @@ def machine() -> str:
     return f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
 
 
+def ranges(seeds: list[int]) -> str:
+    """Sorted, neighbours joined: "0-3, 7"."""
+    found: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if found and seed == found[-1][1] + 1:
+            found[-1][1] = seed
+        else:
+            found.append([seed, seed])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
 def _sum(parts: list[dict[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for part in parts:
@@ -70,7 +81,7 @@ def summary(chosen: list[Row]) -> dict[str, Any]:
         nested = {key for row in mine for key, value in row["figures"].items() if isinstance(value, dict)}
         parts.setdefault(part, {})[mode] = {
             "runs": len(mine),
-            "seeds": [row["seed"] for row in mine],
+            "seeds": ranges([row["seed"] for row in mine]),
             "seconds": round(sum(row["seconds"] for row in mine)),
             **_sum(counts),
             **{key: _sum([row["figures"].get(key, {}) for row in mine]) for key in sorted(nested)},
