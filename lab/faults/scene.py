@@ -235,9 +235,9 @@ def words(sample: Sample) -> str:
     return f"{sample.role} {sample.phase} epoch {sample.epoch}{' serving' if sample.serving else ''}"
 
 
-def paired(scene_or_stage: Stage) -> str | None:
+def paired(stage: Stage) -> str | None:
     """The primary, when one node is PRIM ready and serves, the other SECOND ready, both in one epoch."""
-    found = {node: scene_or_stage.watch.latest(node) for node in NODES}
+    found = {node: stage.watch.latest(node) for node in NODES}
     for node, sample in found.items():
         peer = found[other(node)]
         if sample is None or peer is None or not (sample.answered and peer.answered):
