@@ -370,8 +370,10 @@ class Connector:
                 log.error("mirror: no checkpoint could be made: %s", error)
 
     def _watch(self, call: Call) -> None:
-        """Takes in answers and judges the peer. Never blocked by sending."""
+        """Takes in answers, relieves stuck threads of the fronts and judges the peer. Never blocked by sending."""
         time.sleep(_TURN_S)
+        for front in list(self._fronts):
+            front.relieve()
         stream = self.stream
         if stream is None:
             return

@@ -9,7 +9,8 @@ The kernel is this directory's only user, so names and attributes are cached for
 OPEN, FLUSH, ACCESS and CREATE are answered ENOSYS once: the kernel then does without them. Locks (flock, fcntl) stay in
 the kernel, which is right for one active node. copy_file_range and ioctls are refused; the kernel falls back to copies.
 
-Threads are added while none is left to read, up to `threads_max` per mount.
+One thread at a time reads, carries out and answers; another takes over when it has to wait for a disk, and more are
+added while none is left to do so, up to `threads_max` per mount (`mirror_agent.mirror.turns`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -30,6 +32,8 @@ from mirror_agent.mirror.fuse_abi import Op
 from mirror_agent.mirror.inode_table import InodeTable
 from mirror_agent.mirror.inodes import Call, Descriptors, Root
 from mirror_agent.mirror.outlet import Outlet, Ticket
+from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.turns import Turns
 
 log: Final = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ MUTATING: Final = frozenset(
     }
 )  # fmt: skip
 _UNANSWERED: Final = frozenset({Op.FORGET, Op.BATCH_FORGET, Op.INTERRUPT})
+# Requests that may wait for the disk from their beginning; flushes do so later, when the replica knows of them.
+_WAITING: Final = frozenset({Op.READ, Op.FALLOCATE, Op.SYNCFS})
 _FLUSHES: Final = frozenset({Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS})
 _REFUSED: Final[dict[int, int]] = {
     Op.COPY_FILE_RANGE: errno.EOPNOTSUPP,
@@ -60,6 +66,8 @@ _WANTED: Final = (
     | abi.HANDLE_KILLPRIV_V2
 )
 _INIT_S: Final = 5.0
+# After a flush during which somebody else's request came in, so many flushes let another thread read.
+_FLUSHES_IN_COMPANY: Final = 64
 
 
 class Front:
@@ -74,7 +82,11 @@ class Front:
         self._threads_max = threads_max
         self._fd = -1
         self._lock = threading.Lock()
-        self._idle = 0
+        self._turns = Turns(self._add_thread)
+        self._polled: tuple[Stream, select.poll] | None = None
+        self._pending = select.poll()
+        self._company = 0
+        self._kept_turn = False
         self._threads: list[threading.Thread] = []
         self._initialised = threading.Event()
         self._handlers = self._table_of_handlers()
@@ -87,8 +99,8 @@ class Front:
         except OSError:
             os.close(self._fd)
             raise
-        with self._lock:
-            self._add_thread()
+        self._pending.register(self._fd, select.POLLIN)
+        self._add_thread()
         if not self._initialised.wait(_INIT_S):
             mounts.abort(self.root.path)
             raise OSError(errno.EIO, f"the kernel did not start the FUSE connection of {self.root.path}")
@@ -172,52 +184,89 @@ class Front:
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
+    def relieve(self) -> None:
+        """To be called now and then: lets another thread read when the one that does is stuck in a request."""
+        self._turns.relieve()
+
     def _add_thread(self) -> None:
-        """The lock is held."""
-        thread = threading.Thread(target=self._serve, name=f"front-{self.root.index}-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        self._idle += 1
-        thread.start()
+        with self._lock:
+            number = len(self._threads)
+            if number >= self._threads_max:
+                return
+            thread = threading.Thread(target=self._serve, name=f"front-{self.root.index}-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _serve(self) -> None:
         buffer = memoryview(bytearray(limits.FUSE_BUFFER_BYTES))
         call = self._descriptors.new_call()
+        turns = self._turns
+        call.before_waiting = lambda: turns.leave(call)
+        call.before_flushing = lambda: self._before_flushing(call)
         try:
-            while (count := self._next(buffer)) is not None:
-                self._handle(call, buffer[:count])
-                call.holding.clear()
-                with self._lock:
-                    self._idle += 1
+            while True:
+                turns.take(call)
+                while turns.holder is call:
+                    if (count := self._next(buffer)) is None:
+                        return
+                    self._handle(call, buffer[:count])
+                    call.unique = 0
+                    call.holding.clear()
         except Exception:  # a mount without a server hangs its users: better none at all, loudly
             log.exception("serving %s failed; its mount is aborted", self.root.path)
             mounts.abort(self.root.path)
         finally:
+            turns.end(call)
             self._descriptors.end_call(call)
 
+    def _before_flushing(self, call: Call) -> None:
+        """A lone client waits for its flush anyway: waking another thread would only delay it."""
+        if self._company:
+            self._company -= 1
+            self._turns.leave(call)
+        else:
+            self._kept_turn = True
+
     def _next(self, buffer: memoryview) -> int | None:
-        """Reads one request; None when the mount is gone."""
+        """Reads one request, and the replica's answers meanwhile if nobody else does; None when the mount is gone."""
         while True:
+            stream = self.outlet.stream
+            if stream is not None and stream.unattended and not self._readable(stream):
+                continue
             try:
-                count = os.readv(self._fd, [buffer])
+                return os.readv(self._fd, [buffer])
             except OSError as error:
                 if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
                     continue
                 if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
                     raise
                 return None
-            with self._lock:
-                self._idle -= 1
-                if self._idle == 0 and len(self._threads) < self._threads_max:
-                    self._add_thread()
-            return count
+
+    def _readable(self, stream: Stream) -> bool:
+        """Waits for a request or an answer, and takes in the answer; True unless there is only that."""
+        polled = self._polled
+        if polled is None or polled[0] is not stream:
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            poll.register(stream.answers_fd, select.POLLIN)
+            self._polled = polled = (stream, poll)
+        ready = dict(polled[1].poll())
+        if stream.answers_fd in ready and not stream.read_answers():
+            return True  # somebody else reads them now, for all
+        return self._fd in ready
 
     def _handle(self, call: Call, request: memoryview) -> None:
         _, op, unique, nodeid, uid, gid, *_ = abi.IN_HEADER.unpack_from(request, 0)
-        if self.outlet.parked and op in MUTATING:
-            kept = bytes(request)
-            if self.outlet.hold_back((self.root.index, unique), lambda: self._begin_late(kept)):
-                return
         call.unique, call.uid, call.gid, call.ticket = unique, uid, gid, None
+        if op in _WAITING:
+            call.before_waiting()
+        elif op in MUTATING:
+            if self.outlet.parked:
+                kept = bytes(request)
+                if self.outlet.hold_back((self.root.index, unique), lambda: self._begin_late(kept)):
+                    return
+            if self.outlet.crowded:
+                call.before_waiting()
         self._carry_out(call, op, nodeid, request)
 
     def _begin_late(self, request: bytes) -> None:
@@ -249,6 +298,10 @@ class Front:
                 log.exception("operation %d on node %d of %s failed", op, nodeid, self.root.path)
                 self.outlet.distrust(f"operation {op} failed: {failure!r}")
                 error = errno.EIO
+        if self._kept_turn:
+            self._kept_turn = False
+            if self._turns.holder is not call or self._pending.poll(0):
+                self._company = _FLUSHES_IN_COMPANY
         if op in _UNANSWERED:
             return
         ticket: Ticket | None = call.ticket
@@ -256,7 +309,9 @@ class Front:
             self._answer(unique, error, out or b"")
         else:
             call.holding.clear()
-            self.outlet.settle(ticket, lambda: self._answer(unique, error, out or b""))
+            # Whoever reads requests looks for answers as well; all others wait for them here.
+            reading = self._turns.holder is not call
+            self.outlet.settle(ticket, lambda: self._answer(unique, error, out or b""), reading=reading)
 
     def _answer(self, unique: int, error: int, out: bytes) -> None:
         try:

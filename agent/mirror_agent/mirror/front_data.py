@@ -23,6 +23,8 @@ from mirror_agent.mirror.wire import Op, SetAttr
 
 _HEAD: Final = abi.HEADER_BYTES
 _WRITE_DATA: Final = _HEAD + abi.WRITE_IN.size
+# A large write that is waited for travels in frames of this size: the replica takes in one while the next is written.
+_PART_BYTES: Final = 256 * limits.KIB
 
 
 def without_set_id(mode: int) -> int:
@@ -55,12 +57,21 @@ class DataOps:
         sync = bool(flags & os.O_DSYNC)
         with outlet.inode_lock(inode):
             outlet.tracker.overwriting(inode, offset, size)
-            done = os.pwrite(fd, data, offset)
+            step = _PART_BYTES if inode.root.strict else size
+            done = self._write_part(fd, data[:step], offset, 0)
             if how & abi.WRITE_KILL_SUIDGID:
                 self.kill_set_id(call, inode, fd)
-            outlet.emit(call, inode, Op.WRITE, offset=offset, data=bytes(data[:done]), sync=sync)
+            part, start = data[:done], offset
+            while done < size and len(part) == step:
+                outlet.emit(call, inode, Op.WRITE, offset=start, data=bytes(part), last=False)
+                start = offset + done
+                wrote = self._write_part(fd, data[done : done + step], start, done)
+                part = data[done : done + wrote]
+                done += wrote
+            outlet.emit(call, inode, Op.WRITE, offset=start, data=bytes(part), sync=sync)
             outlet.times[inode.fid] = inode
         if sync:
+            call.before_flushing()
             if (stream := outlet.stream) is not None:
                 stream.flush()
             if flags & os.O_SYNC == os.O_SYNC:
@@ -68,6 +79,15 @@ class DataOps:
             else:
                 os.fdatasync(fd)
         return abi.WRITE_OUT.pack(done, 0)
+
+    def _write_part(self, fd: int, part: memoryview, offset: int, before: int) -> int:
+        """Bytes written. What fails after a part went well (`before` bytes) is a short write, as for one call."""
+        try:
+            return os.pwrite(fd, part, offset)
+        except OSError:
+            if not before:
+                raise
+            return 0
 
     def kill_set_id(self, call: Call, inode: Inode, fd: int) -> None:
         """Removes set-id bits as the file system would for an unprivileged writer; the order lock is held."""
@@ -116,6 +136,7 @@ class DataOps:
             self.outlet.emit(call, inode, Op.FSYNC, sync=True, flags=wire.DATA_ONLY if data_only else 0)
         if (stream := self.outlet.stream) is not None:
             stream.flush()
+        call.before_flushing()
         if data_only:
             os.fdatasync(fd)
         else:

@@ -22,7 +22,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -164,10 +164,15 @@ class Inode:
         return f"<Inode fid={self.fid:#x} ino={self.ino} kind={self.kind:o} orphan={self.orphan}>"
 
 
-class Call:
-    """What one thread is doing: the inodes whose descriptors it uses, and what it must wait for before it answers."""
+def _nothing() -> None:
+    """Nobody waits for this thread."""
 
-    __slots__ = ("gid", "holding", "ticket", "uid", "unique")
+
+class Call:
+    """What one thread is doing: the inodes whose descriptors it uses, and what it must wait for before it answers.
+    `before_waiting` and `before_flushing` are called when it is about to wait for a disk."""
+
+    __slots__ = ("before_flushing", "before_waiting", "gid", "holding", "ticket", "uid", "unique")
 
     def __init__(self) -> None:
         self.holding: list[Inode] = []
@@ -175,6 +180,8 @@ class Call:
         self.uid = 0
         self.gid = 0
         self.unique = 0
+        self.before_waiting: Callable[[], None] = _nothing
+        self.before_flushing: Callable[[], None] = _nothing
 
 
 class Descriptors:

@@ -120,9 +120,11 @@ class Outlet:
         offset: int = 0,
         data: Buffer = b"",
         sync: bool = False,
+        last: bool = True,
         flags: int = 0,
     ) -> None:
-        """Sends a change of data or attributes of one inode; its order lock is held."""
+        """Sends a change of data or attributes of one inode; its order lock is held. `last`: False if more frames of
+        the same call follow, which then are waited for."""
         if inode.orphan:
             return
         hinted = self.paired
@@ -130,7 +132,7 @@ class Outlet:
         seq = 0
         if stream is not None and inode.bound is stream:
             if hinted:
-                flags |= wire.WAITED if inode.root.strict or sync else 0
+                flags |= wire.WAITED if (inode.root.strict and last) or sync else 0
                 flags |= wire.SYNC if sync else 0
             if hinted or op != Op.FSYNC:
                 seq = stream.append(op, fid=inode.fid, offset=offset, data=data, flags=flags)
@@ -326,9 +328,15 @@ class Outlet:
 
     # -- waiting, parking ------------------------------------------------------------------------------------------
 
-    def settle(self, ticket: Ticket, answer: Answer) -> None:
+    @property
+    def crowded(self) -> bool:
+        """True if the next change has to wait for the replica to take earlier ones."""
+        stream = self.stream
+        return stream is not None and stream.full
+
+    def settle(self, ticket: Ticket, answer: Answer, *, reading: bool) -> None:
         """Answers as soon as the ticket is good: now, when the replica's answer comes, or (parked) when the pair is
-        released."""
+        released. `reading`: this thread reads the replica's answers meanwhile if nobody else does."""
         if ticket.stream is None:
             self._keep(ticket, answer)
         else:
@@ -336,6 +344,7 @@ class Outlet:
                 ticket.seq,
                 flushed=ticket.flushed,
                 then=lambda good: answer() if good else self._keep(ticket, answer),
+                reading=reading,
             )
 
     def _keep(self, ticket: Ticket, answer: Answer) -> None:

@@ -43,7 +43,7 @@ from mirror_agent.mirror.wire import Frame, Op, Space, WireError
 log: Final = logging.getLogger(__name__)
 
 # Frames nobody waits for are acknowledged in bulk: after so many bytes, and with every pulse.
-_LAZY_ACK_BYTES: Final = 256 * limits.KIB
+_LAZY_ACK_BYTES: Final = limits.MIB
 _SPACE_UNIT: Final = 4096
 _EAGER: Final = wire.WAITED | wire.SYNC
 
@@ -155,11 +155,15 @@ class ReplicaSession:
         buffer = memoryview(bytearray(limits.RECEIVE_BUFFER_BYTES))
         filled = 0
         while True:
-            count = self._data.recv_into(buffer[filled:])
-            if count == 0:
-                return
-            self.heard_s = boottime_s()
-            filled += count
+            # A record of TLS is 16 KiB, a frame may be 64 of them.
+            while True:
+                count = self._data.recv_into(buffer[filled:])
+                if count == 0:
+                    return
+                self.heard_s = boottime_s()
+                filled += count
+                if filled >= wire.wanted(buffer, filled):
+                    break
             position = 0
             waited = False
             while (frame := wire.decode(buffer, position, filled)) is not None:

@@ -79,8 +79,9 @@ class Stream:
         self._sent_s = time.monotonic()
         self._data = data
         self._acks = acks
+        self._answers_fd = acks.fileno()
         self._readable = select.poll()
-        self._readable.register(acks.fileno(), select.POLLIN)
+        self._readable.register(self._answers_fd, select.POLLIN)
         self._ring_bytes = ring_bytes
         self._on_lost = on_lost
         self._ack_epoch = epoch
@@ -117,6 +118,11 @@ class Stream:
         return max(0, self._appended_bytes - self._acked_bytes)
 
     @property
+    def full(self) -> bool:
+        """True while the next frame has to wait for acknowledgements."""
+        return self._appended_bytes - self._acked_bytes > self._ring_bytes
+
+    @property
     def sent_bytes(self) -> int:
         return self._appended_bytes
 
@@ -124,7 +130,7 @@ class Stream:
         """Queues one frame; its sequence number, or 0 when the stream is lost. Waits while the ring is full."""
         crc = zlib.crc32(data)
         size = wire.HEADER_BYTES + len(data)
-        if self._appended_bytes - self._acked_bytes > self._ring_bytes and op != Op.HEARTBEAT:
+        if self.full and op != Op.HEARTBEAT:
             self._wait_for_room()
         with self._lock:
             if self.lost is not None:
@@ -185,16 +191,17 @@ class Stream:
             self._queued_bytes -= size
         return b"".join(parts)
 
-    def when(self, seq: int, *, flushed: bool, then: Then) -> None:
+    def when(self, seq: int, *, flushed: bool, then: Then, reading: bool) -> None:
         """Sends, and has `then` called: with True once the replica has applied everything up to `seq` (`flushed`: once
         it has flushed frame `seq`, which had SYNC), with False when the stream is lost. In this thread or another one,
-        now or later; this thread reads answers meanwhile if nobody else does."""
+        now or later. `reading`: this thread reads answers meanwhile if nobody else does; otherwise it calls
+        `read_answers` as long as they are `unattended`."""
         self.flush()
         known = self._waiters.add(seq, flushed=flushed, then=then)
-        if known is None:
-            self._settle_all()
-        else:
+        if known is not None:
             then(known)
+        elif reading:
+            self._settle_all()
 
     def wait(self, seq: int) -> bool:
         """Sends and waits until the replica has applied everything up to `seq`. False: the stream is lost."""
@@ -223,7 +230,7 @@ class Stream:
         with self._room:
             self._starving += 1
             self._wanted.set()
-            self._room.wait_for(lambda: self.lost is not None or self.in_flight_bytes <= self._ring_bytes)
+            self._room.wait_for(lambda: self.lost is not None or not self.full)
             self._starving -= 1
 
     def raise_epoch(self, epoch: int, timeout_s: float) -> bool:
@@ -277,6 +284,26 @@ class Stream:
                 self._wanted.set()
 
     # -- answers ---------------------------------------------------------------------------------------------------
+
+    @property
+    def answers_fd(self) -> int:
+        return self._answers_fd
+
+    @property
+    def unattended(self) -> bool:
+        """True while somebody waits for an answer and nobody reads them."""
+        return len(self._waiters) > 0 and self.lost is None and not self._reading.locked()
+
+    def read_answers(self) -> bool:
+        """Takes in answers that have arrived; False if another thread does."""
+        if not self._reading.acquire(blocking=False):
+            return False
+        try:
+            if self.lost is None:
+                self._read()
+        finally:
+            self._reading.release()
+        return True
 
     def _anybody_waits(self) -> bool:
         return self.lost is None and (len(self._waiters) > 0 or self._starving > 0)

@@ -180,6 +180,13 @@ def decode(buffer: memoryview, start: int, end: int) -> Frame | None:
     return Frame(op, flags, epoch, seq, fid, offset, payload, length)
 
 
+def wanted(buffer: memoryview, filled: int) -> int:
+    """How many bytes must be there before the first frame is whole, as far as that is known and allowed."""
+    if filled < 4:
+        return HEADER_BYTES
+    return min(int.from_bytes(buffer[:4], "little"), MAX_FRAME_BYTES)
+
+
 def name_of(data: Buffer) -> bytes:
     """A single path component. Raises `WireError` for anything that could leave its directory."""
     name = bytes(data)

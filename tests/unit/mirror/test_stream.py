@@ -72,7 +72,7 @@ def test_one_thread_reads_for_all_who_wait(peer: Peer) -> None:
     answers: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
 
     def operation(seq: int) -> None:
-        stream.when(seq, flushed=False, then=lambda good: answers.put((seq, good)))
+        stream.when(seq, flushed=False, then=lambda good: answers.put((seq, good)), reading=True)
 
     seqs = [stream.append(Op.REMOVE, fid=1, offset=1, data=b"x", flags=wire.WAITED) for _ in range(3)]
     threads = [threading.Thread(target=operation, args=(seq,)) for seq in seqs]
@@ -138,7 +138,7 @@ def test_a_lost_stream_tells_everybody_and_takes_nothing_more(peer: Peer) -> Non
     stream = peer.stream
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
     seq = stream.append(Op.FSYNC, fid=1, flags=wire.WAITED | wire.SYNC)
-    thread = threading.Thread(target=lambda: stream.when(seq, flushed=True, then=answers.put))
+    thread = threading.Thread(target=lambda: stream.when(seq, flushed=True, then=answers.put, reading=True))
     thread.start()
     peer.next_frame()
     peer.answer(Op.NAK, seq)
