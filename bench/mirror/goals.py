@@ -51,7 +51,7 @@ GOALS: Final = (
     _near(rows.UNTAR, ORDERED, 6.0),
     _near(rows.SEQUENTIAL_128K, ORDERED, 1.5),
     _near(rows.SEQUENTIAL_1M, ORDERED, 1.5),
-    _near(rows.SEQUENTIAL_1M, ORDERED, 500, None),
+    _near(rows.BULK, ORDERED, 500, None),
     _near(rows.READ_WARM, ORDERED, 1.0),
     _near(rows.STAT, ORDERED, 1.0),
     _far(rows.PGBENCH_8, 2.2),
