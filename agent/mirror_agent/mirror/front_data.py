@@ -23,8 +23,10 @@ from mirror_agent.mirror.wire import Op, SetAttr
 
 _HEAD: Final = abi.HEADER_BYTES
 _WRITE_DATA: Final = _HEAD + abi.WRITE_IN.size
-# A large write that is waited for travels in frames of this size: the replica takes in one while the next is written.
-_PART_BYTES: Final = 256 * limits.KIB
+# A large write that is waited for travels in up to four frames, none smaller than this: the replica takes in one while
+# the next is written.
+_PARTS_MAX: Final = 4
+_PART_BYTES_MIN: Final = 128 * limits.KIB
 
 
 def without_set_id(mode: int) -> int:
@@ -57,7 +59,7 @@ class DataOps:
         sync = bool(flags & os.O_DSYNC)
         with outlet.inode_lock(inode):
             outlet.tracker.overwriting(inode, offset, size)
-            step = _PART_BYTES if inode.root.strict else size
+            step = max(_PART_BYTES_MIN, -(-size // _PARTS_MAX)) if inode.root.strict else size
             done = self._write_part(fd, data[:step], offset, 0)
             if how & abi.WRITE_KILL_SUIDGID:
                 self.kill_set_id(call, inode, fd)

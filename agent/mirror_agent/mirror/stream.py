@@ -40,6 +40,7 @@ _SEND_BYTES: Final = 1024 * 1024
 _EAGER_BYTES: Final = 32 * 1024
 _GATHER_S: Final = 0.002
 _JOIN_BYTES_MAX: Final = 64 * 1024
+_RECORD_BYTES: Final = 16 * 1024
 _ACK_BUFFER_BYTES: Final = 256 * 1024
 # Acknowledgements are small, but a DIFFERENT frame may name every block of its SUM.
 assert _ACK_BUFFER_BYTES > 4 * (wire.HEADER_BYTES + 2 * limits.BLOCKS_PER_SUM + limits.MAX_TEXT_BYTES)
@@ -89,7 +90,6 @@ class Stream:
         self._sending = threading.Lock()
         self._queue: deque[tuple[bytes, Buffer]] = deque()
         self._queued_bytes = 0
-        self._large: Buffer | None = None
         self._seq = 0
         self._appended_bytes = 0
         self._acked_bytes = 0
@@ -155,41 +155,38 @@ class Stream:
         while self._queue and self._sending.acquire(blocking=False):
             self._sent_s = time.monotonic()
             try:
-                while (batch := self._take()) is not None:
-                    self._data.sendall(batch)
+                while batch := self._take():
+                    for piece in batch:
+                        self._data.sendall(piece)
             except OSError as error:
                 self.fail(f"sending failed: {error}")
             finally:
                 self._sending.release()
 
-    def _take(self) -> Buffer | None:
+    def _take(self) -> list[Buffer]:
+        """What to send next, in pieces. Small frames are joined; a large one ends the batch, and only its beginning is
+        copied once more: alone, its header would wake the replica for nothing."""
         with self._lock:
-            if not self._queue or self.lost is not None:
+            if self.lost is not None:
                 self._queue.clear()
                 self._queued_bytes = 0
-                return None
             parts: list[Buffer] = []
+            rest: Buffer = b""
             size = 0
-            while self._queue and size < _SEND_BYTES:
-                header, data = self._queue[0]
-                if len(data) >= _JOIN_BYTES_MAX:
-                    # Large data is not copied once more: the header goes with what is before it, the data alone.
-                    if data is not self._large:
-                        self._large = data
-                        parts.append(header)
-                        break
-                    if parts:
-                        break
-                    self._queue.popleft()
-                    self._queued_bytes -= wire.HEADER_BYTES + len(data)
-                    self._large = None
-                    return data
-                self._queue.popleft()
-                parts.append(header)
-                parts.append(data)
+            while self._queue and size < _SEND_BYTES and not rest:
+                header, data = self._queue.popleft()
                 size += len(header) + len(data)
+                parts.append(header)
+                if len(data) >= _JOIN_BYTES_MAX:
+                    whole = memoryview(data)
+                    parts.append(whole[:_RECORD_BYTES])
+                    rest = whole[_RECORD_BYTES:]
+                else:
+                    parts.append(data)
             self._queued_bytes -= size
-        return b"".join(parts)
+        if rest:
+            return [b"".join(parts), rest]
+        return [b"".join(parts)] if parts else []
 
     def when(self, seq: int, *, flushed: bool, then: Then, reading: bool) -> None:
         """Sends, and has `then` called: with True once the replica has applied everything up to `seq` (`flushed`: once
