@@ -10,7 +10,7 @@
 #                             gcc on the mount (an hour); its parts: torture-fsx, torture-databases, torture-trees
 #   make faults               some seventy accidents done to a real cluster in the lab, 20 minutes   ONLY=text RUNS=3
 #   make calm MINUTES=30      a bad day without an accident: nobody may take over
-#   make bench                measure the mirror against raw ext4 and GlusterFS (12 minutes)  QUICK=1: few rows, a minute
+#   make bench                measure the mirror against raw ext4 and GlusterFS (a quarter of an hour)  QUICK=1: few rows, a minute
 #   make screenshots          pictures of the console's pages, in docs/img
 #   make setup                only install what the others need
 

@@ -54,6 +54,8 @@ GOALS: Final = (
     _near(rows.BULK, ORDERED, 500, None),
     _near(rows.READ_WARM, ORDERED, 1.0),
     _near(rows.STAT, ORDERED, 1.0),
+    _near(rows.RESYNC_FACTOR, STRICT, 10, None),
+    _near(rows.RESYNC_WRITES, STRICT, 70, None),
     _far(rows.PGBENCH_8, 2.2),
     _far(rows.CREATE, 12.0),
     _far(rows.UNTAR_FEW, 15.0),

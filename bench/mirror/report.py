@@ -12,7 +12,7 @@ from typing import Any, Final
 from bench.mirror.candidates import COLUMNS, GLUSTERFS, ORDERED, RAW, STRICT
 from bench.mirror.network import FAR_ADDED_MS, NEAR
 from bench.mirror.rounds import Key, Measurements, cpu_title, rows_of
-from bench.mirror.rows import Load
+from bench.mirror.rows import RESYNC_CHANGED, RESYNC_COPY, RESYNC_FACTOR, RESYNC_WRITES, Load
 
 _GIB: Final = 1 << 30
 _DIGITS: Final = 4
@@ -97,6 +97,20 @@ def tls_rows(found: Measurements, loads: Sequence[Load]) -> list[dict[str, Any]]
             }
             entries.append(_entry(f"TLS cost: {what}", NEAR, "%", costs))
     return entries
+
+
+def resync_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`found`: what bench.mirror.resync wrote."""
+    copied_s, changed_s = found["copy"]["seconds"], found["ranges"]["seconds"]
+    rates = found["application"]
+    kept = min(rates[f"while_{what}_per_s"] / rates[f"connected_after_{what}_per_s"] for what in ("compared", "copied"))
+    figures = (
+        (RESYNC_COPY, copied_s),
+        (RESYNC_CHANGED, changed_s),
+        (RESYNC_FACTOR, copied_s / changed_s),
+        (RESYNC_WRITES, kept * 100),
+    )
+    return [_entry(row.name, NEAR, row.unit, {STRICT: value}) for row, value in figures]
 
 
 def memory_rows(

@@ -172,6 +172,12 @@ PGBENCH_INIT: Final = Row(f"pgbench -i, scale {INIT_SCALE}", "s", higher=False)
 PGBENCH_1: Final = Row("pgbench TPC-B, 1 client", "txn/s")
 PGBENCH_8: Final = Row("pgbench TPC-B, 8 clients", "txn/s")
 
+# Measured by bench.mirror.resync, with a pair of its own.
+RESYNC_COPY: Final = Row("resync, everything copied", "s", higher=False)
+RESYNC_CHANGED: Final = Row("resync, 1 % changed", "s", higher=False)
+RESYNC_FACTOR: Final = Row("resync, 1 % changed: times as fast as everything", "×")
+RESYNC_WRITES: Final = Row("application's writes during a resync, of those after it", "%")
+
 LOADS: Final = (
     Load((FSYNC,), _random_writes("--fsync=1"), cpu="op", quick=True),
     Load((FSYNC_4,), _random_writes("--fsync=1", "--numjobs=4"), cpu="op"),

@@ -79,8 +79,34 @@ def test_a_goal_is_reached_by_being_so_many_times_as_good() -> None:
 
 def test_every_goal_names_a_row_that_is_measured_on_its_wire() -> None:
     known = {(row.name, 0 if link == NEAR else 0.5) for row, link in rows_of(rows.LOADS)}
+    known |= {(row.name, 0) for row in (rows.RESYNC_FACTOR, rows.RESYNC_WRITES)}
     assert {(goal.row.name, goal.link_ms) for goal in goals.GOALS} <= known
 
 
 def test_figures_have_three_digits() -> None:
     assert [format_value(value) for value in (0.0312, 7.456, 45.67, 12345.6)] == ["0.03", "7.46", "45.7", "12 346"]
+
+
+def test_a_resync_is_told_as_times_a_factor_and_what_the_application_kept() -> None:
+    found = {
+        "copy": {"seconds": 12.0},
+        "ranges": {"seconds": 0.4},
+        "application": {
+            "while_compared_per_s": 850,
+            "connected_after_compared_per_s": 1000,
+            "while_copied_per_s": 800,
+            "connected_after_copied_per_s": 1000,
+        },
+    }
+    entries = {entry["row"]: entry["strict"] for entry in report.resync_rows(found)}
+    assert entries == {
+        rows.RESYNC_COPY.name: 12.0,
+        rows.RESYNC_CHANGED.name: 0.4,
+        rows.RESYNC_FACTOR.name: 30.0,
+        rows.RESYNC_WRITES.name: 80.0,
+    }
+    standings = goals.standings(report.resync_rows(found))
+    assert [one.reached for one in standings if one.goal.row in (rows.RESYNC_FACTOR, rows.RESYNC_WRITES)] == [
+        True,
+        True,
+    ]
