@@ -221,8 +221,9 @@ class Front:
 
     def _before_flushing(self, call: Call) -> None:
         """A lone client waits for its flush anyway: waking another thread would only delay it."""
-        if self._company:
-            self._company -= 1
+        stream = self.outlet.stream
+        if self._company or (stream is not None and stream.unattended):
+            self._company = max(0, self._company - 1)
             self._turns.leave(call)
         else:
             self._kept_turn = True
