@@ -26,6 +26,7 @@ pytestmark = pytest.mark.lab
 
 HOST_KILLS = 3
 PAUSE_BETWEEN_KILLS_S = 3.0
+PAIRED_WITHIN_S = 60.0
 SECRET_SHAPES = (
     re.compile(r"mp[en]?_[A-Za-z0-9-]+_[A-Za-z0-9_-]{16,}"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
@@ -75,9 +76,12 @@ def traces_of(lab_id: str) -> list[str]:
 
 async def verify_the_copies(nodes: Nodes) -> None:
     """The oracle at the end: the serving node compares both copies and finds nothing."""
-    states = {node: await nodes.ask(node, "mirror", "status") for node in ("a", "b")}
-    serving = [node for node, state in states.items() if state["mode"] == "primary"]
-    assert len(serving) == 1, states
+    serving: list[str] = []
+    async with asyncio.timeout(PAIRED_WITHIN_S):
+        while len(serving) != 1:
+            states = {node: await nodes.ask(node, "mirror", "status") for node in ("a", "b")}
+            serving = [node for node, state in states.items() if state["acknowledging"] == "paired"]
+            await asyncio.sleep(0.2)
     record = await nodes.ask(serving[0], "mirror", "verify", "--why", "the end of the story")
     assert (record["outcome"], record["differences"]) == ("identical", 0), record
     assert record["entries"] > 0
