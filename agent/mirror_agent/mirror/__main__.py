@@ -1,4 +1,4 @@
-"""The engine process: `python -m mirror_agent.mirror --config FILE --socket PATH [--parent PID]`.
+"""The engine process: `python -m mirror_agent.mirror --config FILE --socket PATH [--parent PID] [--estate FD FD]`.
 
 Started and driven by the supervisor through `mirror_agent.mirror.control.MirrorHandle`; it ends with it.
 """
@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from mirror_agent.mirror import mounts, syscalls
 from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, config_from_json
 from mirror_agent.mirror.control_server import ControlServer
 from mirror_agent.mirror.engine import Engine
+from mirror_agent.mirror.estate import Estate
 
 log: Final = logging.getLogger("mirror_agent.mirror")
 
@@ -62,6 +64,7 @@ def main() -> int:
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--socket", required=True)
     parser.add_argument("--parent", type=int)
+    parser.add_argument("--estate", type=int, nargs=2, metavar="FD", help="inherited sockets, see estate.py")
     arguments = parser.parse_args()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s mirror %(levelname)s %(threadName)s %(message)s"
@@ -81,7 +84,10 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     server = ControlServer(arguments.socket)
-    engine = Engine(config, server.changed)
+    estate = None
+    if arguments.estate:
+        estate = Estate(*(socket.socket(fileno=fd) for fd in arguments.estate))
+    engine = Engine(config, server.changed, estate)
     try:
         server.serve(engine)
     finally:

@@ -45,7 +45,8 @@ def _backlog(stream: Stream) -> int:
 
 
 class Connector:
-    """Keeps one replica connected. `expected`: hand-over, the point the peer must stand at."""
+    """Keeps one replica connected. `expected`: hand-over, the point the peer must stand at. `lost`: begins as after the
+    loss of a link."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Connector:
         *,
         expected: Point | None,
         on_change: Callable[[], None],
+        lost: bool = False,
     ) -> None:
         self._checkpointer = Checkpointer(
             state, outlet.tracker, fronts, outlet, descriptors,
@@ -65,7 +67,7 @@ class Connector:
         self._peers_checkpoints: tuple[Held, ...] = ()
         self._shortcut_failed = self._full_asked_for = False
         self._failures = 0
-        self._link = "connecting"
+        self._link = "lost" if lost else "connecting"
         self.error: str | None = None
         self.stream: Stream | None = None
         self.stream_id = ""
@@ -150,6 +152,9 @@ class Connector:
     # -- connecting ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if self._link == "lost":
+            self._wake.wait()
+            self._wake.clear()
         while not self._closed:
             self._set_link("connecting")
             try:

@@ -7,6 +7,10 @@ end of the control stream), the supervisor gets a `failed` status when the engin
 Protocol: JSON lines. Supervisor: {"id", "call", ...arguments}. Engine: {"id", "ok": true} | {"id", "error": text} for
 each call, and {"status": {...}} on every change and every 0.2 s.
 
+An engine that dies as primary is replaced from here where the kernel allows it (`succession`): the mounts stay, the
+application waits, and the status goes on as "primary" with the link lost and paired calls parked. Where that is not
+possible, or does not succeed, the mounts are aborted and the status is "failed".
+
 Guarantee: `abort` works without the engine: the FUSE connections are aborted and the mounts detached from here, and an
 engine that does not confirm in time is killed. No method waits without a limit.
 """
@@ -15,11 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +33,7 @@ from typing import Any, Final
 import mirror_agent
 from mirror_agent.mirror import limits, mounts
 from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, MirroredPath, MirrorLimits
+from mirror_agent.mirror.estate import drain, estate_sockets, is_empty
 from mirror_agent.mirror.status import MirrorError, MirrorStatus, status_from
 
 __all__ = [
@@ -45,6 +52,8 @@ _START_S: Final = 15.0
 _CALL_S: Final = 10.0
 _LINE_BYTES_MAX: Final = 64 * 1024
 _ENGINE_ABORT_S: Final = 0.5 * limits.ABORT_S
+# An engine whose control stream ended is given this long to end before it is killed.
+_ENDING_S: Final = 1.0
 
 
 class MirrorHandle:
@@ -59,6 +68,12 @@ class MirrorHandle:
         self._reading: asyncio.Task[None] | None = None
         self._pending: dict[int, asyncio.Future[None]] = {}
         self._next_id = 1
+        self._estate = estate_sockets()
+        self._replacing: asyncio.Task[None] | None = None
+        self._deaths: deque[float] = deque(maxlen=limits.REPLACEMENTS_MAX)
+        self._ending = False
+        # How often a successor has taken over.
+        self.replacements = 0
 
     @classmethod
     async def launch(cls, config: MirrorConfig, *, on_status: Callable[[MirrorStatus], None]) -> MirrorHandle:
@@ -114,6 +129,9 @@ class MirrorHandle:
 
     async def abort(self) -> None:
         """Fails all pending calls of applications and removes the mounts now; the engine is stopped or dead."""
+        if self._in_replacement:
+            await self._kill()
+            return
         loop = asyncio.get_running_loop()
         # Told first, so that the engine stops answering; done here as well, because it may be unable to.
         told = loop.create_task(self._call("abort", within_s=_ENGINE_ABORT_S))
@@ -139,6 +157,11 @@ class MirrorHandle:
                 log.warning("stop: engine %d does not end; killing it", self._process.pid)
         await self._kill()
 
+    async def replaced(self) -> None:
+        """Waits for the end of a replacement in progress, however it ends."""
+        if self._replacing is not None and self._replacing is not asyncio.current_task():
+            await asyncio.wait({self._replacing})
+
     async def wait_dead(self) -> int:
         """Waits for the end of the process and returns its exit code (negative: signal)."""
         if self._process is None:
@@ -153,6 +176,9 @@ class MirrorHandle:
 
     def _prepare(self) -> tuple[Path, Path]:
         self._abort_mounts()
+        return self._write_files()
+
+    def _write_files(self) -> tuple[Path, Path]:
         directory = Path(self.config.runtime_dir)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         config_file = directory / "mirror.json"
@@ -163,7 +189,10 @@ class MirrorHandle:
         return config_file, socket_file
 
     async def _start(self) -> None:
-        config_file, socket_file = await asyncio.get_running_loop().run_in_executor(None, self._prepare)
+        await self._spawn(*await asyncio.get_running_loop().run_in_executor(None, self._prepare))
+
+    async def _spawn(self, config_file: Path, socket_file: Path) -> None:
+        estate = tuple(end.fileno() for end in self._estate)
         package_root = str(Path(mirror_agent.__file__).parents[1])
         environment = {**os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
@@ -177,6 +206,9 @@ class MirrorHandle:
             str(socket_file),
             "--parent",
             str(os.getpid()),
+            "--estate",
+            *map(str, estate),
+            pass_fds=estate,
             stdin=asyncio.subprocess.DEVNULL,
             env=environment,
             # A terminal's Ctrl-C must reach the supervisor only: it decides how the engine ends.
@@ -206,6 +238,8 @@ class MirrorHandle:
             while line := await reader.readline():
                 message = json.loads(line)
                 if "status" in message:
+                    if self._in_replacement and message["status"]["mode"] != "primary":
+                        continue  # a successor that has not taken over yet
                     self._publish(status_from(message["status"]))
                 else:
                     self._settle(message)
@@ -215,7 +249,77 @@ class MirrorHandle:
             if not future.done():
                 future.set_exception(MirrorError(f"the mirror engine is gone: {reason}"))
         self._pending.clear()
-        self._publish(MirrorStatus(mode="failed", epoch=self.status.epoch, error=reason))
+        if self._can_be_replaced():
+            self._replacing = asyncio.create_task(self._replace(reason), name="mirror-replace")
+        else:
+            self._publish(MirrorStatus(mode="failed", epoch=self.status.epoch, error=reason))
+
+    # -- an engine that died ---------------------------------------------------------------------------------------
+
+    def _can_be_replaced(self) -> bool:
+        """It was primary, left what a successor needs, and its mounts are still there."""
+        if self._ending or self._in_replacement or self.status.mode != "primary" or is_empty(self._estate[1]):
+            return False
+        now_s = time.monotonic()
+        if len(self._deaths) == limits.REPLACEMENTS_MAX and now_s - self._deaths[0] < limits.REPLACEMENTS_WITHIN_S:
+            log.error(
+                "the mirror engine died %d times in %d s; it is not replaced again",
+                len(self._deaths) + 1,
+                limits.REPLACEMENTS_WITHIN_S,
+            )
+            return False
+        self._deaths.append(now_s)
+        return all(mounts.mounted(entry.path) for entry in self.config.paths)
+
+    @property
+    def _in_replacement(self) -> bool:
+        return self._replacing is not None and not self._replacing.done()
+
+    async def _replace(self, reason: str) -> None:
+        """Starts a successor that takes the mounts over; the application sees a pause."""
+        log.error("the mirror engine died (%s); starting another", reason)
+        before = self.status
+        parked = before.acknowledging in ("paired", "parked")
+        self._publish(
+            dataclasses.replace(
+                before,
+                link="lost",
+                acknowledging="parked" if parked else "solo",
+                error=f"the mirror engine died and is being replaced: {reason}",
+            )
+        )
+        try:
+            async with asyncio.timeout(limits.REPLACEMENT_S):
+                await self._bury()
+                await self._spawn(*await asyncio.get_running_loop().run_in_executor(None, self._write_files))
+                await self._call("reattach")
+        except (MirrorError, OSError) as error:
+            log.error("replacing the mirror engine failed: %s", error)
+            self._ending = True
+            # First of all nobody hangs any more: the process itself may be stuck in the disk.
+            await asyncio.get_running_loop().run_in_executor(None, self._abort_mounts)
+            failure = f"{reason}; replacing the engine failed: {error}"
+            self._publish(MirrorStatus(mode="failed", epoch=before.epoch, error=failure))
+            await self._end_everything()
+        else:
+            self.replacements += 1
+
+    async def _bury(self) -> None:
+        """Returns when no thread of the process can write any more (a thread stuck in the disk still could)."""
+        assert self._process is not None
+        try:
+            await asyncio.wait_for(self._process.wait(), _ENDING_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        await self._close_control()
+
+    async def _close_control(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(OSError):  # a broken control stream is closed all the same
+                await self._writer.wait_closed()
 
     def _publish(self, status: MirrorStatus) -> None:
         self.status = status
@@ -231,6 +335,7 @@ class MirrorHandle:
             future.set_result(None)
 
     async def _call(self, name: str, *, within_s: float = _CALL_S, **arguments: Any) -> None:
+        await self.replaced()
         if self._writer is None or self._reading is None or self._reading.done():
             raise MirrorError(f"{name}: the mirror engine is not running")
         number = self._next_id
@@ -245,16 +350,30 @@ class MirrorHandle:
             raise MirrorError(f"{name}: the mirror engine did not answer within {within_s} s") from None
 
     async def _kill(self) -> None:
+        """Ends the engine, and a replacement in progress."""
+        self._ending = True
+        replacing, self._replacing = self._replacing, None
+        if replacing is not None:
+            replacing.cancel()
+            await asyncio.wait({replacing})
+        await self._end_everything()
+        for end in self._estate:
+            end.close()
+
+    async def _end_everything(self) -> None:
+        self._ending = True
+        loop = asyncio.get_running_loop()
         if self._process is not None:
             if self._process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
+            # Before the process is waited for: nobody may hang because it is stuck in the disk.
+            await loop.run_in_executor(None, self._abort_mounts)
             await self._process.wait()
-        if self._writer is not None:
-            self._writer.close()
-            with contextlib.suppress(OSError):  # a broken control stream is closed all the same
-                await self._writer.wait_closed()
+        await self._close_control()
         if self._reading is not None:
             await self._reading
-        # The FUSE descriptors died with the process; what is left is a dead mount point.
-        await asyncio.get_running_loop().run_in_executor(None, self._abort_mounts)
+        # Its descriptors died with the process; what is left is a dead mount point.
+        await loop.run_in_executor(None, self._abort_mounts)
+        if self._estate[1].fileno() >= 0:
+            drain(self._estate[1])

@@ -24,6 +24,7 @@ _LINE_BYTES_MAX: Final = 64 * limits.KIB
 _COMMANDS: Final = (
     "become_primary",
     "become_replica",
+    "reattach",
     "require_peer",
     "release",
     "set_epoch",

@@ -17,6 +17,7 @@ from typing import Final
 
 from mirror_agent.mirror import limits, syscalls, wire
 from mirror_agent.mirror.config import MirrorConfig
+from mirror_agent.mirror.estate import Estate
 from mirror_agent.mirror.inodes import Root
 from mirror_agent.mirror.listener import ReplicaListener
 from mirror_agent.mirror.primary import Primary
@@ -25,6 +26,7 @@ from mirror_agent.mirror.snapshot import Snapshot
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.status import MirrorError, MirrorStatus
 from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.succession import inherit
 from mirror_agent.mirror.wire import Op
 
 log: Final = logging.getLogger(__name__)
@@ -35,8 +37,9 @@ _SEAL_FOR_ABORT_S: Final = 0.5 * limits.ABORT_S
 class Engine:
     """One per process. `on_change` is called from any thread when the status changed."""
 
-    def __init__(self, config: MirrorConfig, on_change: Callable[[], None]) -> None:
+    def __init__(self, config: MirrorConfig, on_change: Callable[[], None], estate: Estate | None = None) -> None:
         self._config = config
+        self._estate = estate
         self._on_change = on_change
         self._state = StateStore(config.state_dir, config.cluster_id)
         self._command = threading.Lock()
@@ -89,6 +92,7 @@ class Engine:
                 roots,
                 expected=expected if paired else None,
                 on_change=self._on_change,
+                estate=self._estate,
             )
             try:
                 primary.start()
@@ -97,6 +101,33 @@ class Engine:
                 self._state.record(epoch=epoch, role="none", point=expected)  # nothing was changed
                 raise MirrorError(f"become_primary: mounting failed: {error}") from error
             self._primary = primary
+            self._set_mode("primary")
+
+    def reattach(self) -> None:
+        """Takes over from an engine that died as primary; afterwards as after a lost link, in the epoch recorded."""
+        with self._command:
+            self._need("reattach", "stopped")
+            if self._estate is None or self._state.generation.role != "primary":
+                raise MirrorError(f"reattach: this node's recorded role is {self._state.generation.role}")
+            inheritance = inherit(self._estate, self._config)
+            primary = Primary(
+                self._config,
+                self._state,
+                inheritance.roots,
+                expected=None,
+                on_change=self._on_change,
+                estate=self._estate,
+                inheritance=inheritance,
+            )
+            try:
+                primary.start()
+            except OSError as error:
+                self._take_down(primary)
+                raise MirrorError(f"reattach: the mounts cannot be taken over: {error}") from error
+            self._primary = primary
+            log.warning(
+                "mirror: took over from an engine that died, %d inodes", sum(f.table.slots.used for f in primary.fronts)
+            )
             self._set_mode("primary")
 
     def become_replica(self, *, epoch: int) -> None:
@@ -180,12 +211,12 @@ class Engine:
             if epoch > self._state.generation.epoch:
                 self._raise_epoch(stream, epoch)
             was_paired = primary.outlet.paired
-            primary.outlet.pair()
+            primary.pair()
             if primary.flush_both(stream, Op.BARRIER):
                 return
             if not was_paired:
                 # It never became a pair: the record still says this node alone.
-                primary.outlet.release()
+                primary.release()
                 primary.connector.resume()
             raise MirrorError(f"require_peer: the link was lost: {stream.lost}")
 
@@ -202,7 +233,7 @@ class Engine:
             self._state.record_epoch(epoch)
             # A peer that is out of the in-sync set comes back through a resync, also if its link has not broken yet.
             primary.connector.cut(f"released: this node goes on alone in epoch {epoch}")
-            primary.outlet.release()
+            primary.release()
             primary.connector.resume()
             log.warning("mirror: released, acknowledging alone in epoch %d", epoch)
             self._on_change()

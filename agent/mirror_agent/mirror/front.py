@@ -29,10 +29,12 @@ from mirror_agent.mirror.front_attrs import AttributeOps
 from mirror_agent.mirror.front_data import DataOps
 from mirror_agent.mirror.front_names import NameOps
 from mirror_agent.mirror.fuse_abi import Op
-from mirror_agent.mirror.inode_table import InodeTable
+from mirror_agent.mirror.inode_table import InodeTable, Marks
 from mirror_agent.mirror.inodes import Call, Descriptors, Root
 from mirror_agent.mirror.outlet import Outlet, Ticket
+from mirror_agent.mirror.slots import Slots
 from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.succession import Succession, can_be_kept
 from mirror_agent.mirror.turns import Turns
 
 log: Final = logging.getLogger(__name__)
@@ -73,9 +75,20 @@ _FLUSHES_IN_COMPANY: Final = 64
 class Front:
     """One mounted root."""
 
-    def __init__(self, root: Root, descriptors: Descriptors, outlet: Outlet, *, threads_max: int) -> None:
+    def __init__(
+        self,
+        root: Root,
+        descriptors: Descriptors,
+        outlet: Outlet,
+        *,
+        threads_max: int,
+        marks: Marks,
+        succession: Succession,
+        inherited: Slots | None = None,
+    ) -> None:
         self.root = root
-        self.table = InodeTable(root, descriptors)
+        self.table = InodeTable(root, descriptors, marks=marks, guard=succession, slots=inherited)
+        self._succession = succession
         self.outlet = outlet
         self.names = NameOps(self.table, outlet)
         self._descriptors = descriptors
@@ -104,6 +117,18 @@ class Front:
         if not self._initialised.wait(_INIT_S):
             mounts.abort(self.root.path)
             raise OSError(errno.EIO, f"the kernel did not start the FUSE connection of {self.root.path}")
+
+    def take_over(self, connection: int) -> None:
+        """Serves the mount of an engine that died (it must be dead: none of its threads may still write). The kernel
+        sends again what was not answered. Raises OSError."""
+        self._fd = connection
+        self._pending.register(connection, select.POLLIN)
+        os.write(connection, abi.OUT_HEADER.pack(abi.OUT_HEADER.size, abi.NOTIFY_RESEND, 0))
+        self._add_thread()
+
+    @property
+    def connection(self) -> int:
+        return self._fd
 
     def join(self, timeout_s: float) -> bool:
         """After the mount is gone: waits for the threads and closes the connection; False if one still runs."""
@@ -161,6 +186,9 @@ class Front:
         major, _, readahead, offered = abi.INIT_IN.unpack_from(request, abi.HEADER_BYTES)
         if major != abi.MAJOR:
             raise OSError(errno.EPROTO, f"the kernel speaks FUSE {major}, {abi.MAJOR} is needed")
+        if offered & abi.INIT_EXT and self._succession.wanted:
+            (high,) = abi.INIT_IN_HIGH.unpack_from(request, abi.HEADER_BYTES)
+            self.table.keep_handles = bool(high & abi.HAS_RESEND) and can_be_kept(self.root)
         self._initialised.set()
         return abi.INIT_OUT.pack(
             abi.MAJOR,

@@ -90,18 +90,33 @@ class AttributeOps:
         inode = self.table.inode(nodeid)
         path = self._xattr_path(call, inode)
         with self.outlet.inode_lock(inode):
+            # Sent again: the engine before may have created it already.
+            if call.replayed and self._has(path, key, value):
+                flags &= ~os.XATTR_CREATE
             os.setxattr(path, key, value, flags)
             if key == b"system.posix_acl_default":
                 inode.default_acl = None
             self.outlet.emit(call, inode, Op.SETXATTR, data=wire.setxattr_payload(0, key, value))
         return b""
 
+    def _has(self, path: str, key: bytes, value: bytes) -> bool:
+        try:
+            return os.getxattr(path, key) == value
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return False
+
     def removexattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         key = bytes(request[_HEAD:-1])
         inode = self.table.inode(nodeid)
         path = self._xattr_path(call, inode)
         with self.outlet.inode_lock(inode):
-            os.removexattr(path, key)
+            try:
+                os.removexattr(path, key)
+            except OSError as error:
+                if error.errno != errno.ENODATA or not call.replayed:
+                    raise  # sent again, it may have been removed by the engine before
             if key == b"system.posix_acl_default":
                 inode.default_acl = None
             self.outlet.emit(call, inode, Op.REMOVEXATTR, data=key)

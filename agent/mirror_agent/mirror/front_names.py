@@ -11,6 +11,8 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from mirror_agent.mirror import fuse_abi as abi
@@ -70,10 +72,23 @@ class NameOps:
                 parent.default_acl = False
         return mode if parent.default_acl else mode & ~umask
 
+    def _made_before(self, call: Call, directory: int, name: bytes, mode: int, target: bytes = b"") -> bool:
+        """True if an engine that died has made this entry for this very request: the kernel asks for a new name only
+        where it knows that there is none, and nobody else makes names here."""
+        if not call.replayed:
+            return False
+        try:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        same = stat.S_IFMT(found.st_mode) == (stat.S_IFMT(mode) or stat.S_IFREG)
+        return same and (not target or os.readlink(name, dir_fd=directory) == target)
+
     def _finish(
-        self, call: Call, parent: Inode, directory: int, name: bytes, mode: int, target: bytes = b""
-    ) -> tuple[bytes, os.stat_result]:
-        """Owner and mode of a new entry, its place in the table, its frame; undone if it cannot be completed."""
+        self, call: Call, parent: Inode, directory: int, name: bytes, mode: int, *, target: bytes = b"", made: bool
+    ) -> bytes:
+        """Owner and mode of a new entry, its place in the table, its frame; undone if it cannot be completed.
+        `made`: by this engine."""
         fd = -1
         try:
             fd = os.open(name, _PATH_FLAGS, dir_fd=directory)
@@ -102,8 +117,11 @@ class NameOps:
             st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_size, st.st_mtime_ns, st.st_nlink, name, target, xattrs
         )
         self.outlet.tracker.made(inode)
-        self.outlet.made(call, parent, inode, entry)
-        return abi.entry_out(inode.fid, st), st
+        if made:
+            self.outlet.made(call, parent, inode, entry)
+        else:
+            self.outlet.replayed(call, parent)
+        return abi.entry_out(inode.fid, st)
 
     def mknod(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         mode, rdev, umask, _ = abi.MKNOD_IN.unpack_from(request, _HEAD)
@@ -112,8 +130,10 @@ class NameOps:
         directory = self.descriptors.path_fd(parent, call)
         mode = self._masked(call, parent, directory, mode, umask)
         with self.outlet.directory_lock(parent):
-            os.mknod(name, mode, abi.decode_device(rdev), dir_fd=directory)
-            return self._finish(call, parent, directory, name, mode)[0]
+            made = not self._made_before(call, directory, name, mode)
+            if made:
+                os.mknod(name, mode, abi.decode_device(rdev), dir_fd=directory)
+            return self._finish(call, parent, directory, name, mode, made=made)
 
     def mkdir(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         mode, umask = abi.MKDIR_IN.unpack_from(request, _HEAD)
@@ -122,16 +142,21 @@ class NameOps:
         directory = self.descriptors.path_fd(parent, call)
         mode = self._masked(call, parent, directory, mode, umask)
         with self.outlet.directory_lock(parent):
-            os.mkdir(name, stat.S_IMODE(mode), dir_fd=directory)
-            return self._finish(call, parent, directory, name, mode | stat.S_IFDIR)[0]
+            mode |= stat.S_IFDIR
+            made = not self._made_before(call, directory, name, mode)
+            if made:
+                os.mkdir(name, stat.S_IMODE(mode), dir_fd=directory)
+            return self._finish(call, parent, directory, name, mode, made=made)
 
     def symlink(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         name, target = _strings(request, _HEAD)[:2]
         parent = self.table.inode(nodeid)
         directory = self.descriptors.path_fd(parent, call)
         with self.outlet.directory_lock(parent):
-            os.symlink(target, name, dir_fd=directory)
-            return self._finish(call, parent, directory, name, stat.S_IFLNK, target)[0]
+            made = not self._made_before(call, directory, name, stat.S_IFLNK, target)
+            if made:
+                os.symlink(target, name, dir_fd=directory)
+            return self._finish(call, parent, directory, name, stat.S_IFLNK, target=target, made=made)
 
     def link(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         (old,) = abi.LINK_IN.unpack_from(request, _HEAD)
@@ -141,20 +166,41 @@ class NameOps:
         directory = self.descriptors.path_fd(parent, call)
         fd = self.descriptors.path_fd(inode, call)
         with self.outlet.directory_lock(parent):
-            self.outlet.tracker.naming(inode)
-            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+            if call.replayed and self._number(directory, name) == inode.ino:
+                self.outlet.replayed(call, parent)
+            else:
+                self.outlet.tracker.naming(inode)
+                os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+                self.outlet.linked(call, parent, name, inode)
             self.table.told(inode)
-            self.outlet.linked(call, parent, name, inode)
         return abi.entry_out(inode.fid, os.fstat(fd))
+
+    def _number(self, directory: int, name: bytes) -> int:
+        """The inode number a name stands for, 0 if there is no such name."""
+        try:
+            return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            return 0
 
     def _victim(self, call: Call, directory: int, name: bytes) -> tuple[Inode | None, int]:
         """The inode a name stands for now, with a descriptor that outlives the name; (None, -1) if unknown."""
-        try:
-            ino = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
-        except FileNotFoundError:
-            return None, -1
-        inode = self.table.by_ino(ino)
+        ino = self._number(directory, name)
+        inode = self.table.by_ino(ino) if ino else None
         return (None, -1) if inode is None else (inode, self.descriptors.path_fd(inode, call))
+
+    @contextmanager
+    def _losing(self, victim: Inode | None, fd: int) -> Iterator[None]:
+        """Around the removal of a name: if it is the last, the inode is kept for a successor of this process first."""
+        last = victim is not None and (victim.is_dir or os.fstat(fd).st_nlink == 1)
+        if victim is None or not last:
+            yield
+            return
+        self.table.losing(victim, fd)
+        try:
+            yield
+        except OSError:
+            self.table.kept(victim)
+            raise
 
     def _gone(self, victim: Inode | None, fd: int) -> bool:
         """True if the last link went; the inode is pinned then."""
@@ -175,13 +221,18 @@ class NameOps:
         parent = self.table.inode(nodeid)
         directory = self.descriptors.path_fd(parent, call)
         with self.outlet.directory_lock(parent):
+            if call.replayed and not self._number(directory, name):
+                # The kernel removes only what it knows to be there: the engine before has done it.
+                self.outlet.replayed(call, parent)
+                return b""
             victim, fd = self._victim(call, directory, name)
             if victim is not None and not is_dir:
                 self.outlet.tracker.naming(victim)
-            if is_dir:
-                os.rmdir(name, dir_fd=directory)
-            else:
-                os.unlink(name, dir_fd=directory)
+            with self._losing(victim, fd):
+                if is_dir:
+                    os.rmdir(name, dir_fd=directory)
+                else:
+                    os.unlink(name, dir_fd=directory)
             last = self._gone(victim, fd)
             self.outlet.removed(call, parent, name, victim, directory=is_dir, last=last)
         return b""
@@ -201,17 +252,24 @@ class NameOps:
         old, new = self.table.inode(nodeid), self.table.inode(target)
         old_fd = self.descriptors.path_fd(old, call)
         new_fd = self.descriptors.path_fd(new, call)
+        exchanged = bool(flags & syscalls.RENAME_EXCHANGE)
         with self.outlet.directory_locks(old, new):
+            if self._moved_before(call, old_fd, old_name, new_fd, new_name, exchanged=exchanged):
+                for directory in (old, new):
+                    self.outlet.replayed(call, directory)
+                return b""
             moved, _ = self._victim(call, old_fd, old_name)
             victim, fd = self._victim(call, new_fd, new_name)
             self._note_moves(moved, victim)
             if flags:
+                if exchanged and moved is not None and self.table.keep_handles:
+                    self.table.slots.intend(call.unique & ~abi.RESENT, moved.ino)
                 syscalls.renameat2(old_fd, old_name, new_fd, new_name, flags)
             else:
-                os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+                with self._losing(None if moved is victim else victim, fd):
+                    os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
             if moved is None or moved is victim:
                 return b""  # two links of one inode: rename(2) changes nothing
-            exchanged = bool(flags & syscalls.RENAME_EXCHANGE)
             last = not exchanged and self._gone(victim, fd)
             self.outlet.renamed(
                 call, (old, new), (old_name, new_name), flags, moved, victim, exchanged=exchanged, last=last
@@ -227,6 +285,18 @@ class NameOps:
                 self.outlet.tracker.moving(inode)
             else:
                 self.outlet.tracker.naming(inode)
+
+    def _moved_before(
+        self, call: Call, old_fd: int, old_name: bytes, new_fd: int, new_name: bytes, *, exchanged: bool
+    ) -> bool:
+        """True if an engine that died has carried out this very request. The kernel moves only what it knows to be
+        there; an exchange leaves both names, so what was to be exchanged is noted before."""
+        if not call.replayed:
+            return False
+        if not exchanged:
+            return not self._number(old_fd, old_name)
+        ino = self.table.slots.intended(call.unique & ~abi.RESENT)
+        return bool(ino) and self._number(new_fd, new_name) == ino
 
     def forget(self, call: Call, nodeid: int, request: memoryview) -> None:
         (count,) = abi.FORGET_IN.unpack_from(request, _HEAD)

@@ -71,6 +71,12 @@ POSIX_ACL: Final = 1 << 20
 MAX_PAGES: Final = 1 << 22
 CACHE_SYMLINKS: Final = 1 << 23
 HANDLE_KILLPRIV_V2: Final = 1 << 28
+INIT_EXT: Final = 1 << 30
+# The high word (INIT_EXT): the kernel can send again what a server that died had taken (Linux 6.9); such a request has
+# this bit in its number.
+HAS_RESEND: Final = 1 << 7
+RESENT: Final = 1 << 63
+NOTIFY_RESEND: Final = 7
 
 FATTR_MODE: Final = 1 << 0
 FATTR_UID: Final = 1 << 1
@@ -93,6 +99,7 @@ ATTR_HEAD: Final = struct.Struct("<QII")
 ENTRY_OUT: Final = struct.Struct("<QQQQIIQQQQQQIIIIIIIIII")
 ATTR_OUT: Final = struct.Struct("<QIIQQQQQQIIIIIIIIII")
 INIT_IN: Final = struct.Struct("<IIII")
+INIT_IN_HIGH: Final = struct.Struct("<16xI")
 INIT_OUT: Final = struct.Struct("<IIIIHHIIHHI28x")
 FORGET_IN: Final = struct.Struct("<Q")
 BATCH_FORGET_IN: Final = struct.Struct("<II")

@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
 from mirror_agent.mirror import slots as packed
@@ -62,25 +62,28 @@ class Marks:
         return self._recent.get(number)
 
 
+class Guard(Protocol):
+    """Keeps inodes without a link for a successor of this process."""
+
+    def guard(self, fid: int, fd: int) -> None: ...
+
+    def release(self, fid: int) -> None: ...
+
+
 class InodeTable:
     """By node id (= fid; the root is 1) and by inode number. `keep_handles`: the records are to outlive this process,
     so every inode gets its file handle at once; `slots`: the table of a process that died."""
 
     def __init__(
-        self,
-        root: Root,
-        descriptors: Descriptors,
-        *,
-        marks: Marks | None = None,
-        slots: Slots | None = None,
-        keep_handles: bool = False,
+        self, root: Root, descriptors: Descriptors, *, marks: Marks, guard: Guard, slots: Slots | None = None
     ) -> None:
         self.root = root
         self.descriptors = descriptors
         self.lock = threading.Lock()
         self.slots = slots or Slots(root.index)
-        self.keep_handles = keep_handles
-        self._marks = marks or Marks(0)
+        self.keep_handles = slots is not None
+        self._guard = guard
+        self._marks = marks
         self._active: WeakValueDictionary[int, Inode] = WeakValueDictionary()
         # Inodes whose handle does not fit into a record stay objects.
         self._unpackable: dict[int, Inode] = {}
@@ -196,7 +199,19 @@ class InodeTable:
         self._active.pop(inode.fid, None)
         self._unpackable.pop(inode.fid, None)
         self.slots.free(inode.slot)
+        if inode.orphan:
+            self._guard.release(inode.fid)
         return True
+
+    def losing(self, inode: Inode, fd: int) -> None:
+        """Its last link is about to go; `orphaned` or `kept` follows."""
+        if self.keep_handles:
+            self._guard.guard(inode.fid, fd)
+
+    def kept(self, inode: Inode) -> None:
+        """The link could not be removed after all."""
+        if self.keep_handles:
+            self._guard.release(inode.fid)
 
     def orphaned(self, inode: Inode, fd: int) -> None:
         """The last link is gone: the inode is pinned by a descriptor, and its number is free for another."""
@@ -236,6 +251,9 @@ class InodeTable:
         self.slots.set_synced(inode.slot, self._marks.number(stream))
 
     # -- the end ---------------------------------------------------------------------------------------------------
+
+    def orphans(self) -> list[Inode]:
+        return [inode for inode in self.awake_inodes() if inode.orphan and inode.fd >= 0]
 
     def awake_inodes(self) -> list[Inode]:
         with self.lock:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from mirror_agent.mirror import syscalls
+from mirror_agent.mirror.fuse_abi import RESENT
 
 # Fids 1..15 are reserved for the roots; all others are given once and never again.
 FIRST_FID: Final = 16
@@ -173,6 +174,11 @@ class Call:
     `before_waiting` and `before_flushing` are called when it is about to wait for a disk."""
 
     __slots__ = ("before_flushing", "before_waiting", "gid", "holding", "ticket", "uid", "unique")
+
+    @property
+    def replayed(self) -> bool:
+        """An engine that died had this request already, and may have carried it out."""
+        return bool(self.unique & RESENT)
 
     def __init__(self) -> None:
         self.holding: list[Inode] = []

@@ -54,6 +54,11 @@ STATUS_S: Final = 0.2
 BARRIER_TIMEOUT_S: Final = 120.0
 # Wall time of abort(): the application must not hang longer than this on a node that lost.
 ABORT_S: Final = 1.0
+# An engine that died as primary is replaced within this time, or the mounts are aborted. An engine that dies so often
+# within this time is not replaced again: what kills it may be sent to it again.
+REPLACEMENT_S: Final = 15.0
+REPLACEMENTS_MAX: Final = 3
+REPLACEMENTS_WITHIN_S: Final = 60
 # File times that only changed as a side effect travel this late (explicit utimens travels at once).
 TIMES_FLUSH_S: Final = 1.0
 

@@ -55,9 +55,10 @@ class Arrivals(Protocol):
 
 
 class Outlet:
-    """One per primary. `stream` is the current replica's, or None; `arrivals` is set while a resync is running."""
+    """One per primary. `stream` is the current replica's, or None; `arrivals` is set while a resync is running.
+    `handed_over`: the first stream needs no resync."""
 
-    def __init__(self, *, paired: bool, tracker: Tracker) -> None:
+    def __init__(self, *, paired: bool, tracker: Tracker, handed_over: bool = True) -> None:
         self.tracker = tracker
         self.stream: Stream | None = None
         self.arrivals: Arrivals | None = None
@@ -79,7 +80,7 @@ class Outlet:
         self._inode_locks = [threading.Lock() for _ in range(_STRIPES)]
         self._directory_locks = [threading.Lock() for _ in range(_STRIPES)]
         # Hand-over only: look-ups answered before the first stream exists, in order, to be bound when it does.
-        self._early: list[tuple[Inode, Inode, bytes]] | None = [] if paired else None
+        self._early: list[tuple[Inode, Inode, bytes]] | None = [] if paired and handed_over else None
 
     # -- order -----------------------------------------------------------------------------------------------------
 
@@ -278,6 +279,14 @@ class Outlet:
                     self._remove(stream, new, names[1], victim, directory=victim.is_dir, last=last)
                 seq = self.arrivals.arrive(new, names[1], inode)
         self._owe(call, stream, new, seq, sync=False)
+
+    def replayed(self, call: Call, directory: Inode) -> None:
+        """An engine that died had made this change already: the resync that follows its death carries it, unless it
+        has begun with the directory before the change was completed here."""
+        stream = self.stream
+        if stream is not None and directory.bound is stream:
+            stream.fail("a call that the engine before had begun was completed after its directory was compared")
+        self._owe(call, stream, directory, 0, sync=False)
 
     def barrier(self, call: Call, inode: Inode) -> None:
         """syncfs: everything of all paths is flushed on both nodes."""

@@ -7,6 +7,7 @@ stuck in the disk is reported instead of waited for.
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from typing import Final
@@ -14,13 +15,16 @@ from typing import Final
 from mirror_agent.mirror import limits, mounts, syscalls, wire
 from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.connector import Connector
+from mirror_agent.mirror.estate import Estate
 from mirror_agent.mirror.front import Front
+from mirror_agent.mirror.inode_table import Marks
 from mirror_agent.mirror.inodes import Descriptors, Root
 from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.roots import close_roots
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.status import MirrorError
 from mirror_agent.mirror.stream import Stream
+from mirror_agent.mirror.succession import Inheritance, Succession
 from mirror_agent.mirror.tracking import Tracker
 from mirror_agent.mirror.verify_run import Verification
 from mirror_agent.mirror.wire import Op
@@ -33,7 +37,8 @@ _STUCK_S: Final = 0.5 * limits.ABORT_S
 
 
 class Primary:
-    """`expected` (hand-over): the point at which the peer must stand; calls are paired, and parked until it is live."""
+    """`expected` (hand-over): the point at which the peer must stand; calls are paired, and parked until it is live.
+    `inheritance`: what an engine that died left; calls are paired if they were, and parked until `release`."""
 
     def __init__(
         self,
@@ -43,15 +48,31 @@ class Primary:
         *,
         expected: Point | None,
         on_change: Callable[[], None],
+        estate: Estate | None = None,
+        inheritance: Inheritance | None = None,
     ) -> None:
         self._config = config
+        self._inheritance = inheritance
         self.roots = roots
         self.descriptors = Descriptors(config.limits.open_inodes_max)
         self.tracker = Tracker(state.checkpoints)
-        self.outlet = Outlet(paired=expected is not None, tracker=self.tracker)
+        life = 0 if inheritance is None else inheritance.life
+        self.succession = Succession(estate, life=life)
+        self._marks = Marks(life)
+        if inheritance is None:
+            self.outlet = Outlet(paired=expected is not None, tracker=self.tracker)
+        else:
+            self.outlet = Outlet(paired=inheritance.paired, tracker=self.tracker, handed_over=False)
         self.fronts = [self._front(root) for root in roots]
         self.connector = Connector(
-            config, state, self.fronts, self.outlet, self.descriptors, expected=expected, on_change=on_change
+            config,
+            state,
+            self.fronts,
+            self.outlet,
+            self.descriptors,
+            expected=expected,
+            on_change=on_change,
+            lost=inheritance is not None and inheritance.paired,
         )
         self.verification = Verification(
             self.connector,
@@ -63,14 +84,47 @@ class Primary:
         )
 
     def _front(self, root: Root) -> Front:
-        return Front(root, self.descriptors, self.outlet, threads_max=self._config.limits.front_threads_max)
+        inheritance = self._inheritance
+        return Front(
+            root,
+            self.descriptors,
+            self.outlet,
+            threads_max=self._config.limits.front_threads_max,
+            marks=self._marks,
+            succession=self.succession,
+            inherited=None if inheritance is None else inheritance.tables[root.index],
+        )
 
     def start(self) -> None:
-        """Mounts and begins to connect. Raises OSError; take it down then."""
+        """Mounts (or takes the mounts over) and begins to connect. Raises OSError; take it down then."""
         self.tracker.begin()
-        for front in self.fronts:
-            front.mount()
+        if self._inheritance is None:
+            for front in self.fronts:
+                front.mount()
+            self.succession.hand_down(self.fronts, paired=self.outlet.paired)
+        else:
+            self._take_over(self._inheritance)
+            self._inheritance = None
         self.connector.start()
+
+    def _take_over(self, inheritance: Inheritance) -> None:
+        self.succession.take_up(self.fronts, paired=inheritance.paired)
+        for orphan in inheritance.orphans:
+            if not any(front.table.inherit_orphan(orphan.key, orphan.fd) for front in self.fronts):
+                os.close(orphan.fd)
+                self.succession.release(orphan.key)
+        for front, connection in zip(self.fronts, inheritance.connections, strict=True):
+            front.take_over(connection)
+
+    def pair(self) -> None:
+        """Every later acknowledgement needs the peer."""
+        self.succession.note_paired(paired=True)
+        self.outlet.pair()
+
+    def release(self) -> None:
+        """Acknowledges alone from now on."""
+        self.outlet.release()
+        self.succession.note_paired(paired=False)
 
     def flush_both(self, stream: Stream, op: Op) -> bool:
         """A barrier: everything before it is flushed on both nodes (at the same time) when this is True."""
@@ -107,6 +161,8 @@ class Primary:
                     again.mount()
                     again.table.root_inode.bound = self.outlet.stream
                     self.fronts[back] = again
+                if done:
+                    self.succession.hand_down(self.fronts, paired=self.outlet.paired)
                 raise
             done.append(index)
 
@@ -133,6 +189,7 @@ class Primary:
         self.outlet.discard()
         for front in self.fronts:
             mounts.abort(front.root.path)
+        self.succession.end()
         self.connector.close()
         ended = self.connector.join(_STUCK_S)
         ended = self.verification.stop("this node stops being primary", _STUCK_S) and ended

@@ -49,6 +49,9 @@ _ID, _KEY = 0, 1
 _REFERENCES, _NEXT, _BOUND, _SYNCED, _SHAPE, _HANDLE_TYPE = 4, 5, 6, 7, 8, 9
 _SHAPE_AT, _HANDLE_AT = 32, 40
 _WORDS, _HALVES = RECORD_BYTES // 8, RECORD_BYTES // 4
+# Notes of what is being done (request, inode number), in 64-bit words after the header: the last ones, used in turn.
+_INTENTIONS_FROM: Final = 8
+_INTENTIONS: Final = (FIRST_SLOT - 1) * RECORD_BYTES // 16
 # The first records are the header; in 32-bit words: version, first never used slot, freed slots (first, last, number),
 # what the owner notes, first generation.
 _TOP, _FREE_FIRST, _FREE_LAST, _FREE_COUNT, _NOTE, _GENERATION = 1, 2, 3, 4, 5, 6
@@ -74,6 +77,7 @@ class Slots:
         self._halves = self._bytes.cast("I")
         self._heads_at = SLOTS_MAX * _HALVES
         self._root_bits = root_index << ROOT_SHIFT
+        self._next_intention = itertools.count().__next__
         if fresh:
             self._halves[_TOP] = FIRST_SLOT
             self._halves[_GENERATION] = _next_table() * _GENERATIONS_PER_TABLE % GENERATIONS
@@ -103,6 +107,20 @@ class Slots:
     @note.setter
     def note(self, value: int) -> None:
         self._halves[_NOTE] = value
+
+    def intend(self, request: int, ino: int) -> None:
+        """Notes that this request is about to move this inode. The last 60 notes are kept."""
+        at = _INTENTIONS_FROM + 2 * (self._next_intention() % _INTENTIONS)
+        self._words[at] = 0
+        self._words[at + 1] = ino
+        self._words[at] = request
+
+    def intended(self, request: int) -> int:
+        """The inode number noted for a request, 0 if there is none."""
+        for at in range(_INTENTIONS_FROM, _INTENTIONS_FROM + 2 * _INTENTIONS, 2):
+            if self._words[at] == request:
+                return self._words[at + 1]
+        return 0
 
     def add(self, key: int, shape: int) -> int:
         """A new record (no reference, no handle), to be found under `key`; its slot."""

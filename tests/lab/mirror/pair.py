@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mirror_agent.mirror import mounts
 from mirror_agent.mirror.control import MirrorConfig, MirroredPath, MirrorHandle, MirrorLimits, MirrorStatus
+from mirror_agent.mirror.estate import drain
 from mirror_agent.mirror.verify_record import VerifyRecord, VerifyStore
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
@@ -222,7 +223,13 @@ class Node:
         return self.status
 
     async def kill(self) -> None:
-        """Sudden death of the engine, as by SIGKILL."""
+        """Sudden death of the node, as far as the mirror goes: the engine, and what is kept for its successor."""
+        self.engine._ending = True
+        drain(self.engine._estate[1])
+        await self.kill_engine()
+
+    async def kill_engine(self) -> None:
+        """Sudden death of the engine alone, as by SIGKILL."""
         process = self.engine._process
         assert process is not None
         process.kill()
