@@ -170,6 +170,12 @@ class MirrorHandle:
 
     # -- process ---------------------------------------------------------------------------------------------------
 
+    async def _leave_nothing(self) -> None:
+        """Nobody will serve what is kept for a successor: its users must not wait for one. The mounts stay until they
+        are detached by `abort`, `stop` or the next start, so that no path leads to what is below them meanwhile."""
+        if self._estate[1].fileno() >= 0:
+            await asyncio.get_running_loop().run_in_executor(None, drain, self._estate[1])
+
     def _abort_mounts(self) -> None:
         for entry in self.config.paths:
             mounts.abort(entry.path)
@@ -253,6 +259,8 @@ class MirrorHandle:
             self._replacing = asyncio.create_task(self._replace(reason), name="mirror-replace")
         else:
             self._publish(MirrorStatus(mode="failed", epoch=self.status.epoch, error=reason))
+            if not self._ending:
+                await self._leave_nothing()
 
     # -- an engine that died ---------------------------------------------------------------------------------------
 
@@ -296,13 +304,23 @@ class MirrorHandle:
         except (MirrorError, OSError) as error:
             log.error("replacing the mirror engine failed: %s", error)
             self._ending = True
-            # First of all nobody hangs any more: the process itself may be stuck in the disk.
-            await asyncio.get_running_loop().run_in_executor(None, self._abort_mounts)
+            await self._give_up()
             failure = f"{reason}; replacing the engine failed: {error}"
             self._publish(MirrorStatus(mode="failed", epoch=before.epoch, error=failure))
-            await self._end_everything()
         else:
             self.replacements += 1
+
+    async def _give_up(self) -> None:
+        """Ends every call that waits for a successor."""
+        await self._leave_nothing()
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        try:
+            await asyncio.wait_for(self._process.wait(), _ENDING_S)
+        except TimeoutError:
+            # Stuck in the disk, with the connections open.
+            await asyncio.get_running_loop().run_in_executor(None, self._abort_mounts)
 
     async def _bury(self) -> None:
         """Returns when no thread of the process can write any more (a thread stuck in the disk still could)."""
@@ -357,6 +375,9 @@ class MirrorHandle:
             replacing.cancel()
             await asyncio.wait({replacing})
         await self._end_everything()
+        if replacing is not None and self.status.mode == "primary":
+            ended = "the mirror engine was ended in the middle of its replacement"
+            self._publish(MirrorStatus(mode="failed", epoch=self.status.epoch, error=ended))
         for end in self._estate:
             end.close()
 
@@ -375,5 +396,4 @@ class MirrorHandle:
             await self._reading
         # Its descriptors died with the process; what is left is a dead mount point.
         await loop.run_in_executor(None, self._abort_mounts)
-        if self._estate[1].fileno() >= 0:
-            drain(self._estate[1])
+        await self._leave_nothing()

@@ -3,8 +3,9 @@
 The engine's own status knows nothing of the order in which the supervisor asked for things; `sealed` and `drained`
 are therefore kept here, from the calls that succeeded, and forgotten before any call that ends them: it may be carried
 out although its answer is lost (found by the simulator: a peer believed to be required was published as in sync while
-the engine had been released). A dead engine is reported as failed and launched again by the
-next action that needs one.
+the engine had been released). An engine that dies as primary is replaced by its handle where the kernel allows it,
+which looks like a lost link from here; any other dead engine is reported as failed and launched again by the next
+action that needs one.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Engine:
         self._clock = clock
         self._handle: MirrorHandle | None = None
         self._launches = 0
+        self._replacements = 0
         self._kept = _Kept()
         self._status = MirrorStatus()
         self._told = Mirror()
@@ -158,11 +160,17 @@ class Engine:
                 await handle.stop()
                 raise MirrorError("the engine was stopped while it was being launched")
             self._handle = handle
+            self._replacements = 0
         return self._handle
 
     def _reported(self, launch: int, status: MirrorStatus) -> None:
-        if launch == self._launches:
-            self._report(status)
+        if launch != self._launches:
+            return
+        handle = self._handle
+        if handle is not None and handle.replacements != self._replacements:
+            self._replacements = handle.replacements
+            self._log("mirror.engine-replaced", times=handle.replacements, acknowledging=status.acknowledging)
+        self._report(status)
 
     def _report(self, status: MirrorStatus) -> None:
         self._status = status

@@ -105,6 +105,8 @@ class Relay:
         self._open = asyncio.Event()
         self._open.set()
         self._left_bytes: int | None = None
+        # How much later everything arrives, each way.
+        self.delay_s = 0.0
 
     def go_silent(self, after_bytes: int = 0) -> None:
         """Keeps the connections but forwards nothing more once `after_bytes` went through (about; both directions)."""
@@ -140,6 +142,8 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := await source.read(1 << 16):
                 await self._open.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 if self._left_bytes is not None:
                     self._left_bytes -= len(data)
                     if self._left_bytes <= 0:

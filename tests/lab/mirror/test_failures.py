@@ -1,0 +1,80 @@
+"""What fails around the engine, and what the application sees of it: full disks, slow and flapping links."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from mirror_agent.mirror import syscalls
+
+from tests.lab.mirror.pair import Pair, differences, eventually, running_pair, tree
+from tests.lab.mirror.test_roles import Writer, lines
+
+pytestmark = pytest.mark.lab
+
+
+async def test_a_full_disk_of_the_primary_is_the_applications_error(pair: Pair) -> None:
+    syscalls.mount("tmpfs", str(pair.a.root), "tmpfs", 0, "size=2m")
+    try:
+        await pair.make_pair()
+
+        def fill(path: Path) -> int:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+            written = 0
+            try:
+                while written < 4 << 20:
+                    written += os.write(fd, b"x" * 300_000)
+            finally:
+                os.close(fd)
+            return written
+
+        with pytest.raises(OSError) as raised:
+            await asyncio.to_thread(fill, pair.a.root / "large")
+        assert raised.value.errno == errno.ENOSPC
+        written = (await asyncio.to_thread((pair.a.root / "large").stat)).st_size
+        await asyncio.to_thread(os.truncate, pair.a.root / "large", 1000)
+        await asyncio.to_thread((pair.a.root / "small").write_text, "fits again")
+        assert written > 1_000_000
+        assert pair.a.status.acknowledging == "paired"
+        await pair.a.engine.require_peer(epoch=1)
+        here = await asyncio.to_thread(tree, pair.a.root)
+        assert not differences(here, await asyncio.to_thread(tree, pair.b.root))
+    finally:
+        await pair.a.close()
+        syscalls.umount(str(pair.a.root), 0)
+
+
+async def test_a_slow_link_only_takes_time(tmp_path: Path) -> None:
+    """40 ms more each way: an acknowledgement takes longer than without, and nothing else happens."""
+    async with running_pair(tmp_path) as pair:
+        pair.relay.delay_s = 0.04
+        await pair.make_pair()
+        writer = Writer(pair.a.root / "log")
+        writer.start()
+        await writer.until(10)
+        assert pair.a.status.acknowledging == "paired"
+        await eventually(lambda: (pair.a.status.ack_latency_ms_p50 or 0) > 40)
+        await writer.stop()
+        assert lines(pair.b.root / "log") == list(range(1, writer.acknowledged + 1))
+
+
+async def test_a_flapping_link_ends_in_identical_copies(pair: Pair) -> None:
+    await pair.b.engine.become_replica(epoch=1)
+    await pair.a.engine.become_primary(epoch=1, paired=False)
+    writer = Writer(pair.a.root / "log")
+    writer.start()
+    for _ in range(6):
+        before = writer.acknowledged
+        await pair.a.until(lambda status: status.link in ("resync", "live"))
+        await pair.relay.cut()
+        await writer.until(before + 20)
+        assert pair.a.status.acknowledging == "solo"
+        await pair.relay.start()
+    await pair.a.until(lambda status: status.link == "live")
+    await pair.a.engine.require_peer(epoch=1)
+    await writer.stop()
+    await pair.a.engine.drain()
+    assert not differences(tree(pair.a.root), tree(pair.b.root))
