@@ -9,7 +9,7 @@ connections: nothing hangs.
 Guarantee: what `put` accepted is there for the successor until `drop` or `clear`, also if this process is killed in the
 middle of any method (an entry may then be there twice). Dropped orphans are weeded out in bulk.
 
-Limits: `_QUEUE_BYTES` of queue, about 40,000 open unlinked files; `put` says False when it is full.
+Limits: `_QUEUE_BYTES` of queue, about 20,000 open unlinked files; `put` says False when it is full.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MESSAGE: Final = struct.Struct("<BQ")
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(4)
 _QUEUE_BYTES: Final = 16 * 1024 * 1024
 _SO_SNDBUFFORCE: Final = 32
-_WEED_MIN: Final = 256
+_WEED_MIN: Final = 64
 
 
 Entry = tuple[int, int]

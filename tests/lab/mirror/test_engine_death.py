@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import errno
 import os
+import platform
 import random
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -17,13 +18,15 @@ import pytest
 import pytest_asyncio
 from mirror_agent.mirror import mounts
 from mirror_agent.mirror.control import MirrorError, MirrorLimits
-from mirror_agent.mirror.estate import drain
+from mirror_agent.mirror.estate import drain, is_empty
 
 from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
 from tests.lab.mirror.posix_names import EXCHANGE, renameat2
 from tests.lab.mirror.test_roles import Writer, lines
 
 pytestmark = pytest.mark.lab
+
+KERNEL = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
 
 
 @pytest_asyncio.fixture
@@ -54,6 +57,9 @@ async def begin(pair: Pair, *, alone: bool = False) -> None:
         await pair.make_pair()
     for root in pair.a.roots:
         await asyncio.to_thread((root / "closed").touch)
+    if KERNEL < (6, 9):
+        assert is_empty(pair.a.engine._estate[1])
+        pytest.skip("this kernel cannot send again what was not answered")
 
 
 async def become_identical(pair: Pair, epoch: int) -> None:
@@ -384,7 +390,7 @@ async def test_several_paths_also_after_an_end_that_was_called_off(tmp_path: Pat
 
 async def test_without_anything_left_the_calls_fail_at_once(pair: Pair) -> None:
     """As on a kernel before 6.9."""
-    await begin(pair)
+    await pair.make_pair()
     drain(pair.a.engine._estate[1])
     await pair.a.kill_engine()
     await pair.a.until(lambda status: status.mode == "failed")
@@ -419,7 +425,7 @@ async def test_abort_in_the_middle_of_a_replacement(pair: Pair) -> None:
 
 
 async def test_a_replica_that_dies_is_only_reported(pair: Pair) -> None:
-    await begin(pair)
+    await pair.make_pair()
     await pair.b.kill_engine()
     await pair.b.until(lambda status: status.mode == "failed")
     await pair.a.until(lambda status: status.acknowledging == "parked" and status.link == "lost")
