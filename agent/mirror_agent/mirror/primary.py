@@ -30,7 +30,8 @@ from mirror_agent.mirror.verify_run import Verification
 from mirror_agent.mirror.wire import Op
 
 _BUSY_RETRY_S: Final = 2.0
-_UNMOUNTED_S: Final = 2.0
+# An unmount makes the kernel forget every inode it has cached, one by one: thousands, on a busy machine, take seconds.
+_UNMOUNTED_S: Final = 60.0
 # It ends after one read and with one small file, but both may be in the queue of a busy disk.
 _VERIFY_ENDED_S: Final = 10.0
 _STUCK_S: Final = 0.5 * limits.ABORT_S
