@@ -73,12 +73,13 @@ class Contents:
         inode.synced = self._stream  # asked for once, however many links lead here
         fd = self._descriptors.data_fd(inode, self._call)
         st = os.fstat(fd)
+        if st.st_size == 0:
+            self._done(front, inode)  # ENSURE said so already
+            return
         written = None if whole or self._plan.made_since(fd) else self._plan.written(inode.root.index, st)
         flags = 0 if written is None else wire.WRITTEN_ONLY
         spans = [(0, st.st_size)] if written is None else written
         pieces = [piece for span in spans for piece in _pieces(*span)] or [(0, 0)]
-        if st.st_size == 0:
-            pieces = [(0, 0)]
         self._plan.progress.found(sum(length for _, length in pieces))
         state = _State()
         for number, (offset, length) in enumerate(pieces):

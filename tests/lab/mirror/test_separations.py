@@ -88,13 +88,13 @@ class Separations:
         await self.other.engine.become_replica(epoch=self.epoch)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 async def test_accidents_on_both_sides_leave_no_difference(tmp_path: Path, seed: int) -> None:
     # Both nodes are reached directly: a relay in this process would stop with it.
     async with running_pair(tmp_path, limits=QUICK, relayed=False) as pair:
         scene = Separations(pair, seed)
         await pair.make_pair()
-        for turn in range(4):
+        for turn in range(3):
             running = asyncio.create_task(work(scene.serving.root, seed * 100 + turn, 10**9))
             await asyncio.sleep(0)
             seen = scene.serving.status.checkpoints
