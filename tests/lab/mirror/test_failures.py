@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
 from mirror_agent.mirror import syscalls
 
-from tests.lab.mirror.pair import Pair, differences, eventually, running_pair, tree
+from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
 from tests.lab.mirror.test_roles import Writer, lines
 
 pytestmark = pytest.mark.lab
@@ -78,3 +79,36 @@ async def test_a_flapping_link_ends_in_identical_copies(pair: Pair) -> None:
     await writer.stop()
     await pair.a.engine.drain()
     assert not differences(tree(pair.a.root), tree(pair.b.root))
+
+
+def forbid_large_files(node: Node, size_bytes: int) -> None:
+    """From now on the engine's own writes beyond this size fail (EFBIG), as those to a broken part of a disk do."""
+    process = node.engine._process
+    assert process is not None
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+
+
+async def test_a_replica_that_cannot_write_is_taken_out(pair: Pair) -> None:
+    await pair.make_pair()
+    await asyncio.to_thread((pair.a.root / "f").write_bytes, b"x" * 1000)
+    forbid_large_files(pair.b, 4096)
+    writing = asyncio.create_task(asyncio.to_thread((pair.a.root / "g").write_bytes, b"y" * 10_000))
+    await pair.a.until(lambda status: status.acknowledging == "parked" and status.link == "lost")
+    assert "could not apply" in str(pair.a.status.error)
+    await pair.a.engine.release(epoch=2)
+    await writing
+    assert (await asyncio.to_thread((pair.a.root / "g").read_bytes)) == b"y" * 10_000
+    assert (pair.b.root / "f").read_bytes() == b"x" * 1000
+
+
+async def test_a_write_error_of_the_primary_is_the_applications_error(pair: Pair) -> None:
+    await pair.make_pair()
+    forbid_large_files(pair.a, 4096)
+    with pytest.raises(OSError) as raised:
+        await asyncio.to_thread((pair.a.root / "g").write_bytes, b"y" * 100_000)
+    assert raised.value.errno == errno.EFBIG
+    assert pair.a.status.acknowledging == "paired"
+    await asyncio.to_thread((pair.a.root / "h").write_bytes, b"z" * 1000)
+    await pair.a.engine.require_peer(epoch=1)
+    here = await asyncio.to_thread(tree, pair.a.root)
+    assert not differences(here, await asyncio.to_thread(tree, pair.b.root))
