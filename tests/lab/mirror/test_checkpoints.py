@@ -146,7 +146,8 @@ async def test_killed_engines_lose_no_change(tmp_path: Path, killed: str) -> Non
             await pair.b.launch()
             await pair.b.engine.become_replica(epoch=2)
         await same(pair, pair.a, 3)
-        assert pair.a.status.resync_rule == "ranges"
+        # What the kill interrupted may look like a surprise to the replica; then everything was compared.
+        assert pair.a.status.resync_rule in ("ranges", "shortcut-failed")
 
 
 async def test_the_old_primary_comes_back_as_replica(tmp_path: Path) -> None:
@@ -185,15 +186,15 @@ async def test_an_interrupted_resync_goes_on_from_the_same_checkpoint(tmp_path: 
         for number, blob in enumerate(blobs):
             await asyncio.to_thread((pair.a.root / f"f{number}").write_bytes, blob)
         await pair.relay.start()
-        await pair.a.until(lambda status: status.link == "resync" and status.resync_sent_bytes >= 3 << 20)
-        first = pair.a.status.resync_sent_bytes
+        # Applied there, not only sent: at least two whole pieces of a MiB.
+        await pair.b.until(lambda status: status.link == "resync" and status.replicated_bytes >= 3 << 20)
         await pair.relay.cut()
         await pair.a.until(lambda status: status.link == "connecting")
         assert pair.b.status.inconsistent
         await pair.relay.start()
         await same(pair, pair.a, 3)
         assert pair.a.status.resync_rule == "ranges"
-        assert pair.a.status.resync_sent_bytes <= (8 << 20) - first + (3 << 20)
+        assert pair.a.status.resync_sent_bytes <= 6 << 20
 
 
 async def test_without_proof_everything_is_compared(tmp_path: Path) -> None:
