@@ -11,6 +11,9 @@
     link               no engine dies: the primary is released and the stream cut, again and again, also in a resync
     both               both engines are killed at the same time; the primary comes back first
 
+A killed primary's mounts go with it, as when its machine ends; an engine that is replaced while its mounts stay has
+tests of its own.
+
 After each, the judge looks at the directories below the engines, before anything is mounted over them.
 """
 
