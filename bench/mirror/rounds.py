@@ -9,6 +9,7 @@ its copy up any more gets no further figures.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections import defaultdict
@@ -27,6 +28,8 @@ from bench.mirror.usage import cpu_s
 
 # A processor-time figure needs some ticks of 10 ms to mean anything.
 _CPU_S_MIN: Final = 0.03
+# Every measurement of a run, whichever `Rounds` makes it, has a directory of its own.
+_next_number: Final = itertools.count(1).__next__
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,6 @@ class Rounds:
         self._server = server
         self._seconds = seconds
         self._progress = progress
-        self._number = 0
         self._out: set[str] = set()
 
     def measure(self, loads: Sequence[Load], candidates: Sequence[Candidate], rounds: int) -> None:
@@ -105,8 +107,7 @@ class Rounds:
             self._progress(f"round {turn + 1} of {rounds} took {time.monotonic() - began:.0f} s")
 
     def _cell(self, load: Load, link: str, candidate: Candidate) -> tuple[Sample, ...]:
-        self._number += 1
-        directory = candidate.directory / f"load{self._number}"
+        directory = candidate.directory / f"load{_next_number()}"
         try:
             directory.mkdir()
             self._ground.settle()
