@@ -43,8 +43,8 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What a clean run did. `lost_operations`: what a dead primary had and the promoted replica had not, as the contract
-    allows: in ordered mode after the last flush, in strict only the one in flight."""
+    """What a clean run did. `lost_operations`: what a dead primary had and the promoted replica had not, as the
+    contract allows: in ordered mode after the last flush, in strict only the one in flight."""
 
     operations: int = 0
     skipped: int = 0
