@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,11 @@ def nothing(home: Path) -> None:
     return
 
 
+def with_attribute(home: Path) -> None:
+    touch("f")(home)
+    os.setxattr(home / "f", "user.k", b"v")
+
+
 def append(home: Path) -> None:
     with open(home / "f", "ab", buffering=0) as stream:
         stream.write(b"+once")
@@ -149,9 +155,7 @@ STEPS = {
     "truncate": Step(touch("f"), lambda d: os.truncate(d / "f", 0), ""),
     "chmod": Step(touch("f"), lambda d: os.chmod(d / "f", 0o600), ""),
     "setxattr": Step(touch("f"), lambda d: os.setxattr(d / "f", "user.k", b"v", os.XATTR_CREATE), ""),
-    "removexattr": Step(
-        lambda d: (touch("f")(d), os.setxattr(d / "f", "user.k", b"v")), lambda d: os.removexattr(d / "f", "user.k"), ""
-    ),
+    "removexattr": Step(with_attribute, lambda d: os.removexattr(d / "f", "user.k"), ""),
 }
 
 
@@ -271,6 +275,10 @@ class Model(threading.Thread):
                 self.files[name] += data
 
 
+def all_went_on(models: list[Model], beyond: list[int]) -> bool:
+    return all(model.calls > count or model.failure for model, count in zip(models, beyond, strict=True))
+
+
 async def test_any_call_at_any_moment(pair: Pair) -> None:
     """Kills at random moments under four applications that check each answer."""
     await pair.b.engine.become_replica(epoch=1)
@@ -280,12 +288,7 @@ async def test_any_call_at_any_moment(pair: Pair) -> None:
         model.start()
     for death in range(1, 7):
         pair.a.engine._deaths.clear()
-        before = [model.calls for model in models]
-        await eventually(
-            lambda before=before: all(
-                model.calls > count + 30 or model.failure for model, count in zip(models, before, strict=True)
-            )
-        )
+        await eventually(partial(all_went_on, models, [model.calls + 30 for model in models]))
         await pair.a.kill_engine()
         await replaced(pair.a, death)
     for model in models:
