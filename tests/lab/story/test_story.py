@@ -20,7 +20,9 @@ from lab.demo.api import ControlPlane
 from lab.demo.nodes import Nodes
 from lab.demo.story import CLUSTER, Story
 from lab.info import LabInfo, find_lab
+from lab.prerequisites import missing_for_browser
 from tests.lab.story.maintenance import maintain_the_primary
+from tests.lab.story.node_console import visit_the_node
 
 pytestmark = pytest.mark.lab
 
@@ -118,6 +120,11 @@ async def test_the_whole_story(lab: LabInfo, tmp_path: Path) -> None:
             f"announced reboot of the primary: outage {maintained.outage_s} s, in sync after {maintained.in_sync_s} s"
         )
         assert maintained.missing_writes == 0
+        no_browser = missing_for_browser()
+        if no_browser:
+            print(f"the node's console is not visited: {no_browser[0]}")
+        else:
+            await visit_the_node(api, lab, CLUSTER, result.address, tmp_path)
         await verify_the_copies(Nodes(lab, tmp_path, CLUSTER))
         await story.delete()
     left = await LabClient(lab.control_socket).acall("nodes")
