@@ -19,11 +19,11 @@ T = TypeVar("T")
 class SideThread:
     def __init__(self, name: str) -> None:
         self._name = name
-        self._thread: threading.Thread | None = None
+        self._busy = False
 
     async def call(self, work: Callable[[], T], *, deadline_s: float) -> T:
         """The result of `work`, or its exception; TimeoutError when it takes longer, or an earlier one still hangs."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._busy:
             raise TimeoutError(f"{self._name}: an earlier call still hangs")
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
@@ -43,10 +43,15 @@ class SideThread:
                 value = work()
             except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
                 failure = error
+            self._busy = False  # before the caller hears of it: the thread itself may end a moment after that
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, value, failure)
 
-        self._thread = threading.Thread(target=body, name=self._name, daemon=True)
-        self._thread.start()
+        self._busy = True
+        try:
+            threading.Thread(target=body, name=self._name, daemon=True).start()
+        except RuntimeError:
+            self._busy = False  # no thread could be made
+            raise
         async with asyncio.timeout(deadline_s):
             return await outcome
