@@ -1,4 +1,4 @@
-"""One stage and one Chromium for all browser tests; every page is watched for errors and foreign requests."""
+"""A stage and a Chromium for the tests of a module; every page is watched for errors and foreign requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.lab.browser.stage import Stage
 from tests.lab.browser.watched import FLAGS, chromium_path
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     directory: Path = tmp_path_factory.mktemp("stage")
     async with Azurite() as storage:
@@ -25,7 +25,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             await made.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     expect.set_options(timeout=60_000)
     async with async_playwright() as playwright:

@@ -4,6 +4,8 @@
     databases  PostgreSQL and SQLite, the primary's machine switched off at random moments
     worktree   git, tar and a build on the mount
     directory  one directory with 100,000 entries
+    memory     both engines and the application in a control group with little memory
+    million    what a million files cost in memory (--replica: resynchronised first)
     plain      the tester on an ordinary directory: shows that the model is right
     summary    what the runs in build/torture.json came to; --record writes bench/results/torture.json
 
@@ -26,7 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab.torture import databases, fsx, many_entries, plain, results, worktree
+from tests.lab.torture import databases, fsx, many_entries, memory, million, plain, results, worktree
 
 
 def main() -> int:
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.lab.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = parser.add_subparsers(dest="part", required=True)
-    for name in ("fsx", "databases", "worktree", "directory", "plain"):
+    for name in ("fsx", "databases", "worktree", "directory", "memory", "million", "plain"):
         part = parts.add_parser(name)
         part.add_argument("--seeds", type=_range, default=[0], help="one number or FIRST-LAST")
         part.add_argument("--mode", choices=("strict", "ordered"), default="strict")
@@ -77,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parts.choices["databases"].add_argument("--only", nargs="+", choices=databases.NAMES, default=databases.NAMES)
     parts.choices["worktree"].add_argument("--files", type=int, default=3000)
     parts.choices["directory"].add_argument("--entries", type=int, default=many_entries.ENTRIES)
+    parts.choices["million"].add_argument("--files", type=int, default=million.FILES)
+    parts.choices["million"].add_argument("--replica", action="store_true")
     shown = parts.add_parser("summary")
     shown.add_argument("--commit", default=None)
     shown.add_argument("--record", action="store_true")
@@ -129,6 +133,14 @@ async def _directory(options: argparse.Namespace, directory: Path, _seed: int) -
     return asdict(await many_entries.run(directory, mode=options.mode, entries=options.entries))
 
 
+async def _memory(options: argparse.Namespace, directory: Path, seed: int) -> dict[str, Any]:
+    return asdict(await memory.run(directory, mode=options.mode, seed=seed))
+
+
+async def _million(options: argparse.Namespace, directory: Path, _seed: int) -> dict[str, Any]:
+    return asdict(await million.run(directory, mode=options.mode, files=options.files, replica=options.replica))
+
+
 async def _plain(options: argparse.Namespace, directory: Path, seed: int) -> dict[str, Any]:
     await plain.on_plain_directory(directory / "plain", seed, options.operations)
     return {"operations": options.operations}
@@ -139,6 +151,8 @@ _PARTS: dict[str, Callable[[argparse.Namespace, Path, int], Coroutine[Any, Any, 
     "databases": _databases,
     "worktree": _worktree,
     "directory": _directory,
+    "memory": _memory,
+    "million": _million,
     "plain": _plain,
 }
 
