@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 from mirror_agent.app.side_thread import SideThread
@@ -12,7 +13,7 @@ from tests.agent_samples import eventually
 
 async def test_calls_that_follow_at_once_are_not_taken_for_hanging() -> None:
     side = SideThread("quick")
-    assert [await side.call(lambda: number, deadline_s=30.0) for number in range(300)] == list(range(300))
+    assert [await side.call(partial(int, number), deadline_s=30.0) for number in range(300)] == list(range(300))
 
 
 async def test_a_call_that_hangs_refuses_the_next_until_it_ends() -> None:
