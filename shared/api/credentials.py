@@ -92,8 +92,7 @@ async def post_credential(plane: ControlPlane, caller: Principal, call: Call) ->
     record = await named_cluster(plane, call.route["name"])
     request = body_of(call, CredentialRequest)
     now = plane.clock()
-    if len(await plane.store.credentials.clients(record.id)) >= MAX_CREDENTIALS:
-        raise Problem("TooManyCredentials", f"the cluster has {MAX_CREDENTIALS} credentials; remove some")
+    await _make_room(plane, record)
     credential_id, secret = new_short_id(), new_secret()
     made = ClientCredential(
         id=credential_id,
@@ -188,6 +187,23 @@ async def delete_credential(plane: ControlPlane, caller: Principal, call: Call) 
         await _tell_nodes(plane, record.name)
         return Answer(200, model_json(_view(plane, credential)))
     raise Problem("StorageUnavailable", "the credential is being changed by others; repeat the request")
+
+
+async def _make_room(plane: ControlPlane, record: ClusterRecord) -> None:
+    """Forgets the oldest that are over when the list is full. A revoked certificate counts until it would have ended:
+    the nodes have to be told of it. Raises Problem."""
+    stored = await plane.store.credentials.clients(record.id)
+    now = plane.clock()
+    over = sorted((entry for entry in stored if entry.is_over(now)), key=lambda entry: entry.created_at)
+    surplus = len(stored) - MAX_CREDENTIALS + 1
+    if surplus > len(over):
+        raise Problem(
+            "TooManyCredentials",
+            f"the cluster has {MAX_CREDENTIALS} credentials that are offered, valid, or revoked before their end; "
+            "let some end, or give fewer people longer ones",
+        )
+    for entry in over[: max(surplus, 0)]:
+        await plane.store.credentials.delete_client(record.id, entry.id)
 
 
 async def _tell_nodes(plane: ControlPlane, name: str) -> None:

@@ -142,6 +142,8 @@ def _turn_line(turn: VerdictTurn) -> HistoryLine:
 _WORDS: Final = {
     "cluster_put": "create or change",
     "cluster_delete": "delete",
+    "credential_create": "offer access to the nodes",
+    "credential_delete": "revoke access to the nodes",
 }
 
 

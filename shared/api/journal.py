@@ -20,7 +20,7 @@ from shared.api.plane import ControlPlane
 from shared.api.timeline import RANGE, Source, walk, window_of
 from shared.api.views import Links
 from shared.model.document import ApiModel
-from shared.model.journal import MAX_REASON_CHARS, JournalEntry
+from shared.model.journal import MAX_REASON_CHARS, MAX_TARGET_CHARS, JournalEntry
 from shared.model.principal import Principal
 from shared.store.keys import reverse_ticks
 from shared.store.ports import Page, StoreError
@@ -29,6 +29,8 @@ from shared.structured_log import Log
 JOURNAL_KEPT_DAYS: Final = 400
 REASON_HEADER: Final = "mirrorplane-reason"
 _CLUSTER: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+MAX_NAME_CHARS: Final = 200
+MAX_ACTION_CHARS: Final = 40
 _SEARCHED_PAGE: Final = 1000
 log = Log("mirrorplane.journal")
 
@@ -63,16 +65,17 @@ async def note(plane: ControlPlane, principal: Principal, what: str, call: Call,
 
 def entry_of(plane: ControlPlane, principal: Principal, what: str, call: Call, answer: Answer) -> JournalEntry:
     target, action = _target(call)
-    cluster = target if what.startswith("cluster_") and _CLUSTER.fullmatch(target) else None
+    of_cluster = "name" in call.route or "nameAndAction" in call.route
+    cluster = target if of_cluster and _CLUSTER.fullmatch(target) else None
     refused = answer.headers.get("x-ms-error-code")
     goes_on = answer.headers.get("Operation-Id")
     return JournalEntry(
         id=call.request_id,
         at=plane.clock(),
         principal=f"{principal.kind}:{principal.id}",
-        principal_name=principal.name,
-        what=f"{what}:{action}" if action else what,
-        target=target[:300],
+        principal_name=_kept(principal.name, MAX_NAME_CHARS),
+        what=f"{what}:{_kept(action, MAX_ACTION_CHARS)}" if action else what,
+        target=_kept(target, MAX_TARGET_CHARS),
         cluster=cluster,
         reason=_reason(call),
         status=answer.status,
@@ -112,8 +115,13 @@ def _target(call: Call) -> tuple[str, str]:
     """What the path names, and the action behind its colon."""
     for text in call.route.values():
         target, _, action = text.partition(":")
-        return target, action[:40]
+        return target, action
     return "", ""
+
+
+def _kept(text: str, limit: int) -> str:
+    """One line that can be stored: half a surrogate pair, which JSON may bring, becomes a question mark."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())[:limit]
 
 
 def _reason(call: Call) -> str:
@@ -124,4 +132,4 @@ def _reason(call: Call) -> str:
         body = None
     if isinstance(body, dict) and isinstance(body.get("reason"), str):
         given = body["reason"]
-    return " ".join(given.split())[:MAX_REASON_CHARS]
+    return _kept(given, MAX_REASON_CHARS)

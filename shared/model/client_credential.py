@@ -44,3 +44,9 @@ class ClientCredential(Document):
             return CredentialState.OFFERED if now < self.link_expires_at else CredentialState.EXPIRED
         ends = self.certificate_expires_at
         return CredentialState.EXPIRED if ends is not None and now >= ends else CredentialState.DOWNLOADED
+
+    def is_over(self, now: AwareDatetime) -> bool:
+        """Nothing can be opened by it and nobody has to refuse it any more."""
+        if self.serial is None:
+            return self.revoked_at is not None or now >= self.link_expires_at
+        return self.certificate_expires_at is not None and now >= self.certificate_expires_at

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, StringConstraints
 from shared.model.document import Document
 
 MAX_REASON_CHARS: Final = 500
+MAX_TARGET_CHARS: Final = 300
 
 
 class JournalEntry(Document):
@@ -24,7 +25,7 @@ class JournalEntry(Document):
     principal: str
     principal_name: str
     what: str
-    target: Annotated[str, StringConstraints(max_length=300)] = ""
+    target: Annotated[str, StringConstraints(max_length=MAX_TARGET_CHARS)] = ""
     cluster: str | None = None
     reason: Annotated[str, StringConstraints(max_length=MAX_REASON_CHARS)] = ""
     status: int

@@ -73,6 +73,9 @@ class TableCredentials:
         row = Row(credential.cluster_id, f"{_CLIENT}{credential.id}", document(credential))
         await (self._rows.insert(CREDENTIALS, row) if etag is None else self._rows.replace(CREDENTIALS, row, etag))
 
+    async def delete_client(self, cluster_id: str, credential_id: str) -> None:
+        await self._rows.delete(CREDENTIALS, cluster_id, [f"{_CLIENT}{credential_id}"])
+
     async def credential(self, cluster_id: str, node: NodeName) -> Versioned[NodeCredential] | None:
         row = await self._rows.get(CREDENTIALS, cluster_id, f"node-{node}")
         return None if row is None else Versioned(parse(NodeCredential, row), row.etag)

@@ -188,6 +188,9 @@ class Credentials(Protocol):
     async def put_client(self, credential: ClientCredential, etag: str | None) -> None:
         """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
 
+    async def delete_client(self, cluster_id: str, credential_id: str) -> None:
+        """Nothing happens if it is gone."""
+
     async def credential(self, cluster_id: str, node: NodeName) -> Versioned[NodeCredential] | None: ...
 
     async def put_credential(self, credential: NodeCredential, etag: str | None) -> None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from shared.api import credentials
 from shared.model.principal import AccessRole
 from shared.store.ports import Unavailable
 from tests.control_plane_app import App, Reply
@@ -188,3 +189,21 @@ async def test_a_link_of_a_cluster_that_was_deleted_and_made_again(app: App) -> 
     await app.plane.store.clusters.delete(found.value, found.etag)
     await app.provisioned()
     assert (await redeem(app, link)).code == "ClusterNotFound"
+
+
+async def test_a_full_list_forgets_what_is_over_and_nothing_else(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "MAX_CREDENTIALS", 3)
+    await app.provisioned()
+    unused = await offered(app, linkValidHours=1)
+    used = await offered(app, validDays=90)
+    await redeem(app, used)
+    await app.send("DELETE", f"clusters/pay/credentials/{used['id']}")
+    app.clock.advance(3600)
+    kept = [await offered(app) for _ in range(2)]
+    listed = {entry["id"] for entry in (await app.send("GET", "clusters/pay/credentials")).body["value"]}
+    assert listed == {used["id"], *(link["id"] for link in kept)}, "the revoked certificate has to be refused on"
+    assert unused["id"] not in listed
+    full = await app.send("POST", "clusters/pay/credentials", ANN)
+    assert (full.status, full.code) == (409, "TooManyCredentials")
+    app.clock.advance(90 * 86400)
+    assert (await app.send("POST", "clusters/pay/credentials", ANN)).status == 201

@@ -105,3 +105,21 @@ async def test_old_entries_are_removed(app: App) -> None:
     await app.send("DELETE", "clusters/shop")
     await app.fire("retention", None)
     assert [entry["target"] for entry in await entries(app)] == ["shop"]
+
+
+async def test_a_reason_that_is_no_text_is_kept_as_far_as_it_goes(app: App) -> None:
+    await app.put()
+    app.clock.advance(1)
+    reply = await app.send("POST", "clusters/pay:swap", b'{"reason": "half \\ud800 pair"}')
+    assert reply.status == 400
+    entry = (await entries(app))[0]
+    assert (entry["reason"], entry["status"]) == ("half ? pair", 400)
+
+
+async def test_access_given_to_a_cluster_is_in_its_story(app: App) -> None:
+    await app.provisioned()
+    app.clock.advance(1)
+    await app.send("POST", "clusters/pay/credentials", {"name": "ann", "role": "Monitor"})
+    assert [entry["what"] for entry in await entries(app, "?cluster=pay")] == ["credential_create", "cluster_put"]
+    lines = (await app.send("GET", "clusters/pay/history")).body["value"]
+    assert lines[0]["title"] == "bootstrap token: offer access to the nodes"
