@@ -20,6 +20,7 @@ from lab.demo.cluster import body
 from lab.demo.nodes import Nodes
 from lab.demo.writer import LedgerTarget, Writer
 from lab.info import LabInfo
+from tests.lab.watch.figures import note
 
 pytestmark = [pytest.mark.lab, pytest.mark.watch]
 
@@ -84,9 +85,8 @@ async def test_an_application_that_cannot_be_killed(lab: LabInfo, tmp_path: Path
                 missing = set(writer.acknowledged) - await target.everything()
             finally:
                 await target.close()
-        print(
-            f"connection reset after {reset_s:.1f} s, outage {outage_s:.1f} s, whole after {time.time() - began:.1f} s"
-        )
+        whole_s = time.time() - began
+        note("cannot-be-killed", connection_reset_s=reset_s, outage_s=outage_s, repaired_s=whole_s)
         assert not missing
         log = await nodes.run(serving, "cat", "/var/lib/mirrorplane/events.jsonl")
         events = [json.loads(line) for line in log.splitlines()]

@@ -17,6 +17,7 @@ import pytest
 from lab.demo.api import ControlPlane
 from lab.info import LabInfo
 from tests.lab.watch.cluster import Watched
+from tests.lab.watch.figures import note
 
 pytestmark = [pytest.mark.lab, pytest.mark.watch]
 
@@ -62,6 +63,7 @@ async def test_all_nodes_fall_silent_at_once(lab: LabInfo, tmp_path: Path) -> No
             await watched.freeze(node, True)
         down = {"cluster-down cluster": "firing", "node-down a": "firing", "node-down b": "firing"}
         await watched.until_alerts(lambda seen: down.items() <= seen.items(), "everything is known to be down")
+        fired_s = time.monotonic() - began
         await watched.until_audited(2)
         assert await watched.actions() == []
         told = [notice for notice in await watched.notices() if notice["data"]["firing"]]
@@ -72,7 +74,9 @@ async def test_all_nodes_fall_silent_at_once(lab: LabInfo, tmp_path: Path) -> No
         await watched.until_redundant(deadline_s=REPAIR_DEADLINE_S)
         await watched.until_alerts(lambda seen: seen.get("cluster-down cluster") == "resolved", "it is up again")
         assert await watched.actions() == []
-        print(f"\nall silent: nothing was touched, one notice; over after {time.monotonic() - began:.0f} s")
+        timeline = [event for event in await watched.events() if event["data"].get("rule") == "cluster-down"]
+        assert [event["type"] for event in timeline] == ["Mirrorplane.Alert.Fired", "Mirrorplane.Alert.Resolved"]
+        note("all-silent", alert_s=fired_s, resolved_s=time.monotonic() - began)
 
 
 async def repaired(watched: Watched, victim: str, steps: list[str], alert: str, began: float) -> None:
@@ -101,5 +105,5 @@ async def repaired(watched: Watched, victim: str, steps: list[str], alert: str, 
     assert own == ["Mirrorplane.Alert.Fired", "Mirrorplane.Alert.Resolved"], own
     done = [event["data"]["status"] for event in timeline if event["type"] == "Mirrorplane.Remediation.Action"]
     assert done == ["planned", "started", "sent", "cured"]
-    print(f"\n{steps[0]}: after the accident, alert {fired_s:.0f} s, repair {repaired_s:.0f} s, end {resolved_s:.0f} s")
+    note(steps[-1], alert_s=fired_s, repaired_s=repaired_s, resolved_s=resolved_s)
     print("\n".join(f"  {event['time']} {event['type']} {event['data'].get('sentence', '')}" for event in timeline))
