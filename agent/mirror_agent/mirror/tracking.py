@@ -209,12 +209,14 @@ class Tracker:
 
     def dirty(self) -> tuple[int, int] | None:
         """For the status: files noted as changed since the newest checkpoint (one that was renamed and overwritten
-        counts twice), and bytes of the zones overwritten in those that existed then. None without a log."""
-        with self._lock:
-            if self._log is None:
-                return None
-            names = len(self._named)
-            return len(self._zones) + names, min(self._noted_count - names, NOTED_MAX) * ZONE_BYTES
+        counts twice), and bytes of the zones overwritten in those that existed then. None without a log.
+
+        Without the lock, which is held while the log is flushed: a status that waits for a disk looks like an engine
+        that hangs. The figures may be of two moments."""
+        if self._log is None:
+            return None
+        names = len(self._named)
+        return len(self._zones) + names, min(max(0, self._noted_count - names), NOTED_MAX) * ZONE_BYTES
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -230,3 +231,11 @@ def test_what_is_dirty_is_counted_for_the_status(tmp_path: Path) -> None:
     assert tracker.dirty() == (2, 2 * ZONE_BYTES)
     tracker.close()
     assert tracker.dirty() is None
+
+
+def test_the_status_does_not_wait_for_a_log_that_is_being_flushed(tmp_path: Path) -> None:
+    """The lock is held as long as a slow disk takes; an engine without a status counts as one that hangs."""
+    tracker = begun(held(tmp_path))
+    tracker.made(inode(9))
+    with ThreadPoolExecutor(1) as other, tracker._lock:
+        assert other.submit(tracker.dirty).result(30.0) == (1, 0)
