@@ -9,7 +9,7 @@ each call, and {"status": {...}} on every change and every 0.2 s.
 
 An engine that dies as primary is replaced from here where the kernel allows it (`succession`): the mounts stay, the
 application waits, and the status goes on as "primary" with the link lost and paired calls parked. Where that is not
-possible, or does not succeed, the mounts are aborted and the status is "failed".
+possible, or does not succeed, the mounts are aborted and the status is "failed". One that hangs is killed (`liveness`).
 
 Guarantee: `abort` works without the engine: the FUSE connections are aborted and the mounts detached from here, and an
 engine that does not confirm in time is killed. No method waits without a limit.
@@ -34,6 +34,7 @@ import mirror_agent
 from mirror_agent.mirror import limits, mounts
 from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, MirroredPath, MirrorLimits
 from mirror_agent.mirror.estate import drain, estate_sockets, is_empty
+from mirror_agent.mirror.liveness import Pulse
 from mirror_agent.mirror.status import MirrorError, MirrorStatus, status_from
 
 __all__ = [
@@ -240,8 +241,11 @@ class MirrorHandle:
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         reason = "the control stream ended"
+        assert self._process is not None
+        pulse = Pulse(self._process)
         try:
             while line := await reader.readline():
+                pulse.beat()
                 message = json.loads(line)
                 if "status" in message:
                     if self._in_replacement and message["status"]["mode"] != "primary":
@@ -251,6 +255,7 @@ class MirrorHandle:
                     self._settle(message)
         except (OSError, ValueError, TypeError, KeyError) as error:
             reason = f"the control stream broke: {error}"
+        reason = pulse.end() or reason
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(MirrorError(f"the mirror engine is gone: {reason}"))

@@ -50,6 +50,9 @@ RECONNECT_S: Final = 0.2
 # A resync that the replica refused is tried again, each time later, up to this.
 RECONNECT_MAX_S: Final = 10.0
 STATUS_S: Final = 0.2
+# An engine that tells no status for so long hangs, and is killed. Longer than the pauses a machine may make (a promise
+# lasts 4 s), short enough that hanging, replacing and the load balancer's probe stay within 12 s together.
+SILENCE_S: Final = 5.0
 # A barrier (syncfs on both nodes) may take as long as a disk full of dirty pages takes to write.
 BARRIER_TIMEOUT_S: Final = 120.0
 # Wall time of abort(): the application must not hang longer than this on a node that lost.
@@ -85,6 +88,7 @@ assert MAX_FRAME_BYTES > MAX_WRITE_BYTES
 assert RING_BYTES >= 4 * MAX_FRAME_BYTES, "a ring smaller than a few frames would serialise every large write"
 assert RECEIVE_BUFFER_BYTES >= 2 * MAX_FRAME_BYTES, "a whole frame must fit beside the start of the next one"
 assert PEER_SILENCE_S >= 4 * HEARTBEAT_S, "one late heartbeat must not look like a dead peer"
+assert SILENCE_S >= 10 * STATUS_S, "a few late lines must not look like an engine that hangs"
 assert MAX_WRITE_BYTES % BLOCK_BYTES == 0
 assert BLOCKS_PER_SUM * DIGEST_BYTES < MAX_FRAME_BYTES
 assert MAX_XATTRS_TOTAL_BYTES < MAX_FRAME_BYTES

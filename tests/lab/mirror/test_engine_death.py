@@ -10,6 +10,7 @@ import errno
 import os
 import platform
 import random
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -106,6 +107,30 @@ async def test_a_writer_only_sees_a_pause(tmp_path: Path, mode: str) -> None:
         await writer.stop()
         assert lines(pair.a.root / "log") == list(range(1, writer.acknowledged + 1))
         await become_identical(pair, epoch=3)
+
+
+async def test_an_engine_that_hangs_is_killed_and_replaced(pair: Pair) -> None:
+    await begin(pair)
+    writer = Writer(pair.a.root / "log")
+    writer.start()
+    await writer.until(100)
+    process = pair.a.engine._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    await replaced(pair.a)
+    await go_on_alone(pair.a, epoch=2)
+    await writer.until(writer.acknowledged + 100)
+    await writer.stop()
+    assert lines(pair.a.root / "log") == list(range(1, writer.acknowledged + 1))
+
+
+async def test_a_replica_that_hangs_is_killed_and_says_so(pair: Pair) -> None:
+    await pair.make_pair()
+    process = pair.b.engine._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    await pair.b.until(lambda status: status.mode == "failed")
+    assert "told nothing for 5 s" in str(pair.b.status.error)
 
 
 class Step:
