@@ -1,8 +1,9 @@
 """Is the data safe? One sentence from what the nodes themselves said last. Pure.
 
 The nodes know whether a write is on both of them; the control plane only repeats it and says how old the news is. A
-serving node is one that runs the application and answers the probe with OK; two of them at once is never explained
-away: the newer epoch is shown and the contradiction is said.
+serving node is one that runs the application and answers the probe with OK. What a node said of an epoch that another
+one has left behind is over: a dead primary's last words must not hide that its peer took over. Two that serve in one
+epoch are never explained away: the contradiction is said.
 """
 
 from __future__ import annotations
@@ -44,25 +45,44 @@ def safety(states: Mapping[NodeName, NodeState], now: datetime, silent_after_s: 
     fresh = {
         node: state for node, state in states.items() if (now - state.received_at).total_seconds() <= silent_after_s
     }
-    serving = [state for state in fresh.values() if _serves(state)]
+    claims = [state for state in fresh.values() if state.heartbeat.role in (Role.PRIM, Role.ALONE)]
+    epoch = max((state.heartbeat.epoch for state in claims), default=0)
+    newest = [state for state in claims if state.heartbeat.epoch == epoch]
+    serving = [state for state in newest if _serves(state)]
+    if not serving and newest:
+        return _starting(newest[0])
     if not serving:
         if len(fresh) == len(states) and fresh:
             return SafetyView(state=Safety.NOT_SERVING, sentence="No node serves the application.")
         silent = [node for node in states if node not in fresh]
         return SafetyView(state=Safety.UNKNOWN, sentence=_SILENCE[len(silent)].format(*silent))
-    newest = max(serving, key=lambda state: state.heartbeat.epoch)
-    beat = newest.heartbeat
+    beat = serving[0].heartbeat
     if len(serving) > 1:
-        sentence = f"Both nodes say that they serve; node {beat.node} has the newer epoch {beat.epoch}."
-        return SafetyView(state=Safety.UNKNOWN, sentence=sentence, serving=beat.node, epoch=beat.epoch)
+        sentence = f"Both nodes say that they serve, in epoch {epoch}."
+        return SafetyView(state=Safety.UNKNOWN, sentence=sentence, epoch=epoch)
     if beat.role is Role.PRIM and len(beat.in_sync) == 2:
         sentence = f"Every acknowledged write is on both nodes; node {beat.node} serves."
         return SafetyView(state=Safety.IN_SYNC, sentence=sentence, serving=beat.node, epoch=beat.epoch)
-    since = None if beat.exposed_for_s is None else newest.received_at - timedelta(seconds=beat.exposed_for_s)
     sentence = f"Only node {beat.node} has the newest writes; the other one is not in sync."
+    since = _exposed_since(serving[0])
     return SafetyView(state=Safety.EXPOSED, sentence=sentence, serving=beat.node, epoch=beat.epoch, since=since)
+
+
+def _exposed_since(state: NodeState) -> datetime | None:
+    exposed_for_s = state.heartbeat.exposed_for_s
+    return None if exposed_for_s is None else state.received_at - timedelta(seconds=exposed_for_s)
+
+
+def _starting(state: NodeState) -> SafetyView:
+    """The role is taken, the application does not serve yet (or not any more)."""
+    beat = state.heartbeat
+    if beat.role is Role.ALONE:
+        sentence = f"Node {beat.node} is primary, its application does not serve yet; only it has the newest writes."
+        return SafetyView(state=Safety.EXPOSED, sentence=sentence, epoch=beat.epoch, since=_exposed_since(state))
+    sentence = f"Node {beat.node} is primary, its application does not serve yet."
+    return SafetyView(state=Safety.NOT_SERVING, sentence=sentence, epoch=beat.epoch)
 
 
 def _serves(state: NodeState) -> bool:
     beat = state.heartbeat
-    return beat.probe_ok and beat.application is ApplicationState.RUNNING and beat.role in (Role.PRIM, Role.ALONE)
+    return beat.probe_ok and beat.application is ApplicationState.RUNNING

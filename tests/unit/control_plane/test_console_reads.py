@@ -230,8 +230,34 @@ def test_safety_in_words() -> None:
     late = NOW.replace(minute=5)
     assert safety({"a": prim}, late, 15).sentence == "Node a is silent."
     assert safety({"a": prim, "b": second}, late, 15).sentence == "Nodes a and b are silent."
-    both = safety({"a": prim, "b": node_state("c", "b", epoch=9)}, NOW, 15)
-    assert (both.state, both.serving) == (Safety.UNKNOWN, "b")
+    assert safety({"a": prim, "b": node_state("c", "b")}, NOW, 15).state is Safety.UNKNOWN
+
+
+def test_last_words_of_an_older_epoch_hide_no_takeover() -> None:
+    dead = node_state("c", "a")
+    taken = node_state(
+        "c",
+        "b",
+        epoch=4,
+        role=Role.ALONE,
+        in_sync=("b",),
+        probe_ok=False,
+        application=ApplicationState.STARTING,
+        exposed_for_s=1,
+    )
+    begun = safety({"a": dead, "b": taken}, NOW, 15)
+    assert (begun.state, begun.serving, begun.epoch) == (Safety.EXPOSED, None, 4)
+    serving = node_state("c", "b", epoch=4, role=Role.ALONE, in_sync=("b",), probe_ok=True, exposed_for_s=2)
+    assert safety({"a": dead, "b": serving}, NOW, 15).serving == "b"
+    # The replica hears of a new epoch first: its primary serves all the same.
+    ahead = node_state("c", "b", epoch=4, role=Role.SECOND, application=ApplicationState.STOPPED)
+    assert safety({"a": dead, "b": ahead}, NOW, 15).state is Safety.IN_SYNC
+
+
+def test_a_swap_in_the_middle() -> None:
+    starting = node_state("c", "b", epoch=4, role=Role.PRIM, probe_ok=False, application=ApplicationState.STARTING)
+    seen = safety({"a": node_state("c", "a", role=Role.SECOND, probe_ok=False), "b": starting}, NOW, 15)
+    assert (seen.state, seen.serving) == (Safety.NOT_SERVING, None)
 
 
 # --- the last hours ---------------------------------------------------------------------------------------------------
