@@ -11,6 +11,10 @@ import pytest_asyncio
 from lab.azurite.server import Azurite
 from lab.prerequisites import missing_for_azurite, missing_for_browser, missing_for_lab
 
+# The tests start hundreds of processes of this tree. Without compiled modules each of them compiles the sources anew,
+# which is half of the time a mirror engine takes to start (0.22 s of processor time instead of 0.12 s).
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     reasons: list[str] = []
