@@ -9,6 +9,8 @@ comes back by itself at the next boot.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import os
 import secrets
 import signal
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mirror_agent import contract
+from mirror_agent.app.checkers import Trip
 from mirror_agent.app.finding import Surroundings
 from mirror_agent.app.handover_relay import HandoverRelay
 from mirror_agent.app.node_checkers import NodeCheckers
@@ -58,6 +61,7 @@ from mirror_agent.node.engine import Engine
 from mirror_agent.node.fence import SelfFence, impediment
 from mirror_agent.node.handover import Handover
 from mirror_agent.node.hands import Hands
+from mirror_agent.node.keepalive import ServiceManager, kept_alive
 from mirror_agent.node.maintenance import maintenance_facts
 from mirror_agent.node.mirror_operations import MirrorOperations
 from mirror_agent.node.node import Node
@@ -224,8 +228,8 @@ class Supervisor:
     def _application_lost(self, reason: str) -> None:
         self.node.post(AppReported(App.FAILED, reason))
 
-    def _tripped(self, checker: contract.Checker, sentence: str) -> None:
-        act_on_trip(self.node, self._commands, checker, sentence)
+    def _tripped(self, trip: Trip) -> None:
+        act_on_trip(self.node, self._commands, trip)
 
     def _switched(self) -> None:
         """A switch was changed here or by the peer."""
@@ -280,7 +284,12 @@ class Supervisor:
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT; then leave in order."""
+        """Until SIGTERM or SIGINT; then leave in order. An agent that hangs is started again by the service manager."""
+        manager = ServiceManager.of(os.environ, log=self._log.record)
+        async with kept_alive(manager, promise_s=self.node.state.timing.promise_s):
+            await self._run()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leaving.set)
@@ -377,6 +386,7 @@ class Supervisor:
 
 
 def main() -> int:
+    faulthandler.enable()  # where every thread was when the service manager ended an agent that hung
     paths = NODE_PATHS
     log = EventLog(paths.events)
     try:

@@ -24,6 +24,8 @@ from mirror_agent.contract import Checker
 
 PROBE_FILE: Final = ".mirrorplane-disk-check"
 PROBE_BYTES: Final = 4096
+# Unlike a disk without room, one that answers so takes nothing more, and cannot flush what it has taken.
+BROKEN: Final = frozenset({errno.EROFS, errno.EIO})
 _GIB: Final = 1024**3
 
 
@@ -44,7 +46,7 @@ def judge_room(checker: Checker, room: Room) -> Finding:
     """The rule about room; both limits hold."""
     said = f"{room.free_percent:.1f} % free ({room.free_bytes / _GIB:.2f} GiB)"
     if room.read_only:
-        return Finding(False, f"{checker.path}: the file system is read-only")
+        return Finding(False, f"{checker.path}: the file system is read-only", broken=True)
     if room.free_percent < checker.min_free_percent:
         return Finding(False, f"{checker.path}: {said}, at least {checker.min_free_percent:g} % wanted")
     if room.free_bytes < checker.min_free_bytes:
@@ -83,7 +85,7 @@ class DiskCheck:
             return finding
         except OSError as error:
             what = "the file system is read-only" if error.errno == errno.EROFS else error.strerror or str(error)
-            return Finding(False, f"{self._checker.path}: {what}")
+            return Finding(False, f"{self._checker.path}: {what}", broken=error.errno in BROKEN)
 
 
 def store_and_flush(path: Path) -> None:

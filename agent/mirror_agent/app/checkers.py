@@ -71,6 +71,15 @@ def observe(checker: Checker, state: CheckerState, finding: Finding, *, in_grace
     return Observation(after, trips)
 
 
+@dataclass(frozen=True)
+class Trip:
+    """A checker has failed often enough; `sentence` says how often and what it found, `broken` as in `Finding`."""
+
+    checker: Checker
+    sentence: str
+    broken: bool = False
+
+
 class DeathWatch:
     """Calls back when one of the watched processes ends."""
 
@@ -114,7 +123,7 @@ class CheckerSet:
         application: Application,
         surroundings: Surroundings,
         *,
-        on_trip: Callable[[Checker, str], None],
+        on_trip: Callable[[Trip], None],
         log: RecordEvent,
         where: CheckerWhen = CheckerWhen.PRIM,
         clock: Clock = BOOT_CLOCK,
@@ -259,7 +268,7 @@ class CheckerSet:
         if seen.trips:
             sentence = f"checker {checker.name} failed {seen.state.consecutive_failures} times: {seen.state.message}"
             self._log("checker.tripped", checker=checker.name, action=checker.action.value, sentence=sentence)
-            self._on_trip(checker, sentence)
+            self._on_trip(Trip(checker, sentence, broken=finding.broken))
 
     async def _pause(self, died: asyncio.Event, seconds: float) -> bool:
         """Wait for the next turn; True when the death of a watched process cut it short."""

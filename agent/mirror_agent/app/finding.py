@@ -10,11 +10,14 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Finding:
-    """One test: `matched` names the processes a process checker counted, so that their death can be watched."""
+    """One test: `matched` names the processes a process checker counted, so that their death can be watched.
+
+    `broken`: what was tested refuses its work altogether, so nothing that needs it can be done in order any more."""
 
     healthy: bool
     message: str
     matched: tuple[int, ...] = field(default=())
+    broken: bool = False
 
 
 class Check(Protocol):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mirror_agent.app.checkers import CheckerSet
+from mirror_agent.app.checkers import CheckerSet, Trip
 from mirror_agent.app.finding import Surroundings
 from mirror_agent.clock import BOOT_CLOCK, Clock
-from mirror_agent.contract import Application, Checker, CheckerReport, CheckerWhen
+from mirror_agent.contract import Application, CheckerReport, CheckerWhen
 from mirror_agent.eventlog import RecordEvent
 
 
@@ -24,7 +24,7 @@ class NodeCheckers:
         application: Application,
         surroundings: Surroundings,
         *,
-        on_trip: Callable[[Checker, str], None],
+        on_trip: Callable[[Trip], None],
         log: RecordEvent,
         clock: Clock = BOOT_CLOCK,
     ) -> None:

@@ -11,12 +11,12 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lab.vm.guest import fstab
+from lab.vm.guest.life_signs import LifeSigns
 from lab.vm.guest.processes import ControlGroup, Launch, Reaper, send_signal
 from lab.vm.guest.unitfile import Command, Unit, UnitError, expand_variables
 
@@ -45,9 +45,7 @@ class Service:
         self._settled = asyncio.Event()
         self._stopping = False
         self._starts: deque[float] = deque()
-        self._notify: socket.socket | None = None
-        self._ready = asyncio.Event()
-        self._last_sign_of_life = 0.0
+        self._signs = LifeSigns(unit, lambda: self.main_pid)
 
     # --- orders ------------------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -143,7 +141,8 @@ class Service:
             if not await self._helper(command, self.unit.timeout_start_s) and not command.ignore_failure:
                 self.result = "exit-code"
                 return True
-        self._open_notify(environment)
+        self._signs = LifeSigns(self.unit, lambda: self.main_pid)
+        environment |= self._signs.open()
         failed = False
         try:
             for command in self.unit.start:
@@ -152,7 +151,7 @@ class Service:
                     break
         finally:
             self.main_pid = 0
-            self._close_notify()
+            self._signs.close()
         if self.unit.kill_mode in {"control-group", "mixed"} and self._group.populated:
             self._group.signal(signal.SIGTERM if self.unit.kill_mode == "control-group" else signal.SIGKILL)
             if not await self._group.wait_empty(self.unit.timeout_stop_s):
@@ -188,10 +187,10 @@ class Service:
                 pass
             case _:
                 self._now_active()
-        if self.unit.kind == "notify" and self._ready.is_set():
+        if self.unit.kind == "notify" and self._signs.ready.is_set():
             self._now_active()
-            if self.unit.watchdog_s > 0:
-                watching = asyncio.get_running_loop().create_task(self._watchdog(self.main_pid))
+        if self.state == "active" and self.unit.watchdog_s > 0:
+            watching = asyncio.get_running_loop().create_task(self._watchdog(self.main_pid))
         if self.state == "active":
             for after in self.unit.start_after:
                 await self._helper(after, self.unit.timeout_start_s)
@@ -291,48 +290,24 @@ class Service:
         elif self.main_pid:
             send_signal(self.main_pid, signal.SIGKILL)
 
-    # --- sd_notify(3) ------------------------------------------------------------------------------------------------
-    def _open_notify(self, environment: dict[str, str]) -> None:
-        if self.unit.kind != "notify":
-            return
-        path = f"/run/systemd/notify-{self.unit.name}"
-        Path(path).parent.mkdir(exist_ok=True)
-        Path(path).unlink(missing_ok=True)
-        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._notify.bind(path)
-        self._ready.clear()
-        asyncio.get_running_loop().add_reader(self._notify, self._notified)
-        environment["NOTIFY_SOCKET"] = path
-        if self.unit.watchdog_s > 0:
-            environment["WATCHDOG_USEC"] = str(int(self.unit.watchdog_s * 1e6))
-
-    def _close_notify(self) -> None:
-        if self._notify is not None:
-            asyncio.get_running_loop().remove_reader(self._notify)
-            self._notify.close()
-            self._notify = None
-
-    def _notified(self) -> None:
-        assert self._notify is not None
-        lines = self._notify.recv(4096).decode(errors="replace").splitlines()
-        self._last_sign_of_life = asyncio.get_running_loop().time()
-        if "READY=1" in lines:
-            self._ready.set()
-
+    # --- sd_notify(3), WatchdogSec= -----------------------------------------------------------------------------------
     async def _await_ready(self, exited: asyncio.Future[int]) -> bool:
-        ready = asyncio.get_running_loop().create_task(self._ready.wait())
+        ready = asyncio.get_running_loop().create_task(self._signs.ready.wait())
         timeout = None if self.unit.timeout_start_s == float("inf") else self.unit.timeout_start_s
         exited.add_done_callback(lambda _: ready.cancel())
         await asyncio.wait({ready}, timeout=timeout)
         ready.cancel()
-        return self._ready.is_set() or exited.done()
+        return self._signs.ready.is_set() or exited.done()
 
     async def _watchdog(self, pid: int) -> None:
-        self._last_sign_of_life = asyncio.get_running_loop().time()
-        while True:
-            left = self._last_sign_of_life + self.unit.watchdog_s - asyncio.get_running_loop().time()
-            if left <= 0:
-                self.result = "watchdog"
-                send_signal(pid, signal.SIGABRT)
-                return
-            await asyncio.sleep(left)
+        """SIGABRT to a main process that hangs, after TimeoutStopSec= SIGKILL; a stop has a time-out of its own."""
+        await self._signs.expired()
+        if self._stopping:
+            return
+        self.result = "watchdog"
+        self._say(f"{self.unit.name}: watchdog timeout, aborting process {pid}")
+        # One that is stopped takes no signal but SIGKILL before it is continued; systemd does the same.
+        for number in (signal.SIGABRT, signal.SIGCONT):
+            send_signal(pid, number)
+        await asyncio.sleep(self.unit.timeout_stop_s)
+        self._kill_all()

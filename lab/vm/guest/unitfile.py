@@ -16,6 +16,7 @@ from pathlib import Path
 UNIT_DIRECTORIES = (Path("/etc/systemd/system"), Path("/usr/local/lib/systemd/system"))
 RESTART_WORDS = frozenset({"no", "always", "on-failure", "on-success", "on-abnormal", "on-abort"})
 TYPES = frozenset({"simple", "exec", "oneshot", "notify"})
+NOTIFY_ACCESS = frozenset({"none", "main", "all"})
 KILL_MODES = frozenset({"control-group", "mixed", "process", "none"})
 # Ordering, sandboxing and accounting: no effect here, said in docs/lab.md.
 WITHOUT_EFFECT = {
@@ -39,7 +40,6 @@ WITHOUT_EFFECT = {
             "StandardOutput",
             "StandardError",
             "SyslogIdentifier",
-            "NotifyAccess",
             "Delegate",
             "Slice",
             "ProtectSystem",
@@ -107,6 +107,7 @@ class Unit:
     timeout_start_s: float = 90.0
     timeout_stop_s: float = 90.0
     watchdog_s: float = 0.0
+    notify_access: str = ""
     kill_mode: str = "control-group"
     kill_signal: str = "SIGTERM"
     remain_after_exit: bool = False
@@ -199,6 +200,7 @@ WORDS = {
     "Type": ("kind", TYPES),
     "Restart": ("restart", RESTART_WORDS),
     "KillMode": ("kill_mode", KILL_MODES),
+    "NotifyAccess": ("notify_access", NOTIFY_ACCESS),
 }
 TEXTS = {"User": "user", "Group": "group", "KillSignal": "kill_signal", "Description": "description"}
 NUMBERS = {"StartLimitBurst": "start_limit_burst", "OOMScoreAdjust": "oom_score_adjust", "Nice": "nice"}

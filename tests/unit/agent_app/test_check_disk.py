@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -33,7 +34,16 @@ def disk(directory: str = "/data", /, **more: object) -> Checker:
 )
 def test_room(limits: dict[str, object], room: Room, healthy: bool, said: str) -> None:
     finding = judge_room(disk(**limits), room)
-    assert (finding.healthy, said in finding.message) == (healthy, True)
+    assert (finding.healthy, said in finding.message, finding.broken) == (healthy, True, room.read_only)
+
+
+@pytest.mark.parametrize(("number", "broken"), [(errno.EROFS, True), (errno.EIO, True), (errno.ENOSPC, False)])
+async def test_a_disk_that_takes_nothing_more_is_broken(tmp_path: Path, number: int, broken: bool) -> None:
+    def store(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    finding = await DiskCheck(disk(str(tmp_path), min_free_percent=0), store=store)()
+    assert (finding.healthy, finding.broken) == (False, broken)
 
 
 async def test_a_good_disk_keeps_one_small_file(tmp_path: Path) -> None:

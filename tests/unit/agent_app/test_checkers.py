@@ -93,7 +93,7 @@ class Bench:
         self.set = CheckerSet(
             application(checkers=(checker,), start_timeout_s=start_timeout_s),
             Surroundings(Path("/"), dict, lambda: ()),
-            on_trip=lambda checker, sentence: self.trips.append((checker.name, sentence)),
+            on_trip=lambda trip: self.trips.append((trip.checker.name, trip.sentence)),
             log=self.log,
             clock=self.clock,
             checks=checks,
@@ -162,7 +162,7 @@ async def test_a_test_that_raises_is_a_failure_and_is_recorded(bench: Bench) -> 
     broken = CheckerSet(
         application(checkers=(tcp(1),), start_timeout_s=0.001),
         Surroundings(Path("/"), dict, lambda: ()),
-        on_trip=lambda checker, sentence: bench.trips.append((checker.name, sentence)),
+        on_trip=lambda trip: bench.trips.append((trip.checker.name, trip.sentence)),
         log=bench.log,
         clock=bench.clock,
         checks={"port": Broken()},

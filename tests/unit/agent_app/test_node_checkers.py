@@ -32,7 +32,7 @@ class Bench:
         self.checkers = NodeCheckers(
             app,
             Surroundings(directory, dict, list),
-            on_trip=lambda checker, _: self.tripped.append(checker.name),
+            on_trip=lambda trip: self.tripped.append(trip.checker.name),
             log=Recorded(),
             clock=self.clock,
         )

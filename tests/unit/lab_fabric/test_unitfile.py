@@ -27,6 +27,7 @@ def test_the_agents_own_unit_is_understood() -> None:
     assert unit.wanted_by == ("multi-user.target",)
     assert unit.requires_mounts == ("/data",)
     assert unit.timeout_start_s == float("inf")
+    assert (unit.notify_access, unit.watchdog_s) == ("main", 60.0)
 
 
 def test_directives_and_continuation_lines() -> None:
