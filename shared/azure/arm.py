@@ -26,12 +26,16 @@ _GROUPS: Final[Mapping[ResourceType, tuple[str, str, str]]] = MappingProxyType(
         ResourceType.LOAD_BALANCER: ("network", "load_balancers", "LoadBalancer"),
         ResourceType.NETWORK_INTERFACE: ("network", "network_interfaces", "NetworkInterface"),
         ResourceType.DISK: ("compute", "disks", "Disk"),
+        ResourceType.AVAILABILITY_SET: ("compute", "availability_sets", "AvailabilitySet"),
+        ResourceType.PROXIMITY_GROUP: ("compute", "proximity_placement_groups", "ProximityPlacementGroup"),
         ResourceType.VIRTUAL_MACHINE: ("compute", "virtual_machines", "VirtualMachine"),
         ResourceType.GROUP: ("resource", "resource_groups", "ResourceGroup"),
     }
 )
 assert set(_GROUPS) == set(ResourceType), "a resource type has no client"
 
+# Types whose writes ARM answers at once; the SDK has no `begin_` method for them.
+_IMMEDIATE: Final = frozenset({ResourceType.GROUP, ResourceType.AVAILABILITY_SET, ResourceType.PROXIMITY_GROUP})
 _NOT_FOUND: Final = 404
 
 
@@ -59,7 +63,7 @@ class AzureArm:
         def write() -> Accepted:
             operations = self._operations(ref)
             model = self._model(ref, body)
-            if ref.type is ResourceType.GROUP:
+            if ref.type in _IMMEDIATE:
                 return Accepted(operations.create_or_update(*_names(ref), model, headers=headers).as_dict(), None)
             first = _FirstAnswer()
             operations.begin_create_or_update(*_names(ref), model, headers=headers, polling=first)
@@ -69,6 +73,9 @@ class AzureArm:
 
     async def delete(self, ref: ResourceRef) -> Accepted:
         def remove() -> Accepted:
+            if ref.type in _IMMEDIATE and ref.type is not ResourceType.GROUP:
+                self._operations(ref).delete(*_names(ref))
+                return Accepted(None, None)
             first = _FirstAnswer()
             self._operations(ref).begin_delete(*_names(ref), polling=first)
             return first.accepted

@@ -163,10 +163,10 @@ class AzurePlatform:
         ]
 
     def _vm(self, record: ClusterRecord, node: NodeName) -> ResourceRef:
-        return ResourceRef(ResourceType.VIRTUAL_MACHINE, f"mirrorplane-{record.name}", f"{record.name}-{node}")
+        return ResourceRef(ResourceType.VIRTUAL_MACHINE, record.group, f"{record.name}-{node}")
 
     def _balancer(self, record: ClusterRecord) -> str:
-        ref = ResourceRef(ResourceType.LOAD_BALANCER, f"mirrorplane-{record.name}", f"{record.name}-lb")
+        ref = ResourceRef(ResourceType.LOAD_BALANCER, record.group, f"{record.name}-lb")
         return ref.id(self._session.settings.subscription_id)
 
 

@@ -25,6 +25,8 @@ class ResourceType(StrEnum):
     LOAD_BALANCER = "Microsoft.Network/loadBalancers"
     NETWORK_INTERFACE = "Microsoft.Network/networkInterfaces"
     DISK = "Microsoft.Compute/disks"
+    AVAILABILITY_SET = "Microsoft.Compute/availabilitySets"
+    PROXIMITY_GROUP = "Microsoft.Compute/proximityPlacementGroups"
     VIRTUAL_MACHINE = "Microsoft.Compute/virtualMachines"
 
 

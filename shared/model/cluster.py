@@ -79,9 +79,19 @@ class ClusterRecord(Document):
     resources: ObservedResources = ObservedResources()
 
     @property
+    def group(self) -> str:
+        """The resource group of the cluster's resources: its own, or the one that was brought."""
+        return self.spec.resource_group or resource_group_name(self.name)
+
+    @property
     def etag(self) -> str:
         """The ETag callers see, quoted: identity and generation of the desired state."""
         return f'"{self.id}-{self.generation}"'
+
+
+def resource_group_name(cluster: str) -> str:
+    """The group that is made for a cluster which brings none."""
+    return f"mirrorplane-{cluster}"
 
 
 def settled(record: ClusterRecord, state: ProvisioningState, now: AwareDatetime) -> ClusterRecord:

@@ -20,9 +20,10 @@ from shared.azure.async_resource import Done, Failed, InFlight, InProgress, Outc
 from shared.azure.faults import ArmError
 from shared.azure.resources import Body, ResourceRef
 from shared.model.cluster import NODES, ClusterRecord
+from shared.model.cluster_network import Proxy
 from shared.model.operation import ErrorDetail, OperationStatus
 from shared.provisioning import readiness
-from shared.provisioning.cloudinit import BootParameters, render
+from shared.provisioning.cloudinit import BootParameters, ProxySettings, render
 from shared.provisioning.configuration import configuration_version
 from shared.provisioning.context import AgentWheel, AgentWheelMissing, Context
 from shared.provisioning.notebook import Notebook
@@ -40,6 +41,7 @@ from shared.provisioning.progress import (
 )
 from shared.provisioning.records import lacks_address, observed, plan_of
 from shared.provisioning.resource_work import next_look_s, work
+from shared.provisioning.specs.brought import Brought
 from shared.provisioning.specs.cluster import RESOURCE_STEPS, STEP_MACHINES, cluster_specs, ready, step_of
 from shared.provisioning.specs.spec import Spec, SpecError
 from shared.provisioning.specs.virtual_machine import virtual_machine
@@ -73,6 +75,15 @@ async def build(context: Context, record: ClusterRecord, notebook: Notebook, now
         return Progress(notebook, seen, Working(next_look_s(possible, notebook, now, context.limits)), steps)
     state, news = await _nodes(context, record, now)
     return Progress(notebook, seen, state, {**steps, **news})
+
+
+# Never through a proxy: the metadata service, the platform's own address, and the node itself.
+_ALWAYS_DIRECT: Final = ("localhost", "127.0.0.1", "169.254.169.254", "168.63.129.16")
+
+
+def proxy_settings(proxy: Proxy, plan: ClusterPlan) -> ProxySettings:
+    nodes = (plan.private_address(node) for node in NODES)
+    return ProxySettings(proxy.url, (*_ALWAYS_DIRECT, *nodes, *proxy.no_proxy))
 
 
 class _Builder:
@@ -132,16 +143,18 @@ class _Builder:
             node=node,
             now=self.now,
         )
+        network = self.record.spec.network
         document = render(
             BootParameters(
                 cluster=self.record.name,
                 cluster_id=self.record.id,
                 node=node,
-                control_plane_url=self.context.public_url,
+                control_plane_url=network.control_plane_url or self.context.public_url,
                 enrolment_token=token,
                 wheel_name=wheel_path.name,
                 wheel_sha256=sha256,
                 packages=(*self.plan.image.packages, *self.record.spec.application.packages),
+                proxy=None if network.proxy is None else proxy_settings(network.proxy, self.plan),
             )
         )
         return virtual_machine(self.plan, node, document)
@@ -206,6 +219,6 @@ def _pending_words(ref: ResourceRef, notebook: Notebook) -> str:
 
 def _step_at_fault(specs: tuple[Spec, ...], error: ErrorDetail) -> str:
     for spec in specs:
-        if str(spec.ref) == error.target:
+        if error.target == (spec.field if isinstance(spec, Brought) else str(spec.ref)):
             return step_of(spec.ref)
     return STEP_MACHINES  # what is missing for a boot document

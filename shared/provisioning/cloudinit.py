@@ -35,6 +35,20 @@ class BootDocumentTooLarge(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """`direct`: hosts and addresses that are not asked for through the proxy."""
+
+    url: str
+    direct: tuple[str, ...]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables every program of the node's first boot and of the agent obeys; both spellings are in use."""
+        settings = {"http_proxy": self.url, "https_proxy": self.url, "no_proxy": ",".join(self.direct)}
+        return {**settings, **{name.upper(): value for name, value in settings.items()}}
+
+
+@dataclass(frozen=True, slots=True)
 class BootParameters:
     """What differs from node to node. `wheel_name` is the file name pip wants to see."""
 
@@ -46,6 +60,7 @@ class BootParameters:
     wheel_name: str
     wheel_sha256: str
     packages: tuple[str, ...]
+    proxy: ProxySettings | None = None
 
 
 def render(parameters: BootParameters) -> str:
@@ -61,6 +76,27 @@ def render(parameters: BootParameters) -> str:
 
 
 def cloud_config(parameters: BootParameters) -> dict[str, Any]:
+    document = _document(parameters)
+    if parameters.proxy is not None:
+        _through_proxy(document, parameters.proxy)
+    return document
+
+
+def _through_proxy(document: dict[str, Any], proxy: ProxySettings) -> None:
+    """Packages, bootstrap and agent behind the proxy; the drop-in counts when the service runs the bootstrap."""
+    variables = proxy.environment.items()
+    drop_in = "[Service]\n" + "".join(f'Environment="{name}={value.replace("%", "%%")}"\n' for name, value in variables)
+    document["write_files"].append(_file(f"/etc/systemd/system/{AGENT_UNIT}.d/proxy.conf", drop_in, "0644"))
+    document["apt"] = {"http_proxy": proxy.url, "https_proxy": proxy.url}
+    document["runcmd"] = [
+        ["env", *(f"{name}={value}" for name, value in variables), *command]
+        if f"{STATE_DIRECTORY}/bootstrap.py" in command
+        else command
+        for command in document["runcmd"]
+    ]
+
+
+def _document(parameters: BootParameters) -> dict[str, Any]:
     return {
         "write_files": [
             _file(f"{STATE_DIRECTORY}/bootstrap.json", json.dumps(_bootstrap(parameters), indent=1) + "\n", "0600"),

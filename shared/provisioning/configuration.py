@@ -13,7 +13,7 @@ from typing import Final
 from mirror_agent.contract import NodeConfiguration, NodeName, Peer, WitnessAccess
 
 from shared.model.cluster import ClusterRecord
-from shared.provisioning.plan import node_address
+from shared.model.cluster_spec import node_private_address
 from shared.store.witness import RENEWAL
 
 # Renewal periods that fit below one generation: 10,000 × 14 days is 383 years.
@@ -36,8 +36,8 @@ def node_configuration(
         cluster_name=record.name,
         cluster_id=record.id,
         node=node,
-        address=node_address(spec.network.subnet, node),
-        peer=Peer(name=peer, addresses=(node_address(spec.network.subnet, peer),)),
+        address=node_private_address(spec, node),
+        peer=Peer(name=peer, addresses=(node_private_address(spec, peer),)),
         witness=witness,
         application=spec.application,
         timing=spec.timing,

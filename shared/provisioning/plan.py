@@ -6,24 +6,20 @@ settings of the control plane. Names and addresses of all resources are decided 
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, Literal
 
 from mirror_agent.contract import NodeName
 
 from shared.azure.resources import ResourceRef, ResourceType
+from shared.model.brought import BroughtId
 from shared.model.cluster import NODES
 from shared.provisioning.images import Image
 
 TAG_OWNED: Final = "mirrorplane-owned"
 TAG_CLUSTER: Final = "mirrorplane-cluster"
 TAG_CLUSTER_ID: Final = "mirrorplane-cluster-id"
-
-# Azure keeps the first four addresses and the last one of a subnet (network, gateway, two of DNS, broadcast).
-_NODE_HOST: Final = MappingProxyType({"a": 4, "b": 5})
-_VIP_HOST: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,7 @@ class ClusterPlan:
     cluster: str
     cluster_id: str
     subscription_id: str
+    group: str
     location: str
     image: Image
     vm_size: str
@@ -63,6 +60,9 @@ class ClusterPlan:
     ssh_public_key: str
     address_space: str
     subnet: str
+    node_addresses: Mapping[NodeName, str]
+    private_vip: str
+    """The virtual IP of a private frontend; means nothing for a public one."""
     frontend: Literal["public", "private"]
     admin_addresses: tuple[str, ...]
     control_plane_addresses: tuple[str, ...]
@@ -71,6 +71,13 @@ class ClusterPlan:
     probe_interval_s: int
     probe_threshold: int
     tags: dict[str, str] = field(default_factory=dict)
+    data_disk_sku: str = "Premium_LRS"
+    image_id: str | None = None
+    availability_set: bool = False
+    proximity: Literal["own"] | BroughtId | None = None
+    brought_group: bool = False
+    brought_subnet: BroughtId | None = None
+    node_public_addresses: bool = True
     admin_password: str | None = field(default=None, repr=False)
     """Windows only; never stored, generated for the one PUT that creates the VM."""
 
@@ -82,10 +89,6 @@ class ClusterPlan:
     def all_tags(self) -> dict[str, str]:
         """The user's tags, and ours over them."""
         return {**self.tags, **self.owner.tags}
-
-    @property
-    def group(self) -> str:
-        return resource_group_name(self.cluster)
 
     def ref(self, kind: ResourceType, suffix: str) -> ResourceRef:
         return ResourceRef(kind, self.group, f"{self.cluster}-{suffix}")
@@ -99,11 +102,28 @@ class ClusterPlan:
 
     @property
     def vnet(self) -> ResourceRef:
+        brought = self.brought_subnet
+        if brought is not None:
+            return ResourceRef(ResourceType.VIRTUAL_NETWORK, brought.group, brought.network)
         return self.ref(ResourceType.VIRTUAL_NETWORK, "vnet")
 
     @property
     def subnet_id(self) -> str:
+        if self.brought_subnet is not None:
+            return self.brought_subnet.id
         return f"{self.id(self.vnet)}/subnets/{SUBNET_NAME}"
+
+    @property
+    def availability_group(self) -> ResourceRef:
+        return self.ref(ResourceType.AVAILABILITY_SET, "avset")
+
+    @property
+    def proximity_group(self) -> ResourceRef | None:
+        if self.proximity is None:
+            return None
+        if self.proximity == "own":
+            return self.ref(ResourceType.PROXIMITY_GROUP, "ppg")
+        return ResourceRef(ResourceType.PROXIMITY_GROUP, self.proximity.group, self.proximity.name)
 
     @property
     def security_group(self) -> ResourceRef:
@@ -144,20 +164,7 @@ class ClusterPlan:
         return [self.zones[NODES.index(node)]] if self.zones else None
 
     def private_address(self, node: NodeName) -> str:
-        return node_address(self.subnet, node)
-
-    @property
-    def private_vip(self) -> str:
-        return str(ipaddress.ip_network(self.subnet)[_VIP_HOST])
+        return self.node_addresses[node]
 
 
 SUBNET_NAME: Final = "nodes"
-
-
-def resource_group_name(cluster: str) -> str:
-    return f"mirrorplane-{cluster}"
-
-
-def node_address(subnet: str, node: NodeName) -> str:
-    """Static private address of a node: .4 for a, .5 for b, the first ones Azure leaves to us."""
-    return str(ipaddress.ip_network(subnet)[_NODE_HOST[node]])

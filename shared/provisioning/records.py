@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from shared.azure.resources import Body, ResourceRef, ResourceType
+from shared.model.brought import BroughtId, proximity_group_id, subnet_id
 from shared.model.cluster import NODES, ClusterRecord, ObservedNode, ObservedResources
+from shared.model.cluster_compute import OWN_PROXIMITY_GROUP
+from shared.model.cluster_network import node_address, virtual_address
 from shared.provisioning.images import Image, supported_image
 from shared.provisioning.plan import ClusterPlan, ForwardingRule
 
@@ -29,6 +32,7 @@ def plan_of(
         cluster=record.name,
         cluster_id=record.id,
         subscription_id=subscription_id,
+        group=record.group,
         location=spec.location,
         image=image or supported_image(compute.image, compute.os),
         vm_size=compute.vm_size,
@@ -38,6 +42,8 @@ def plan_of(
         ssh_public_key=compute.ssh_public_key,
         address_space=network.address_space,
         subnet=network.subnet,
+        node_addresses={node: node_address(network, node) for node in NODES},
+        private_vip=virtual_address(network),
         frontend=network.frontend.value,
         admin_addresses=network.admin_addresses,
         control_plane_addresses=control_plane_addresses,
@@ -49,7 +55,20 @@ def plan_of(
         probe_interval_s=max(MIN_PROBE_INTERVAL_S, math.ceil(spec.timing.probe_interval_s)),
         probe_threshold=spec.timing.probe_threshold,
         tags=dict(spec.tags),
+        data_disk_sku=compute.data_disk_sku.value,
+        image_id=compute.image_id,
+        availability_set=compute.availability_set,
+        proximity=_proximity(compute.proximity_placement_group),
+        brought_group=spec.resource_group is not None,
+        brought_subnet=None if network.subnet_id is None else subnet_id(network.subnet_id),
+        node_public_addresses=network.node_public_addresses,
     )
+
+
+def _proximity(text: str | None) -> Literal["own"] | BroughtId | None:
+    if text is None:
+        return None
+    return "own" if text == OWN_PROXIMITY_GROUP else proximity_group_id(text)
 
 
 def observed(before: ObservedResources, plan: ClusterPlan, resources: Mapping[ResourceRef, Body]) -> ObservedResources:

@@ -109,7 +109,7 @@ async def _discard(context: Context, ref: ResourceRef, owner: Owner, in_flight: 
 
 def _candidates(plan: ClusterPlan, listed: Sequence[ListedResource]) -> list[ResourceRef]:
     """Resources that may be ours. The virtual IP's address is one also after a change to a private frontend."""
-    refs = {ref.key: ref for ref in (plan.vip, *(spec.ref for spec in cluster_specs(plan)))}
+    refs = {ref.key: ref for ref in (plan.vip, *(spec.ref for spec in cluster_specs(plan) if not spec.brought))}
     for row in listed:
         if row.ref is not None and owned(plan.owner, {"tags": row.tags}):
             refs.setdefault(row.ref.key, row.ref)
@@ -151,6 +151,9 @@ async def _group(context: Context, plan: ClusterPlan, notebook: Notebook, now: d
     ref = plan.group_ref
     if ref in notebook.done:
         return _Group(notebook, None, None)  # said in an earlier tick
+    if plan.brought_group:
+        message = "left: the resource group was brought, and stays"
+        return _Group(notebook.finish(ref), StepNews(OperationStatus.SUCCEEDED, message), None)
     existing = await context.arm.get(ref)
     left = [] if existing is None else await context.arm.list_group(plan.group)
     foreign = [row for row in left if await _is_there(context, row)]

@@ -61,7 +61,7 @@ def deviation(plan: ClusterPlan, spec: Spec, existing: dict[str, object] | None)
     """What is wrong with one resource; None if nothing is."""
     name = str(spec.ref)
     if existing is None:
-        return Deviation(resource=name, kind=MISSING, repairable=True, sentence=f"{name} is gone")
+        return Deviation(resource=name, kind=MISSING, repairable=not spec.brought, sentence=f"{name} is gone")
     try:
         body = spec.parameters(existing)
     except SpecError as error:

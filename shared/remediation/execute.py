@@ -127,7 +127,7 @@ class Impossible(Exception):
 
 async def _call(executor: Executor, cluster: ClusterRecord, action: ActionRecord) -> str | None:
     """The one call to the outside. Raises ArmError, Impossible, StoreError."""
-    ref = machine_ref(cluster.name, action.node)
+    ref = machine_ref(cluster, action.node)
     match action.step:
         case Step.MODULE_RESTART:
             for command in restart_commands(cluster.id, action, executor.now()):
@@ -225,7 +225,7 @@ async def _machine_id(executor: Executor, cluster: ClusterRecord, action: Action
     if action.step is not Step.REPLACE:
         return ""
     try:
-        return unique_id(await executor.arm.get(machine_ref(cluster.name, action.node)))
+        return unique_id(await executor.arm.get(machine_ref(cluster, action.node)))
     except ArmError as error:
         log.info("machine_unreadable", cluster=cluster.name, node=action.node, code=error.fault.code)
         return None

@@ -18,7 +18,7 @@ from shared.azure.faults import Fault
 from shared.azure.resources import ResourceRef, ResourceType
 from shared.model.cluster import ClusterRecord
 from shared.model.remediation import ActionRecord
-from shared.provisioning.plan import Owner, resource_group_name
+from shared.provisioning.plan import Owner
 from shared.provisioning.specs.spec import owned
 from shared.remediation.context import Executor
 from shared.remediation.update import Asked, ask_reconciler
@@ -43,8 +43,8 @@ class CannotReplace:
 Replacing = Waiting | HandedOver | CannotReplace
 
 
-def machine_ref(cluster: str, node: NodeName) -> ResourceRef:
-    return ResourceRef(ResourceType.VIRTUAL_MACHINE, resource_group_name(cluster), f"{cluster}-{node}")
+def machine_ref(cluster: ClusterRecord, node: NodeName) -> ResourceRef:
+    return ResourceRef(ResourceType.VIRTUAL_MACHINE, cluster.group, f"{cluster.name}-{node}")
 
 
 def unique_id(body: dict[str, Any] | None) -> str:
@@ -54,7 +54,7 @@ def unique_id(body: dict[str, Any] | None) -> str:
 
 async def advance_replacement(executor: Executor, cluster: ClusterRecord, action: ActionRecord) -> Replacing:
     """One step. The caller has looked, right now, that the action is still allowed. Raises ArmError, StoreError."""
-    ref = machine_ref(cluster.name, action.node)
+    ref = machine_ref(cluster, action.node)
     body = await executor.arm.get(ref)
     if body is not None and action.machine_id and unique_id(body) == action.machine_id:
         if not owned(Owner(cluster.name, cluster.id), body):

@@ -102,7 +102,7 @@ async def enrol(
     end = clock.now_s() + deadline_s
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
     connector = aiohttp.TCPConnector(ssl=tls or control_plane_trust())
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session:
         while True:
             outcome = await _ask(session, url, bootstrap.enrolment_token, request)
             match outcome:

@@ -13,10 +13,12 @@ from typing import Final
 from shared.azure.resources import ResourceRef, ResourceType
 from shared.model.cluster import NODES
 from shared.provisioning.plan import ClusterPlan
+from shared.provisioning.specs.brought import brought_group, brought_network, brought_proximity_group
 from shared.provisioning.specs.disk import data_disk
 from shared.provisioning.specs.load_balancer import load_balancer
 from shared.provisioning.specs.nat_gateway import nat_gateway
 from shared.provisioning.specs.network_interface import network_interface
+from shared.provisioning.specs.placement import availability_set, proximity_group
 from shared.provisioning.specs.public_ip import nat_ip, node_ip, virtual_ip
 from shared.provisioning.specs.resource_group import resource_group
 from shared.provisioning.specs.security_group import security_group
@@ -42,6 +44,8 @@ STEP_OF_TYPE: Final[Mapping[ResourceType, str]] = MappingProxyType(
         ResourceType.LOAD_BALANCER: STEP_BALANCER,
         ResourceType.NETWORK_INTERFACE: STEP_NICS,
         ResourceType.DISK: STEP_DISKS,
+        ResourceType.AVAILABILITY_SET: STEP_MACHINES,
+        ResourceType.PROXIMITY_GROUP: STEP_MACHINES,
         ResourceType.VIRTUAL_MACHINE: STEP_MACHINES,
     }
 )
@@ -52,7 +56,9 @@ DELETE_RANK: Final[Mapping[ResourceType, int]] = MappingProxyType(
         ResourceType.VIRTUAL_MACHINE: 0,
         ResourceType.NETWORK_INTERFACE: 1,
         ResourceType.DISK: 1,
+        ResourceType.AVAILABILITY_SET: 1,
         ResourceType.LOAD_BALANCER: 2,
+        ResourceType.PROXIMITY_GROUP: 2,
         ResourceType.VIRTUAL_NETWORK: 3,
         ResourceType.NAT_GATEWAY: 4,
         ResourceType.SECURITY_GROUP: 4,
@@ -64,13 +70,23 @@ DELETE_RANK: Final[Mapping[ResourceType, int]] = MappingProxyType(
 
 def cluster_specs(plan: ClusterPlan) -> tuple[Spec, ...]:
     """Every resource, dependants after what they need. The VMs are without boot documents: see `creating`."""
-    specs = [resource_group(plan), security_group(plan), nat_ip(plan), nat_gateway(plan), virtual_network(plan)]
+    specs = [brought_group(plan) if plan.brought_group else resource_group(plan), security_group(plan)]
+    if plan.brought_subnet is not None:
+        specs.append(brought_network(plan, plan.brought_subnet))
+    else:
+        specs += [nat_ip(plan), nat_gateway(plan), virtual_network(plan)]
+    if plan.proximity_group is not None:
+        own = plan.proximity == "own"
+        specs.append((proximity_group if own else brought_proximity_group)(plan, plan.proximity_group))
+    if plan.availability_set:
+        specs.append(availability_set(plan))
     if plan.frontend == "public":
         specs.append(virtual_ip(plan))
     specs.append(load_balancer(plan))
     for node in NODES:
+        if plan.node_public_addresses:
+            specs.append(node_ip(plan, node))
         specs += [
-            node_ip(plan, node),
             network_interface(plan, node),
             data_disk(plan, node),
             virtual_machine(plan, node, custom_data=None),

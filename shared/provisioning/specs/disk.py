@@ -1,6 +1,7 @@
 """A node's data disk: an own resource in the node's zone, so that it outlives the VM when that is replaced.
 
-Its size is fixed for now: growing it needs a step inside the node (partition and file system) as well.
+A zone-redundant disk (ZRS) is in no zone.
+The size is fixed for now: growing it needs a step inside the node (partition and file system) as well.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def data_disk(plan: ClusterPlan, node: NodeName) -> Spec:
     wanted: Body = {
         "location": plan.location,
         "tags": plan.all_tags,
-        "sku": {"name": "Premium_LRS"},
+        "sku": {"name": plan.data_disk_sku},
         "properties": {
             "creationData": {"createOption": "Empty"},
             "diskSizeGB": plan.data_disk_gb,
@@ -25,13 +26,13 @@ def data_disk(plan: ClusterPlan, node: NodeName) -> Spec:
         },
     }
     zone = plan.zone(node)
-    if zone is not None:
+    if zone is not None and not plan.data_disk_sku.endswith("_ZRS"):
         wanted["zones"] = zone
     return Spec(
         ref=plan.data_disk(node),
         owner=plan.owner,
         wanted=wanted,
         needs=frozenset({plan.group_ref}),
-        immutable=(("location",), ("zones",), ("properties", "diskSizeGB")),
+        immutable=(("location",), ("zones",), ("sku", "name"), ("properties", "diskSizeGB")),
         create_only=(("properties", "creationData"),),
     )

@@ -64,6 +64,8 @@ class Spec:
     """Sent when the resource is created, never compared or sent again."""
     creatable: bool = True
     """False: the body lacks what only creation needs (a boot document with a fresh token)."""
+    brought: bool = False
+    """True: somebody else's resource that the cluster uses; see `specs.brought`."""
 
     def parameters(self, existing: Mapping[str, Any] | None, *, force: bool = False) -> Body | None:
         """The body to PUT, or None. `force`: also when nothing differs (the last PUT has failed in Azure).

@@ -27,12 +27,7 @@ def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str | None) 
     properties: Body = {
         "hardwareProfile": {"vmSize": plan.vm_size},
         "storageProfile": {
-            "imageReference": {
-                "publisher": plan.image.publisher,
-                "offer": plan.image.offer,
-                "sku": plan.image.sku,
-                "version": plan.image.version,
-            },
+            "imageReference": _image(plan),
             "osDisk": {
                 "name": plan.os_disk_name(node),
                 "osType": plan.image.os.capitalize(),
@@ -75,6 +70,13 @@ def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str | None) 
         "identity": {"type": "SystemAssigned"},
         "properties": properties,
     }
+    needs = {plan.nic(node), plan.data_disk(node)}
+    if plan.availability_set:
+        properties["availabilitySet"] = {"id": plan.id(plan.availability_group)}
+        needs.add(plan.availability_group)
+    if plan.proximity_group is not None:
+        properties["proximityPlacementGroup"] = {"id": plan.id(plan.proximity_group)}
+        needs.add(plan.proximity_group)
     zone = plan.zone(node)
     if zone is not None:
         wanted["zones"] = zone
@@ -82,13 +84,16 @@ def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str | None) 
         ref=machine,
         owner=plan.owner,
         wanted=wanted,
-        needs=frozenset({plan.nic(node), plan.data_disk(node)}),
+        needs=frozenset(needs),
         creatable=custom_data is not None,
         keep_foreign=frozenset({("properties", "storageProfile", "dataDisks")}),
         immutable=(
             ("location",),
             ("zones",),
             ("properties", "hardwareProfile", "vmSize"),
+            ("properties", "availabilitySet"),
+            ("properties", "proximityPlacementGroup"),
+            ("properties", "storageProfile", "imageReference", "id"),
             ("properties", "storageProfile", "imageReference", "offer"),
             ("properties", "storageProfile", "imageReference", "sku"),
         ),
@@ -99,6 +104,17 @@ def virtual_machine(plan: ClusterPlan, node: NodeName, custom_data: str | None) 
             ("properties", "securityProfile"),
         ),
     )
+
+
+def _image(plan: ClusterPlan) -> Body:
+    if plan.image_id is not None:
+        return {"id": plan.image_id}
+    return {
+        "publisher": plan.image.publisher,
+        "offer": plan.image.offer,
+        "sku": plan.image.sku,
+        "version": plan.image.version,
+    }
 
 
 def _os_profile(plan: ClusterPlan, node: NodeName, custom_data: str | None) -> Body:

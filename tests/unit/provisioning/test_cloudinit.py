@@ -18,6 +18,7 @@ from shared.provisioning.cloudinit import (
     TEMPLATES,
     BootDocumentTooLarge,
     BootParameters,
+    ProxySettings,
     render,
 )
 
@@ -77,6 +78,20 @@ def test_the_service_is_enabled_before_the_bootstrap_may_be_cut_short() -> None:
         ["/usr/bin/python3", "/var/lib/mirrorplane/bootstrap.py"],
         ["systemctl", "enable", "--now", AGENT_UNIT],
     ]
+
+
+def test_behind_a_proxy_packages_bootstrap_and_agent_use_it() -> None:
+    proxy = ProxySettings("http://proxy.example.org:3128", ("169.254.169.254", "10.0.0.4"))
+    found = document(proxy=proxy)
+    assert found["apt"] == {"http_proxy": proxy.url, "https_proxy": proxy.url}
+    drop_in = next(entry for entry in found["write_files"] if entry["path"].endswith(".service.d/proxy.conf"))
+    assert 'Environment="HTTPS_PROXY=http://proxy.example.org:3128"' in drop_in["content"].splitlines()
+    assert 'Environment="no_proxy=169.254.169.254,10.0.0.4"' in drop_in["content"].splitlines()
+    _enable, bootstrap, _start = found["runcmd"]
+    assert bootstrap[0] == "env"
+    assert "https_proxy=http://proxy.example.org:3128" in bootstrap
+    assert bootstrap[-2:] == ["/usr/bin/python3", "/var/lib/mirrorplane/bootstrap.py"]
+    assert "proxy" not in json.dumps(document())
 
 
 def test_packages_are_listed_once() -> None:

@@ -29,6 +29,9 @@ from shared.provisioning.specs.virtual_network import virtual_network
 from tests.control_plane_samples import record
 
 SUBSCRIPTION = "00000000-0000-4000-8000-000000000001"
+BROUGHT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/network-rg/providers"
+SUBNET_ID = f"{BROUGHT}/Microsoft.Network/virtualNetworks/hub/subnets/payments"
+IMAGE_ID = f"{BROUGHT}/Microsoft.Compute/galleries/golden/images/debian-12-hardened/versions/1.4.0"
 GOLDEN = Path(__file__).parents[2] / "golden" / "specs"
 MODELS = {
     ResourceType.GROUP: ("azure.mgmt.resource.resources", "ResourceGroup"),
@@ -39,6 +42,8 @@ MODELS = {
     ResourceType.LOAD_BALANCER: ("azure.mgmt.network", "LoadBalancer"),
     ResourceType.NETWORK_INTERFACE: ("azure.mgmt.network", "NetworkInterface"),
     ResourceType.DISK: ("azure.mgmt.compute", "Disk"),
+    ResourceType.AVAILABILITY_SET: ("azure.mgmt.compute", "AvailabilitySet"),
+    ResourceType.PROXIMITY_GROUP: ("azure.mgmt.compute", "ProximityPlacementGroup"),
     ResourceType.VIRTUAL_MACHINE: ("azure.mgmt.compute", "VirtualMachine"),
 }
 
@@ -53,16 +58,49 @@ def private_plan() -> ClusterPlan:
     return plan(frontend="private", dns_label=None, zones=(), control_plane_addresses=())
 
 
+def brought_plan() -> ClusterPlan:
+    """Everything that a caller may bring: group, subnet, image; nodes without public addresses."""
+    stored = record(
+        "pay",
+        cluster_id="6f1d2c3b-0000-4000-8000-00000000abcd",
+        resourceGroup="payments-rg",
+        compute__imageId=IMAGE_ID,
+        compute__dataDiskSku="Premium_ZRS",
+        network__subnet="10.9.8.0/24",
+        network__subnetId=SUBNET_ID,
+        network__nodeAddresses={"a": "10.9.8.20", "b": "10.9.8.21"},
+        network__privateAddress="10.9.8.30",
+        network__frontend="private",
+        network__nodePublicAddresses=False,
+    )
+    return plan_of(stored, subscription_id=SUBSCRIPTION)
+
+
+def placed_plan() -> ClusterPlan:
+    """Machines of one data centre, on different racks."""
+    stored = record(
+        "pay",
+        cluster_id="6f1d2c3b-0000-4000-8000-00000000abcd",
+        compute__zones=[],
+        compute__availabilitySet=True,
+        compute__proximityPlacementGroup="own",
+        compute__dataDiskSku="StandardSSD_LRS",
+        compute__dataDiskGb=512,
+    )
+    return plan_of(stored, subscription_id=SUBSCRIPTION)
+
+
 def windows_plan() -> ClusterPlan:
     return plan(image=IMAGES["windows-2025"], admin_password="generated-for-one-put")
 
 
 def creating(made: ClusterPlan) -> list[Spec]:
-    """All specs as when nothing exists: the machines with a boot document."""
+    """All specs of our own as when nothing exists: the machines with a boot document."""
     documents = {made.machine("a"): "a", made.machine("b"): "b"}
     return [
         virtual_machine(made, documents[spec.ref], "#cloud-config\n{}\n") if spec.ref in documents else spec  # type: ignore[arg-type]
         for spec in cluster_specs(made)
+        if not spec.brought
     ]
 
 
@@ -87,7 +125,13 @@ def returned(spec: Spec) -> dict[str, Any]:
     return body
 
 
-PLANS = {"public": plan, "private": private_plan, "windows": windows_plan}
+PLANS = {
+    "public": plan,
+    "private": private_plan,
+    "windows": windows_plan,
+    "brought": brought_plan,
+    "placed": placed_plan,
+}
 
 
 class TestBodies:
@@ -121,7 +165,7 @@ class TestBodies:
         assert waves == 6
 
     def test_dependants_are_deleted_before_what_they_need(self) -> None:
-        for spec in cluster_specs(plan()):
+        for spec in (spec for made in PLANS.values() for spec in cluster_specs(made())):
             for needed in spec.needs:
                 assert DELETE_RANK[spec.ref.type] < DELETE_RANK[needed.type]
 
