@@ -3,7 +3,7 @@
 Correct if skipped, doubled or killed anywhere. Every change is one conditional write of one row; of two auditors the
 loser's change is dropped, because the winner saw the same. A notice is decided and stored in one write of its group's
 row (see `notices`), and handed to the deliveries after it, again if a crash came between. Nothing is sent here.
-Cost of a steady fleet: 16 scans of open alerts, five short ones beside them, and a read per group that was ever told.
+Cost of a steady fleet: one query of open alerts, five short ones beside it, and a read per group that was ever told.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ knowledge: the storm is known here by its alert, pauses by the stored verdicts o
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -32,7 +33,7 @@ from shared.api.call import Answer, Call, body_of, continuation, continuation_to
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.views import Links
-from shared.model.alert import ACTIVE, RANK, Alert, AlertState, DeadLetterKind, Severity, Silence
+from shared.model.alert import ACTIVE, FLEET, RANK, Alert, AlertState, DeadLetterKind, Severity, Silence
 from shared.model.document import ApiModel
 from shared.model.principal import Principal
 from shared.store.ports import Changed
@@ -53,7 +54,7 @@ async def list_alerts(plane: ControlPlane, caller: Principal, call: Call) -> Ans
     cluster = call.query.get("cluster")
     if state is AlertState.RESOLVED:
         return await _list_history(plane, call, cluster, severity)
-    stored = [entry.value for entry in await plane.store.alerting.alerts.open()]
+    stored = await _stored(plane, cluster)
     found = [
         alert
         for alert in stored
@@ -72,8 +73,7 @@ async def list_alerts(plane: ControlPlane, caller: Principal, call: Call) -> Ans
 
 async def get_alert(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
     found = await _alert(plane, call.route["id"])
-    stored = [entry.value for entry in await plane.store.alerting.alerts.open()]
-    muted = await _mutes(plane, stored, [found])
+    muted = await _mutes(plane, await _stored(plane, found.cluster), [found])
     return Answer(200, model_json(alert_view(found, muted.get(found.key))))
 
 
@@ -227,6 +227,15 @@ def _page(plane: ControlPlane, call: Call, page: ApiModel, following: str | None
         link = {**kept, "continue": continuation_token(prefix, following)}
         body["nextLink"] = Links(plane.settings.public_url).to(path, **link)
     return Answer(200, body)
+
+
+async def _stored(plane: ControlPlane, cluster: str | None) -> list[Alert]:
+    """Open alerts: all, or those of one cluster and of the fleet, which say why one of the cluster is not told."""
+    alerts = plane.store.alerting.alerts
+    if cluster is None:
+        return [entry.value for entry in await alerts.open()]
+    own, fleet = await asyncio.gather(alerts.open_of(cluster), alerts.open_of(FLEET))
+    return [entry.value for entry in (*own, *(fleet if cluster != FLEET else ()))]
 
 
 async def _alert(plane: ControlPlane, key: str) -> Alert:

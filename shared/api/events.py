@@ -26,7 +26,7 @@ from shared.structured_log import Log
 MAX_KEPT_CHARS: Final = 2000
 MAX_ID_CHARS: Final = 1024
 COMMON_ALERT: Final = "azuremonitorcommonalertschema"
-_RESOURCE_GROUP: Final = re.compile(r"/resourcegroups/mirrorplane-([a-z0-9-]+)(?:/|$)", re.IGNORECASE)
+_RESOURCE_GROUP: Final = re.compile(r"/resourcegroups/mirrorplane-([a-z0-9-]{1,78})(?:/|$)", re.IGNORECASE)
 log = Log("mirrorplane.events")
 
 

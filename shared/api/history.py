@@ -111,8 +111,7 @@ async def _operators(plane: ControlPlane, record: ClusterRecord, window: Window)
 
 async def _platform(plane: ControlPlane, record: ClusterRecord, window: Window) -> _Part:
     async def read(day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
-        page = await plane.store.events.page(day, after, _SEARCHED_PAGE)
-        return Page(tuple(event for event in page.items if event.cluster == record.name), page.next)
+        return await plane.store.events.page_of(record.name, day, after, limit)
 
     source = Source(read, at=lambda event: event.received_at, seek=reverse_ticks)
     found, more = await walk(_newest(), "history", source, window)

@@ -17,8 +17,8 @@ from shared.model.document import ApiModel
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, ProbeResult
 from shared.model.principal import Principal
-from shared.store.keys import event_key, history_key, reverse_ticks
-from shared.store.ports import MAX_PAGE, Page
+from shared.store.keys import history_key, reverse_ticks
+from shared.store.ports import Page
 
 
 async def list_heartbeats(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
@@ -80,12 +80,7 @@ async def list_cluster_events(plane: ControlPlane, caller: Principal, call: Call
     record = await named_cluster(plane, call.route["name"])
 
     async def read(day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
-        page = await plane.store.events.page(day, after, MAX_PAGE - 1)
-        mine = [event for event in page.items if event.cluster == record.name]
-        if len(mine) <= limit:
-            return Page(tuple(mine), page.next)
-        last = mine[limit - 1]
-        return Page(tuple(mine[:limit]), event_key(last.received_at, last.source, last.id))
+        return await plane.store.events.page_of(record.name, day, after, limit)
 
     source: Source[RecordedEvent] = Source(read, at=lambda event: event.received_at, seek=reverse_ticks)
     given = _window(plane, call)

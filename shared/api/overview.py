@@ -68,7 +68,7 @@ async def get_overview(plane: ControlPlane, caller: Principal, call: Call) -> An
         store.node_states.of_cluster(record.id),
         store.audits.get(record.id),
         store.witness.read(record.id),
-        store.alerting.alerts.open(),
+        store.alerting.alerts.open_of(record.name),
         store.remediations.get(record.id),
         _operation(plane, record),
     )
@@ -94,7 +94,7 @@ async def get_overview(plane: ControlPlane, caller: Principal, call: Call) -> An
         if witness is None
         else WitnessView(epoch=witness.epoch, primary=witness.primary, in_sync=witness.in_sync, rule=witness.rule),
         operation=None if operation is None else operation_view(operation),
-        alerts=tuple(alert_view(entry.value, None) for entry in alerts if entry.value.cluster == record.name),
+        alerts=tuple(alert_view(entry.value, None) for entry in alerts),
         remediation="" if remediation is None else remediation.value.sentence,
         clock=now,
     )

@@ -20,8 +20,9 @@ from shared.model.event_fact import EventFact, EventFactKind
 
 MAX_AHEAD: Final = timedelta(days=1)  # an event dated further into our future would win for ever
 SUMMARY_CHARS: Final = 300
+# Bounded as Azure bounds a resource group: a longer name is nobody's, and would be too long for a key.
 _ID_PATTERN: Final = (
-    r"/resourcegroups/mirrorplane-(?P<cluster>[a-z0-9-]+)/providers/(?P<type>[a-z.]+/[a-z]+)/(?P<name>[^/]+)"
+    r"/resourcegroups/mirrorplane-(?P<cluster>[a-z0-9-]{1,78})/providers/(?P<type>[a-z.]+/[a-z]+)/(?P<name>[^/]+)"
 )
 _RESOURCE: Final = re.compile(_ID_PATTERN, re.IGNORECASE)
 VM: Final = "microsoft.compute/virtualmachines"

@@ -14,7 +14,10 @@ from shared.store.ports import Page, Versioned
 
 class Alerts(Protocol):
     async def open(self) -> list[Versioned[Alert]]:
-        """All alerts that are not put away, in the order of their keys' shards."""
+        """All alerts that are not put away, cluster by cluster."""
+
+    async def open_of(self, cluster: str) -> list[Versioned[Alert]]:
+        """Those of one cluster (FLEET: about all of them); no other cluster's are read."""
 
     async def get(self, key: str) -> Versioned[Alert] | None: ...
 

@@ -1,13 +1,13 @@
 """Alerts, groups and silences in tables.
 
-Open alerts lie in 16 partitions by the first digit of their key, so that an audit of the whole fleet reads them with 16
-scans whatever the number of clusters, and a storm is not held up by the 2,000 writes per second of one partition.
+Open alerts lie in a partition for each cluster, so that the page of one cluster reads its own alone, a storm is not
+held up by the 2,000 writes per second of one partition, and the audit reads all of them as one range, a thousand a
+query. An alert is also found by its key alone (a link, an acknowledgement): then the keys of the range are read.
 Resolved ones also lie in month partitions, newest first, so that retention drops whole months.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date
@@ -21,9 +21,11 @@ from shared.store.rows import Row, Rows, document, parse, parse_all
 ALERTS: Final = "alerts"
 GROUPS: Final = "alertgroups"
 SILENCES: Final = "silences"
-SHARDS: Final = tuple("0123456789abcdef")
-MAX_OPEN_PER_SHARD: Final = 5000
+MAX_OPEN: Final = 80_000
+MAX_OPEN_PER_CLUSTER: Final = 1000
 MAX_SILENCES_READ: Final = 1000
+_OPEN: Final = "open|"
+_BEYOND_OPEN: Final = "open}"
 _GROUP: Final = "group"
 _SILENCE: Final = "silence"
 
@@ -33,12 +35,17 @@ class TableAlerts:
         self._rows = rows
 
     async def open(self) -> list[Versioned[Alert]]:
-        scans = (self._rows.scan(ALERTS, _shard(digit), MAX_OPEN_PER_SHARD) for digit in SHARDS)
-        pages = await asyncio.gather(*scans)
-        return [Versioned(alert, row.etag) for page in pages for alert, row in parse_all(Alert, page)]
+        rows = await self._rows.scan_range(ALERTS, _OPEN, _BEYOND_OPEN, MAX_OPEN)
+        return [Versioned(alert, row.etag) for alert, row in parse_all(Alert, rows)]
+
+    async def open_of(self, cluster: str) -> list[Versioned[Alert]]:
+        rows = await self._rows.scan(ALERTS, _open_partition(cluster), MAX_OPEN_PER_CLUSTER)
+        return [Versioned(alert, row.etag) for alert, row in parse_all(Alert, rows)]
 
     async def get(self, key: str) -> Versioned[Alert] | None:
-        row = await self._rows.get(ALERTS, _shard(key[0]), key)
+        pairs = await self._rows.scan_keys(ALERTS, _OPEN, _BEYOND_OPEN, MAX_OPEN)
+        partition = next((partition for partition, found in pairs if found == key), None)
+        row = None if partition is None else await self._rows.get(ALERTS, partition, key)
         return None if row is None else Versioned(parse(Alert, row), row.etag)
 
     async def create(self, alert: Alert) -> Versioned[Alert]:
@@ -53,7 +60,7 @@ class TableAlerts:
     async def remove(self, alert: Alert, etag: str) -> None:
         if alert.state is AlertState.RESOLVED:
             await self._remember(alert)  # again: a crash after the change may have left it out
-        await self._rows.delete_if(ALERTS, _shard(alert.key[0]), alert.key, etag)
+        await self._rows.delete_if(ALERTS, _open_partition(alert.cluster), alert.key, etag)
 
     async def history(self, month: date, after: str | None, limit: int) -> Page[Alert]:
         found = await self._rows.scan(ALERTS, _month(month), limit + 1, after=after or "")
@@ -118,8 +125,8 @@ async def remove_range(rows: Rows, table: str, first: str, beyond: str, limit: i
     return len(pairs)
 
 
-def _shard(digit: str) -> str:
-    return f"open-{digit}"
+def _open_partition(cluster: str) -> str:
+    return f"{_OPEN}{cluster}"
 
 
 def _month(day: date) -> str:
@@ -127,4 +134,4 @@ def _month(day: date) -> str:
 
 
 def _open_row(alert: Alert) -> Row:
-    return Row(_shard(alert.key[0]), alert.key, document(alert))
+    return Row(_open_partition(alert.cluster), alert.key, document(alert))

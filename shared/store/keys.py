@@ -62,6 +62,12 @@ def node_day(cluster_id: str, node: NodeName, day: date) -> str:
     return checked_key(f"{cluster_id}|{node}|{day_text(day)}")
 
 
+def events_of(cluster: str, day: str) -> str:
+    """The partition of a cluster's events of a day; the day comes first, so that retention drops a range. The name is
+    outside text here (it was read from the event), so its digest stands for it."""
+    return f"of-{day}|{digest(cluster)}"
+
+
 def digest(*parts: str) -> str:
     """A key of 32 characters for outside text; the parts cannot run into one another."""
     joined = "\n".join(f"{len(part)}:{part}" for part in parts)

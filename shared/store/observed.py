@@ -17,7 +17,7 @@ from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.cluster import NODES
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState
-from shared.store.keys import day_text, digest, event_key, history_key, node_day, reverse_ticks
+from shared.store.keys import day_text, digest, event_key, events_of, history_key, node_day, reverse_ticks
 from shared.store.ports import FLEET, Exists, Page, Versioned
 from shared.store.rows import M, Row, Rows, document, parse, parse_all
 
@@ -70,8 +70,9 @@ class TableNodeStates:
 
 
 class TableEvents:
-    """Two rows per event: `seen` (key from source and id) decides that it is recorded once and says under which key;
-    the listing row is written after it, again at a repetition, so that a crash between the two heals itself."""
+    """Up to three rows per event. `seen` (key from source and id) decides that it is recorded once and says under which
+    key; then comes the row in its cluster's list of the day, then the one in everybody's, again at a repetition. The
+    last one therefore means that all are there, and a crash between them heals itself."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -86,15 +87,25 @@ class TableEvents:
         except Exists:
             first = await self._rows.get(EVENTS, seen.partition, seen.key)
             if first is not None:
-                partition, key = f"day-{first.properties['day']}", str(first.properties["key"])
-                if await self._rows.get(EVENTS, partition, key) is None:
-                    await self._rows.upsert(EVENTS, [Row(partition, key, document(event))])
+                text, key = str(first.properties["day"]), str(first.properties["key"])
+                if await self._rows.get(EVENTS, f"day-{text}", key) is None:
+                    await self._list(event, text, key)
             return False
-        await self._rows.upsert(EVENTS, [Row(f"day-{day_text(day)}", key, document(event))])
+        await self._list(event, day_text(day), key)
         return True
+
+    async def _list(self, event: RecordedEvent, day: str, key: str) -> None:
+        properties = document(event)
+        if event.cluster is not None:
+            await self._rows.upsert(EVENTS, [Row(events_of(event.cluster, day), key, properties)])
+        await self._rows.upsert(EVENTS, [Row(f"day-{day}", key, properties)])
 
     async def page(self, day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
         return await _day_page(self._rows, EVENTS, RecordedEvent, f"day-{day_text(day)}", after, limit)
+
+    async def page_of(self, cluster: str, day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
+        partition = events_of(cluster, day_text(day))
+        return await _day_page(self._rows, EVENTS, RecordedEvent, partition, after, limit)
 
 
 class TableAudits:

@@ -158,6 +158,9 @@ class Events(Protocol):
     async def page(self, day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
         """Newest arrival first."""
 
+    async def page_of(self, cluster: str, day: date, after: str | None, limit: int) -> Page[RecordedEvent]:
+        """Those about one cluster, newest arrival first; no other cluster's are read."""
+
 
 class Tokens(Protocol):
     async def get(self, token_id: str) -> ApiToken | None: ...

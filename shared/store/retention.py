@@ -44,13 +44,15 @@ class TableRetention:
         return removed
 
     async def purge_events(self, before: date, limit: int) -> int:
-        """The listing rows of old days and, with each, its `seen` row."""
+        """The listing rows of old days and, with each, its `seen` row; those of the clusters' own lists first."""
+        removed = await self._remove(EVENTS, "of-", f"of-{day_text(before)}", limit)
+        limit -= removed
         pairs = await self._rows.scan_keys(EVENTS, "day-", f"day-{day_text(before)}", max(limit, 0))
         for partition, key in pairs:
             identity = key.rpartition("-")[2]
             await self._rows.delete(EVENTS, f"seen-{identity[:2]}", [identity])
             await self._rows.delete(EVENTS, partition, [key])
-        return len(pairs)
+        return removed + len(pairs)
 
     async def purge_turns(self, cluster_id: str, before: date, limit: int) -> int:
         return await self._remove(TURNS, f"{cluster_id}|", f"{cluster_id}|{day_text(before)}", limit)

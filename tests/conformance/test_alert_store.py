@@ -92,6 +92,9 @@ async def test_a_resolved_alert_moves_from_the_open_ones_to_the_history(store: S
     ended = alert.model_copy(update={"state": AlertState.RESOLVED, "resolved_at": NOW})
     changed = await store.alerting.alerts.replace(ended, made.etag)
     assert ended in [entry.value for entry in await store.alerting.alerts.open()]
+    another = await store.alerting.alerts.create(_alert(f"{alert.cluster}x"))
+    assert [entry.value for entry in await store.alerting.alerts.open_of(alert.cluster)] == [ended]
+    assert await store.alerting.alerts.get(another.value.key) == another
     await store.alerting.alerts.remove(ended, changed.etag)
     assert alert.key not in [entry.value.key for entry in await store.alerting.alerts.open()]
     page = await store.alerting.alerts.history(NOW.date(), None, 1000)

@@ -234,6 +234,25 @@ async def test_an_event_is_recorded_once_whatever_the_order_and_day_of_its_repet
     assert [entry for entry in later.items if entry.id == identity] == []
 
 
+async def test_the_events_of_one_cluster_are_read_without_those_of_others(store: Store) -> None:
+    names = [f"c{uuid.uuid4().hex[:12]}", "x" * 600]  # a name is whatever the event said
+    made = [
+        RecordedEvent(
+            id=str(uuid.uuid4()), source="s", type="T", cluster=name, received_at=NOW + timedelta(seconds=number)
+        )
+        for number in range(3)
+        for name in names
+    ]
+    for event in made:
+        assert await store.events.record(event)
+    for name in names:
+        mine = [event for event in made if event.cluster == name][::-1]
+        first = await store.events.page_of(name, TODAY, None, 2)
+        assert list(first.items) == mine[:2]
+        rest = await store.events.page_of(name, TODAY, first.next, 2)
+        assert (list(rest.items), rest.next) == (mine[2:], None)
+
+
 async def test_tokens(store: Store) -> None:
     token = ApiToken(
         id=uuid.uuid4().hex, name="ci", role=AccessRole.MONITOR, secret_sha256="00", created_at=NOW, created_by="x"
@@ -453,9 +472,12 @@ async def test_retention_removes_old_days_and_what_a_deleted_cluster_left(store:
     assert len((await store.probes.page(neighbour, "b", TODAY, None, 10)).items) == 3
     assert await store.node_states.get(neighbour, "a") is not None
 
-    event = RecordedEvent(id=str(uuid.uuid4()), source="s", type="T", received_at=datetime(2020, 1, 1, tzinfo=UTC))
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    event = RecordedEvent(id=str(uuid.uuid4()), source="s", type="T", cluster=cluster_id, received_at=old)
     assert await store.events.record(event)
-    assert await store.retention.purge_events(date(2020, 1, 2), 100) >= 1
+    assert (await store.events.page_of(cluster_id, old.date(), None, 10)).items == (event,)
+    assert await store.retention.purge_events(date(2020, 1, 2), 100) >= 2
+    assert (await store.events.page_of(cluster_id, old.date(), None, 10)).items == ()
     assert await store.events.record(event), "forgotten with its day"
 
 

@@ -93,6 +93,9 @@ NOTHING = [
     _change("Write", "Microsoft.Compute/virtualMachines/extensions/write"),
     _change("Delete", "Microsoft.Compute/disks/delete", f"{GROUP}/Microsoft.Compute/disks/pay-b-os"),
     _change("Delete", "Microsoft.Compute/virtualMachines/delete", VM.replace("mirrorplane-pay", "strangers")),
+    _change(
+        "Delete", "Microsoft.Compute/virtualMachines/delete", VM.replace("mirrorplane-pay", "mirrorplane-" + 600 * "x")
+    ),
     _cloud("Microsoft.Resources.ResourceDeleteFailure", {"resourceUri": VM}),
     _cloud("Mirrorplane.Alerts.Notice", {"reason": "fired"}),
 ]
