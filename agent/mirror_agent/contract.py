@@ -47,11 +47,13 @@ MAX_CHECKERS = 16
 MAX_HEARTBEATS_PER_POST = 64
 MAX_SENTENCE_CHARS = 500
 MAX_REVOKED_SERIALS = 256
+MAX_TRUSTED_AUTHORITIES = 4
 
 NodeName = Literal["a", "b"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=1024)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Contract(BaseModel):
@@ -339,6 +341,40 @@ class EnrolResponse(Contract):
     configuration: NodeConfiguration
 
 
+class RenewRequest(Contract):
+    """POST /api/nodes/certificate, authorised by the node credential: a certificate for a key pair made on the node."""
+
+    contract_version: Literal["2026-11-01"] = CONTRACT_VERSION
+    csr_pem: Annotated[str, StringConstraints(max_length=8192)]
+    agent_version: Annotated[str, StringConstraints(max_length=64)]
+
+
+class RenewResponse(Contract):
+    """`caPem` holds every authority the node is to trust, the issuer of `certificatePem` among them."""
+
+    certificate_pem: str
+    ca_pem: str
+
+
+class TrustOrder(Contract):
+    """The authorities the nodes of a cluster are to trust now (`caPem`, one PEM after another), and which of them
+    issues: a node whose certificate is of another one asks for a new certificate."""
+
+    ca_pem: Annotated[str, StringConstraints(max_length=16384)]
+    issuer_sha256: Fingerprint
+
+
+class CertificateReport(Contract):
+    """The certificate a node uses and the authorities it trusts, by the SHA-256 of their DER form. `failure` says why
+    the last attempt to renew failed, "" when there was none since."""
+
+    serial: Annotated[str, StringConstraints(max_length=64)]
+    expires_utc: Annotated[str, StringConstraints(max_length=40)]
+    issuer_sha256: Fingerprint
+    trusted_sha256: Annotated[tuple[Fingerprint, ...], Field(max_length=MAX_TRUSTED_AUTHORITIES)]
+    failure: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+
+
 class ApplicationState(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
@@ -451,6 +487,7 @@ class Heartbeat(Contract):
     restarts_in_window: int = 0
     failover: bool | None = None
     checkers_on: bool | None = None
+    certificate: CertificateReport | None = None
 
 
 class HeartbeatPost(Contract):
@@ -466,7 +503,7 @@ class HeartbeatPost(Contract):
 class HeartbeatResponse(Contract):
     """`configuration` is present only when its version is newer than the node's. `revokedSerials` (hex, as OpenSSL
     prints them) are the client certificates the node's console refuses: always the whole list, None from a control
-    plane that does not know of it."""
+    plane that does not know of it. `trust` is there while the node's certificate report differs from it."""
 
     configuration: NodeConfiguration | None = None
     commands: tuple[Command, ...] = ()
@@ -478,3 +515,4 @@ class HeartbeatResponse(Contract):
         ]
         | None
     ) = None
+    trust: TrustOrder | None = None

@@ -51,7 +51,9 @@ from mirror_agent.core.model import (
 from mirror_agent.eventlog import EventLog
 from mirror_agent.net.control_plane import ControlPlaneClient
 from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential, store_configuration
-from mirror_agent.net.peer import Dialogue
+from mirror_agent.net.node_certificate import CertificateRefused, settle_files
+from mirror_agent.net.peer import Dialogue, server_name
+from mirror_agent.net.renewal import CertificateRenewal
 from mirror_agent.net.scheduled_events import ScheduledEventWatch
 from mirror_agent.net.witness import TableWitness
 from mirror_agent.node.build import core_timing, mirror_config, peer_paths, peer_server
@@ -62,6 +64,7 @@ from mirror_agent.node.fence import SelfFence, impediment
 from mirror_agent.node.handover import Handover
 from mirror_agent.node.hands import Hands
 from mirror_agent.node.keepalive import ServiceManager, kept_alive
+from mirror_agent.node.live_tls import NodeTls
 from mirror_agent.node.maintenance import maintenance_facts
 from mirror_agent.node.mirror_operations import MirrorOperations
 from mirror_agent.node.node import Node
@@ -70,7 +73,6 @@ from mirror_agent.node.report import Reporter
 from mirror_agent.node.switches import Switches
 from mirror_agent.node.trips import act_on_trip
 from mirror_agent.paths import NODE_PATHS, Paths
-from mirror_agent.web.client_roles import server_context
 from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.probe import ProbeAnswer, ProbeServer
@@ -106,6 +108,15 @@ class Supervisor:
         )
         self.node = Node(state, store=store, log=log)
         self._witness = TableWitness(configuration.witness)
+        self._tls = NodeTls(paths)
+        self._renewal = CertificateRenewal(
+            url=agent.control_plane_url,
+            credential=load_credential(paths),
+            dns_name=server_name(configuration.node, configuration.cluster_id),
+            changed=self._certificate_changed,
+            log=log.record,
+            paths=paths,
+        )
         self._engine = Engine(mirror_config(configuration, paths), on_report=self._mirror_reported, log=log.record)
         application = configuration.application
         self._runner = ApplicationRunner(
@@ -144,6 +155,7 @@ class Supervisor:
             self._checkers,
             switches=self._switches,
             peer_paths=lambda: self._peers.conditions(),
+            certificate=lambda: self._renewal.report,
             cluster=configuration.cluster_name,
             name=configuration.node,
             boot_id=kernel_boot_id,
@@ -183,7 +195,7 @@ class Supervisor:
             learn_failover=self._switches.learn_failover,
             log=log.record,
         )
-        self._peers = peer_paths(configuration, paths, self._dialogue, timing)
+        self._peers = peer_paths(configuration, self._tls, self._dialogue, timing)
         self._revoked = RevokedSerials(paths.revoked, log.record)
         self._control_plane = ControlPlaneClient(
             url=agent.control_plane_url,
@@ -194,6 +206,7 @@ class Supervisor:
             on_command=lambda command: self._commands.from_control_plane(command, self._control_plane.report),
             on_configuration=self._new_configuration,
             on_revoked=self._revoked.take,
+            on_trust=self._renewal.take,
             log=log.record,
             paths=paths,
         )
@@ -267,6 +280,11 @@ class Supervisor:
         else:
             self._log.record_decision("configuration.not-stored", version=version, error=str(error))
 
+    def _certificate_changed(self) -> None:
+        """New files: every later handshake uses them; the engine, another process, reads them for each connection."""
+        self._tls.reload()
+        self._control_plane.poke()
+
     # -- answers that go out ------------------------------------------------------------------------------------
 
     def _probe_answer(self) -> ProbeAnswer:
@@ -316,11 +334,11 @@ class Supervisor:
             events_after=log.after,
             cluster=self._configuration.cluster_name,
             node=self._configuration.node,
-            tls=server_context(paths.node_certificate, paths.node_key, paths.ca_certificate),
+            tls=self._tls.console,
             log=log.record,
             revoked=self._revoked,
         )
-        peers = peer_server(self._configuration, paths, self._dialogue, timing)
+        peers = peer_server(self._configuration, self._tls, self._dialogue, timing)
         await probe.start()
         await local.start()
         await console.start()
@@ -329,6 +347,7 @@ class Supervisor:
             asyncio.create_task(self._control_plane.run(), name="control-plane"),
             asyncio.create_task(self._peers.run(), name="peer"),
             asyncio.create_task(self._maintenance.run(), name="scheduled-events"),
+            asyncio.create_task(self._renewal.run(), name="certificate"),
         ]
         try:
             await self._prepare_application()
@@ -391,8 +410,9 @@ def main() -> int:
     log = EventLog(paths.events)
     try:
         agent = load_agent_file(paths)
+        settle_files(paths)
         asyncio.run(Supervisor(agent, paths=paths, log=log).run())
-    except (NotEnrolled, DurableError, UnsafeTiming) as error:
+    except (NotEnrolled, CertificateRefused, DurableError, UnsafeTiming) as error:
         log.record_decision("agent.refused", reason=str(error))
         return 78  # EX_CONFIG: systemd does not start it again for nothing (RestartPreventExitStatus)
     finally:

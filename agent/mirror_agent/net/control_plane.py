@@ -32,6 +32,7 @@ from mirror_agent.contract import (
     HeartbeatPost,
     HeartbeatResponse,
     NodeConfiguration,
+    TrustOrder,
 )
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.net.backoff import BackOff
@@ -111,6 +112,7 @@ class ControlPlaneClient:
         on_command: Callable[[Command], None],
         on_configuration: Callable[[NodeConfiguration], None],
         on_revoked: Callable[[tuple[str, ...] | None], None] = lambda serials: None,
+        on_trust: Callable[[TrustOrder | None], None] = lambda order: None,
         log: RecordEvent,
         paths: Paths = NODE_PATHS,
         clock: Clock = BOOT_CLOCK,
@@ -126,6 +128,7 @@ class ControlPlaneClient:
         self._on_command = on_command
         self._on_configuration = on_configuration
         self._on_revoked = on_revoked
+        self._on_trust = on_trust
         self._log = log
         self._clock = clock
         self._tls = tls
@@ -156,7 +159,7 @@ class ControlPlaneClient:
         """Until cancelled."""
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
         connector = aiohttp.TCPConnector(ssl=self._tls or control_plane_trust())
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_samples(), name="control-plane-samples")
                 group.create_task(self._send(session), name="control-plane-send")
@@ -235,6 +238,7 @@ class ControlPlaneClient:
 
     async def _take(self, response: HeartbeatResponse) -> None:
         self._on_revoked(response.revoked_serials)
+        self._on_trust(response.trust)
         configuration = response.configuration
         if configuration is not None and configuration.version > self._version:
             try:

@@ -1,8 +1,8 @@
 """The node's own identity on disk: key pair, certificates, credential and what the control plane told it.
 
 Guarantee: the private key is made here and never leaves; it is made once, so that an enrolment that was cut off goes on
-with the same key. Secret files have mode 0600 in a directory of mode 0700 and are replaced atomically. `agent.json` is
-written last: while it is not there, the node is not enrolled, whatever else is.
+with the same key (renewals make new ones, see `renewal`). Secret files have mode 0600 in a directory of mode 0700 and
+are replaced atomically. `agent.json` is written last: while it is not there, the node is not enrolled, whatever else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from mirror_agent.contract import EnrolResponse, NodeConfiguration
+from mirror_agent.net.node_certificate import CertificateRefused, authorities_of, issued, store_pair
 from mirror_agent.paths import SECRET_FILE_MODE, Paths, private_directory, replace_file
 
 _REQUEST_NAME: Final = "mirrorplane-node"
@@ -90,9 +90,12 @@ def certificate_request(key: ec.EllipticCurvePrivateKey) -> str:
 
 def store_enrolment(paths: Paths, url: str, response: EnrolResponse, key: ec.EllipticCurvePrivateKey) -> AgentFile:
     """Check that the answer is for this key and from its own CA; then write everything, agent.json last."""
-    _check_certificate(response, key)
+    try:
+        issued(response.certificate_pem, authorities_of(response.ca_pem.encode()), key)
+    except CertificateRefused as error:
+        raise BadEnrolment(str(error)) from None
     replace_file(paths.ca_certificate, response.ca_pem.encode(), SECRET_FILE_MODE)
-    replace_file(paths.node_certificate, response.certificate_pem.encode(), SECRET_FILE_MODE)
+    store_pair(paths, response.certificate_pem, key)
     replace_file(paths.node_credential, response.node_credential.encode() + b"\n", SECRET_FILE_MODE)
     agent = AgentFile(control_plane_url=url, configuration=response.configuration)
     _write_agent_file(paths, agent)
@@ -103,17 +106,3 @@ def _write_agent_file(paths: Paths, agent: AgentFile) -> None:
     private_directory(paths.agent_file.parent)
     text = agent.model_dump_json(by_alias=True, indent=1) + "\n"
     replace_file(paths.agent_file, text.encode(), SECRET_FILE_MODE)
-
-
-def _check_certificate(response: EnrolResponse, key: ec.EllipticCurvePrivateKey) -> None:
-    try:
-        certificate = x509.load_pem_x509_certificate(response.certificate_pem.encode())
-        authority = x509.load_pem_x509_certificate(response.ca_pem.encode())
-    except ValueError as error:
-        raise BadEnrolment(f"the control plane sent no usable certificate: {error}") from None
-    if certificate.public_key() != key.public_key():
-        raise BadEnrolment("the control plane's certificate is for another key than this node's; enrol again")
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise BadEnrolment(f"the node certificate is not issued by the cluster's CA: {error}") from None

@@ -147,7 +147,8 @@ class PeerServer:
 
 
 class PeerClient:
-    """One path: sends a heartbeat every `heartbeat_s`, and at once when poked."""
+    """One path: sends a heartbeat every `heartbeat_s`, and at once when poked. `context` is asked for each connection,
+    so that a renewed certificate counts from the next one."""
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class PeerClient:
         *,
         address: str,
         port: int,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         heartbeat_s: float,
         deadline_s: float,
     ) -> None:
@@ -191,7 +192,7 @@ class PeerClient:
             reader, writer = await asyncio.open_connection(
                 self.address,
                 self._port,
-                ssl=self._context,
+                ssl=self._context(),
                 server_hostname=server_name(dialogue.peer, dialogue.cluster_id),
                 limit=MAX_LINE_BYTES,
             )

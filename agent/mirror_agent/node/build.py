@@ -1,5 +1,5 @@
 """The configuration of a node in the words of its parts: timing of the core, the mirror's configuration, the paths to
-the peer. No state and no I/O beyond reading certificate files."""
+the peer. No state and no I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from mirror_agent.contract import NodeConfiguration
 from mirror_agent.core.budget import budget
 from mirror_agent.core.model import Timing
 from mirror_agent.mirror.control import MirrorConfig, MirroredPath
-from mirror_agent.net.peer import Dialogue, PeerClient, PeerPaths, PeerServer, server_name, tls_context
+from mirror_agent.net.peer import Dialogue, PeerClient, PeerPaths, PeerServer, server_name
+from mirror_agent.node.live_tls import NodeTls
 from mirror_agent.paths import Paths
 
 
@@ -41,23 +42,22 @@ def mirror_config(configuration: NodeConfiguration, paths: Paths) -> MirrorConfi
         state_dir=str(paths.state_dir / "mirror"),
         quarantine_dir=str(paths.quarantine_dir),
         certificate_file=str(paths.node_certificate),
-        key_file=str(paths.node_key),
+        key_file=str(paths.node_certificate),  # one file holds both, see net/node_certificate.py
         ca_file=str(paths.ca_certificate),
         peer_san=server_name(peer, configuration.cluster_id),
         runtime_dir=str(paths.run_dir),
     )
 
 
-def peer_paths(configuration: NodeConfiguration, paths: Paths, dialogue: Dialogue, timing: Timing) -> PeerPaths:
+def peer_paths(configuration: NodeConfiguration, tls: NodeTls, dialogue: Dialogue, timing: Timing) -> PeerPaths:
     """One client an address of the peer."""
-    context = tls_context(server=False, certificate=paths.node_certificate, key=paths.node_key, ca=paths.ca_certificate)
     return PeerPaths(
         tuple(
             PeerClient(
                 dialogue,
                 address=address,
                 port=contract.HEARTBEAT_PORT,
-                context=context,
+                context=tls.peer_client,
                 heartbeat_s=timing.heartbeat_s,
                 deadline_s=timing.suspect_s / 2,
             )
@@ -66,12 +66,10 @@ def peer_paths(configuration: NodeConfiguration, paths: Paths, dialogue: Dialogu
     )
 
 
-def peer_server(configuration: NodeConfiguration, paths: Paths, dialogue: Dialogue, timing: Timing) -> PeerServer:
+def peer_server(configuration: NodeConfiguration, tls: NodeTls, dialogue: Dialogue, timing: Timing) -> PeerServer:
     return PeerServer(
         dialogue,
-        context=tls_context(
-            server=True, certificate=paths.node_certificate, key=paths.node_key, ca=paths.ca_certificate
-        ),
+        context=tls.peer_server,
         host=configuration.address,
         port=contract.HEARTBEAT_PORT,
         idle_s=4 * timing.suspect_s,

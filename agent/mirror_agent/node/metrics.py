@@ -79,6 +79,11 @@ def _verified_at(scrape: Scrape) -> float | None:
     return datetime.fromisoformat(ended).timestamp() if ended else None
 
 
+def _certificate_ends(scrape: Scrape) -> float | None:
+    told = scrape.beat.certificate
+    return None if told is None else datetime.fromisoformat(told.expires_utc).timestamp()
+
+
 METRICS: Final = (
     Metric(
         Family("mirrorplane_agent_info", Type.GAUGE, "Version of the agent; always 1."),
@@ -118,6 +123,21 @@ METRICS: Final = (
         _ACKNOWLEDGING,
         "How calls are acknowledged: without the peer, with it, or not now (parked).",
         lambda s: s.mirror.acknowledging,
+    ),
+    _one(
+        "certificate_expires_timestamp_seconds",
+        "When the node's certificate ends (Unix time); it renews itself at two thirds of its life.",
+        _certificate_ends,
+    ),
+    _one(
+        "certificate_renewal_failed",
+        "1 if the last attempt to renew the node's certificate failed.",
+        lambda s: None if s.beat.certificate is None else bool(s.beat.certificate.failure),
+    ),
+    _one(
+        "certificate_authorities",
+        "Authorities of the cluster this node trusts; two while the cluster's CA is rotated.",
+        lambda s: None if s.beat.certificate is None else len(s.beat.certificate.trusted_sha256),
     ),
     _counter(
         "mirror_operations_total",

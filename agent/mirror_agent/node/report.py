@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from mirror_agent.app.node_checkers import NodeCheckers
-from mirror_agent.contract import ApplicationState, Heartbeat, MirrorReport, NodeName, Phase, Role, VerifyReport
+from mirror_agent.contract import (
+    ApplicationState,
+    CertificateReport,
+    Heartbeat,
+    MirrorReport,
+    NodeName,
+    Phase,
+    Role,
+    VerifyReport,
+)
 from mirror_agent.core.model import Instant, State, peer_alive, promise_holds
 from mirror_agent.mirror.control import MirrorStatus
 from mirror_agent.mirror.status import VerifyStatus
@@ -61,6 +70,19 @@ def verify_report(status: VerifyStatus) -> VerifyReport:
     )
 
 
+def certificate_status(report: CertificateReport | None, now: datetime) -> dict[str, object] | None:
+    if report is None:
+        return None
+    left = datetime.fromisoformat(report.expires_utc) - now
+    return {
+        "serial": report.serial,
+        "expiresUtc": report.expires_utc,
+        "expiresInDays": round(left / timedelta(days=1), 1),
+        "authoritiesTrusted": len(report.trusted_sha256),
+        "renewalFailure": report.failure,
+    }
+
+
 class Reporter:
     """Reads the node and its parts; changes nothing but its own heartbeat counter."""
 
@@ -72,6 +94,7 @@ class Reporter:
         *,
         switches: Switches,
         peer_paths: Callable[[], Mapping[str, str]],
+        certificate: Callable[[], CertificateReport | None] = lambda: None,
         cluster: str,
         name: NodeName,
         boot_id: str,
@@ -83,6 +106,7 @@ class Reporter:
         self._checkers = checkers
         self._switches = switches
         self._peer_paths = peer_paths
+        self._certificate = certificate
         self._cluster = cluster
         self._name = name
         self._boot_id = boot_id
@@ -116,6 +140,7 @@ class Reporter:
             restarts_in_window=self._restarts(state),
             failover=state.failover,
             checkers_on=self._switches.checkers.on,
+            certificate=self._certificate(),
         )
 
     @property
@@ -186,6 +211,7 @@ class Reporter:
             "failover": asdict(self._switches.failover) | {"agreed": self._switches.agreed},
             "checkersSwitch": asdict(self._switches.checkers),
             "trusted": state.durable.trusted,
+            "certificate": certificate_status(self._certificate(), datetime.now(UTC)),
         }
 
     def why(self) -> dict[str, object]:

@@ -92,7 +92,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         port = await servers[address].start()
     client = tls_context(server=False, **issue(authority, tmp_path, "a"))
     clients = tuple(
-        PeerClient(a.dialogue, address=address, port=port, context=client, heartbeat_s=HEARTBEAT_S, deadline_s=10)
+        PeerClient(
+            a.dialogue, address=address, port=port, context=lambda: client, heartbeat_s=HEARTBEAT_S, deadline_s=10
+        )
         for address in PATHS
     )
     paths = PeerPaths(clients)
@@ -145,11 +147,12 @@ async def test_the_switch_travels_both_ways(bench: Bench) -> None:
 
 async def test_a_node_of_another_cluster_is_refused(bench: Bench, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "other")
+    stranger = tls_context(server=False, **issue(authority, tmp_path / "other", "a"))
     client = PeerClient(
         bench.a.dialogue,
         address=PATHS[0],
         port=bench.port,
-        context=tls_context(server=False, **issue(authority, tmp_path / "other", "a")),
+        context=lambda: stranger,
         heartbeat_s=HEARTBEAT_S,
         deadline_s=10,
     )
