@@ -54,6 +54,9 @@ class MirrorLimits:
     front_threads_max: int = limits.FRONT_THREADS_MAX
     open_inodes_max: int = limits.OPEN_INODES_MAX
     peer_silence_s: float = limits.PEER_SILENCE_S
+    stall_s: float = limits.STALL_S
+    leave_out_s: float = limits.LEAVE_OUT_S
+    leave_out_slow: bool = False
     barrier_timeout_s: float = limits.BARRIER_TIMEOUT_S
     checkpoint_s: float = limits.CHECKPOINT_S
     resync_max_bytes_s: int = limits.RESYNC_MAX_BYTES_S
@@ -68,6 +71,14 @@ class MirrorLimits:
         if self.peer_silence_s < 2 * limits.HEARTBEAT_S:
             raise MirrorConfigError(
                 f"limits: peer_silence_s {self.peer_silence_s} is below two heartbeats of {limits.HEARTBEAT_S} s"
+            )
+        if self.stall_s < 2 * limits.HEARTBEAT_S:
+            raise MirrorConfigError(
+                f"limits: stall_s {self.stall_s} is below two pulses of {limits.HEARTBEAT_S} s, by which it is told"
+            )
+        if not 0 < self.leave_out_s <= limits.LEAVE_OUT_MAX_S:
+            raise MirrorConfigError(
+                f"limits: leave_out_s {self.leave_out_s} must lie between 0 and {limits.LEAVE_OUT_MAX_S}"
             )
         if self.front_threads_max < 2 or self.open_inodes_max < 64:
             raise MirrorConfigError("limits: front_threads_max must be at least 2 and open_inodes_max at least 64")

@@ -22,6 +22,7 @@ from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.handshake import HandshakeError, Hello, PlanMessage, Welcome
 from mirror_agent.mirror.inodes import Call, Descriptors
 from mirror_agent.mirror.outlet import Outlet
+from mirror_agent.mirror.peer_watch import PeerWatch
 from mirror_agent.mirror.resync import Resync
 from mirror_agent.mirror.resync_choice import DISTRUSTED, RULES, Held, choose, floor_ns
 from mirror_agent.mirror.resync_pace import Pace
@@ -80,6 +81,7 @@ class Connector:
         self._expected = expected
         self._on_change = on_change
         self._closed = False
+        self.peer = PeerWatch(config.limits, on_change)
         self._heard_s: float | None = None
         self._wake = threading.Event()
         self._lost = threading.Event()
@@ -172,6 +174,15 @@ class Connector:
                 self._wake.wait()
             else:
                 self._wake.wait(min(limits.RECONNECT_S * 2**self._failures, limits.RECONNECT_MAX_S))
+            self._wake.clear()
+            self._wait_out()
+
+    def _wait_out(self) -> None:
+        """A replica that was taken out although its link works stays out for a while."""
+        while not self._closed and (left_s := self.peer.left_out_s()):
+            if not self._outlet.paired:
+                self._set_link("connecting")
+            self._wake.wait(left_s)
             self._wake.clear()
 
     def _report(self, error: str) -> None:
@@ -381,11 +392,7 @@ class Connector:
             front.relieve()
         stream = self.stream
         if stream is None:
+            self.peer.gone()
             return
         stream.collect()
-        now_s = boottime_s()
-        silence_s = self._config.limits.peer_silence_s
-        if now_s - stream.heard_s > silence_s:
-            stream.fail(f"nothing was heard from the replica for {silence_s} s")
-        elif now_s - stream.progress_s > limits.APPLY_STALL_S:
-            stream.fail(f"the replica has applied nothing for {limits.APPLY_STALL_S} s")
+        self.peer.look(stream)

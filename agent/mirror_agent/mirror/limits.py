@@ -42,8 +42,20 @@ REPLICA_FSYNC_THREADS: Final = 8
 HEARTBEAT_S: Final = 0.5
 # Silence on the stream after which the link counts as lost: six heartbeats.
 PEER_SILENCE_S: Final = 3.0
-# A replica that is heard but applies nothing for so long (a dead disk) is taken out as well.
+# A replica that says that its disk stands still, while a call waits, is taken out after this: the longest pause that
+# the loss of the peer itself may cost by default (promise and witness deadline; a node derives it from its timing).
+STALL_S: Final = 6.0
+# A replica that is heard but applies nothing for so long, where it cannot be told whether its disk moves.
 APPLY_STALL_S: Final = 30.0
+# A replica is slow while at least half of the calls of so long waited for it longer than this; few calls tell nothing.
+SLOW_CALL_S: Final = 1.0
+SLOW_FOR_S: Final = 10.0
+SLOW_CALLS_MIN: Final = 3
+# A replica that was taken out for standing still or slowness is left out so long, doubled for each time it was within
+# the time remembered: longer than a hiccup of a disk at first, at most what a person may take to look at an alert.
+LEAVE_OUT_S: Final = 10.0
+LEAVE_OUT_MAX_S: Final = 300.0
+LEAVE_OUT_REMEMBERED_S: Final = 1800.0
 CONNECT_TIMEOUT_S: Final = 2.0
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 RECONNECT_S: Final = 0.2
@@ -89,6 +101,9 @@ assert RING_BYTES >= 4 * MAX_FRAME_BYTES, "a ring smaller than a few frames woul
 assert RECEIVE_BUFFER_BYTES >= 2 * MAX_FRAME_BYTES, "a whole frame must fit beside the start of the next one"
 assert PEER_SILENCE_S >= 4 * HEARTBEAT_S, "one late heartbeat must not look like a dead peer"
 assert SILENCE_S >= 10 * STATUS_S, "a few late lines must not look like an engine that hangs"
+assert STALL_S > PEER_SILENCE_S, "a replica that is not heard at all is known sooner"
+assert STALL_S < APPLY_STALL_S < BARRIER_TIMEOUT_S
+assert LEAVE_OUT_REMEMBERED_S > 2 * LEAVE_OUT_MAX_S, "or the longest wait would be forgotten while it lasts"
 assert MAX_WRITE_BYTES % BLOCK_BYTES == 0
 assert BLOCKS_PER_SUM * DIGEST_BYTES < MAX_FRAME_BYTES
 assert MAX_XATTRS_TOTAL_BYTES < MAX_FRAME_BYTES

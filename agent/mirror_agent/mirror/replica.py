@@ -19,6 +19,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -34,6 +35,7 @@ from mirror_agent.mirror.replica_verify import VerifyTarget
 from mirror_agent.mirror.resync_choice import RULES, Gap, floor_ns
 from mirror_agent.mirror.resync_report import Known, TooMuch, report_frames
 from mirror_agent.mirror.roots import prove_checkpoints
+from mirror_agent.mirror.standstill import Standstill, Token, device_of, device_token
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.verify_record import record_of
@@ -85,11 +87,17 @@ class ReplicaSession:
         self._on_end = on_end
         self._files = ReplicaFiles(roots, Descriptors(open_inodes_max))
         self._verify: VerifyTarget | None = None
+        # The frame being applied (0: none) and those being flushed, for the pulses to tell whether they get on.
+        self._applying = 0
+        self._flushing: dict[int, None] = {}
+        self._cpu_clock: int | None = None
         self._acked_bytes = 0
         self._ack_lock = threading.Lock()
         self._ending = False
         self._sealing = False
         self._jobs: queue.SimpleQueue[tuple[int, int, bool, Checkpoint | None] | None] = queue.SimpleQueue()
+        self._devices = frozenset(root.device for root in roots)
+        self._devices_of_resync = self._devices | {device_of(quarantine.path), device_of(state.marker_path)}
         self._handlers = self._table()
         self._thread = threading.Thread(target=self._run, name="replica-apply", daemon=True)
         self._pool = [
@@ -120,6 +128,7 @@ class ReplicaSession:
 
     def _run(self) -> None:
         reason = "the primary closed the stream"
+        self._cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
         try:
             self._receive()
         except (OSError, ApplyError, WireError, Refused) as error:
@@ -191,12 +200,14 @@ class ReplicaSession:
         handler = self._handlers.get(frame.op)
         if handler is None:
             raise WireError(f"operation {frame.op} does not belong on the stream")
+        self._applying = frame.seq
         try:
             handler(frame)
         except (OSError, ApplyError) as error:
             self._answer(Op.NAK, frame.seq, data=wire.text_payload(f"{Op(frame.op).name}: {error}"))
             raise ApplyError(f"frame {frame.seq} ({Op(frame.op).name}) could not be applied: {error}") from error
         finally:
+            self._applying = 0
             self._files.call.holding.clear()
         self.position = (frame.seq, applied_bytes + frame.size)
 
@@ -257,6 +268,7 @@ class ReplicaSession:
         self._answer(Op.ACK, applied, offset=self._acked_bytes)
 
     def _pulses(self) -> None:
+        standstill = Standstill(boottime_s)
         while not self._ended.wait(limits.HEARTBEAT_S):
             try:
                 spaces = [_space(root) for root in self._roots]
@@ -264,13 +276,24 @@ class ReplicaSession:
                 log.error("replica: free space cannot be read (%s); the session ends", error)
                 self._shut(self._data, socket.SHUT_RD)
                 return
+            in_hand = [frame for frame in (self._applying, *self._flushing) if frame]
+            standing = wire.standing_field(standstill.look(in_hand, self._movement()))
             applied, applied_bytes = self.position
-            self._answer(Op.PULSE, applied, offset=applied_bytes, data=wire.pulse_payload(spaces))
+            self._answer(Op.PULSE, applied, fid=standing, offset=applied_bytes, data=wire.pulse_payload(spaces))
+
+    def _movement(self) -> Token | None:
+        """Equal to the last one if nothing moved that has to do with applying and flushing. What a resync sets aside
+        lies on another disk perhaps."""
+        disks = device_token(self._devices if self.resync is None else self._devices_of_resync)
+        if disks is None or self._cpu_clock is None:
+            return None
+        return (disks, time.clock_gettime_ns(self._cpu_clock))
 
     def _flush_jobs(self) -> None:
         """Flushes one descriptor (closed afterwards) or, for -1, the file systems of all roots."""
         while (job := self._jobs.get()) is not None:
             seq, fd, data_only, made = job
+            self._flushing[seq] = None
             try:
                 self._flush(fd, data_only=data_only)
                 if made is not None:
@@ -281,6 +304,7 @@ class ReplicaSession:
             else:
                 self._answer(Op.DONE, seq)
             finally:
+                del self._flushing[seq]
                 if fd >= 0:
                     os.close(fd)
 

@@ -57,6 +57,8 @@ class MirrorStatus:
     resync_rule: the row of `resync_choice.RULES` by which the running or the last resync of this role goes; the
     entries, bytes sent and duration beside it are that one's. checkpoints: made in this role.
     quarantine_full: why a resync here stopped, until one could keep what it had to.
+    replica_rule: the row of `peer_health.RULES` that is against the replica now: "slow" while it is, or why it is left
+    out for another `replica_left_out_s`; "" if nothing is. replica_taken_out: how often one was, in this role.
     """
 
     mode: str = "stopped"
@@ -86,6 +88,9 @@ class MirrorStatus:
     resync_s: float = 0.0
     checkpoints: int = 0
     quarantine_full: str = ""
+    replica_rule: str = ""
+    replica_left_out_s: float = 0.0
+    replica_taken_out: int = 0
     inconsistent: bool = False
     error: str | None = None
 

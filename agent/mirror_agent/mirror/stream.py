@@ -75,6 +75,8 @@ class Stream:
         self.found: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self.heard_s = boottime_s()
         self.progress_s = self.heard_s
+        # The replica's own word, see `standstill`.
+        self.standing_s: float | None = None
         self.lost: str | None = None
         self.refused = False
         self._sent_s = time.monotonic()
@@ -100,6 +102,7 @@ class Stream:
         self._wanted = threading.Event()
         self._room = threading.Condition()
         self._starving = 0
+        self._starving_since_s = 0.0
         self._buffer = memoryview(bytearray(_ACK_BUFFER_BYTES))
         self._filled = 0
         self._stand_in = threading.Thread(target=self._read_for_sleepers, name="mirror-answers", daemon=True)
@@ -108,6 +111,16 @@ class Stream:
     @property
     def latencies_ms(self) -> deque[float]:
         return self._waiters.latencies_ms
+
+    @property
+    def calls(self) -> tuple[int, int]:
+        """Calls that waited for the replica, and how many of them longer than `limits.SLOW_CALL_S`."""
+        return self._waiters.calls, self._waiters.slow_calls
+
+    def longest_wait_s(self) -> float:
+        """Of the call that waits longest for an answer or for room; 0 without one."""
+        starving_s = boottime_s() - self._starving_since_s if self._starving else 0.0
+        return max(self._waiters.longest_s(), starving_s)
 
     @property
     def sequence(self) -> int:
@@ -211,7 +224,7 @@ class Stream:
     def _wait(self, seq: int, *, flushed: bool, timeout_s: float | None) -> bool:
         outcome: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.flush()
-        known = self._waiters.add(seq, flushed=flushed, then=outcome.put)
+        known = self._waiters.add(seq, flushed=flushed, then=outcome.put, call=False)
         if known is not None:
             return known
         self._wanted.set()
@@ -225,6 +238,8 @@ class Stream:
         """Until the ring is no longer full, or the stream is lost."""
         self.flush()
         with self._room:
+            if not self._starving:
+                self._starving_since_s = boottime_s()
             self._starving += 1
             self._wanted.set()
             self._room.wait_for(lambda: self.lost is not None or not self.full)
@@ -375,8 +390,11 @@ class Stream:
                 self._acked_bytes = max(self._acked_bytes, frame.offset)
                 if frame.op == Op.PULSE:
                     self.spaces = wire.parse_pulse(frame.payload)
+                    self.standing_s = wire.standing_of(frame.fid)
                     if self.in_flight_bytes == 0:
                         self.progress_s = self.heard_s
+                    elif self.standing_s is not None:  # it works on one frame for long, and that gets on
+                        self.progress_s = max(self.progress_s, self.heard_s - self.standing_s)
             case Op.DIFFERENT:
                 self.answers.put((frame.fid, frame.offset, wire.parse_different(frame.payload)))
             case Op.FOUND:

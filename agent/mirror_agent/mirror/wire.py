@@ -428,6 +428,16 @@ def pulse_payload(spaces: Sequence[Space]) -> bytes:
     )
 
 
+def standing_field(seconds: float | None) -> int:
+    """How long the replica's work has stood still, for the `fid` of a PULSE: 0 nothing to tell, else 1 + ms."""
+    return 0 if seconds is None else 1 + int(seconds * 1000)
+
+
+def standing_of(field: int) -> float | None:
+    """The inverse of `standing_field`."""
+    return None if field == 0 else (field - 1) / 1000
+
+
 def parse_pulse(data: memoryview) -> list[Space]:
     if len(data) % _SPACE.size or len(data) > 16 * _SPACE.size:
         raise WireError(f"PULSE of {len(data)} bytes")

@@ -354,11 +354,12 @@ def access_lists(root: Path) -> None:
 
 
 def big_directory(root: Path) -> None:
-    count = 1200
+    """More names than the C library takes at once (32 KiB)."""
+    count = 480
     directory = root / "big"
     directory.mkdir()
     for number in range(count):
-        os.close(os.open(directory / f"{number:05d}-{'n' * 40}", os.O_CREAT | os.O_WRONLY))
+        os.close(os.open(directory / f"{number:05d}-{'n' * 75}", os.O_CREAT | os.O_WRONLY))
     assert len(os.listdir(directory)) == count
     with os.scandir(directory) as entries:
         for index, entry in enumerate(entries):

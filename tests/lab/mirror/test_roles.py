@@ -159,7 +159,7 @@ async def test_silent_peer_is_lost(tmp_path: Path) -> None:
         await pair.make_pair()
         pair.relay.go_silent()
         await pair.a.until(lambda status: status.acknowledging == "parked", within_s=10)
-        assert "nothing was heard" in str(pair.a.status.error)
+        assert "silent: Nothing was heard" in str(pair.a.status.error)
 
 
 async def test_killed_primary_loses_no_acknowledged_write(pair: Pair) -> None:

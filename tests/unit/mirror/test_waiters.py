@@ -56,3 +56,16 @@ def test_the_end_tells_everybody_once_and_later_comers_at_once() -> None:
     assert waiters.end() == []
     assert waiters.answered(2, (2,)) == []
     assert _wait(waiters, told, "late", 1, flushed=False) is False
+
+
+def test_only_calls_count_as_waiting() -> None:
+    waiters, told = Waiters(), Told()
+    assert waiters.longest_s() == 0.0
+    assert waiters.add(1, flushed=True, then=lambda _good: None, call=False) is None
+    assert waiters.add(2, flushed=False, then=lambda _good: None, call=False) is None
+    assert waiters.longest_s() == 0.0
+    _wait(waiters, told, "call", 3, flushed=True)
+    assert waiters.longest_s() > 0.0
+    assert len(waiters.answered(3, (1, 3))) == 3
+    assert (waiters.calls, waiters.slow_calls, len(waiters.latencies_ms)) == (1, 0, 1)
+    assert waiters.longest_s() == 0.0
