@@ -202,7 +202,7 @@ resource signIn 'Microsoft.Web/sites/config@2025-05-01' = if (!empty(entraClient
 }
 
 // The package is the source with its requirements (tools/package.py); Azure installs them.
-resource code 'Microsoft.Web/sites/extensions@2025-05-01' = if (!empty(packageUri)) {
+resource code 'Microsoft.Web/sites/extensions@2024-04-01' = if (!empty(packageUri)) {
   parent: app
   name: 'onedeploy'
   properties: {

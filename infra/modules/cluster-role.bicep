@@ -9,14 +9,16 @@ param principalId string
 @description('Part of the role\'s display name, which must be unique in the tenant.')
 param label string
 
+var here = subscription().id
+
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
-  name: guid(subscription().id, 'mirrorplane-cluster-operator', label)
+  name: guid(here, 'mirrorplane-cluster-operator', label)
   properties: {
     roleName: 'Mirrorplane cluster operator (${label})'
     description: 'Creates, watches, repairs and deletes the resources of mirror clusters.'
     type: 'CustomRole'
     assignableScopes: [
-      subscription().id
+      here
     ]
     permissions: [
       {
@@ -78,7 +80,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
 }
 
 resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(subscription().id, principalId, role.id)
+  name: guid(here, principalId, role.id)
   properties: {
     roleDefinitionId: role.id
     principalId: principalId
