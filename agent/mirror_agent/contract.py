@@ -12,6 +12,7 @@ times (see DESIGN: "clock of a node never matters").
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
@@ -131,6 +132,27 @@ class ReplicatedPath(Contract):
         return value
 
 
+class SlowReplica(StrEnum):
+    """What follows when half of the calls wait for the replica longer than a second, for ten seconds."""
+
+    TELL = "tell"
+    LEAVE_OUT = "leave-out"
+
+
+class ResyncScope(StrEnum):
+    """What a returning node is compared for: what can have changed since the last checkpoint, or everything."""
+
+    CHANGES = "changes"
+    EVERYTHING = "everything"
+
+
+class MirrorPolicy(Contract):
+    """Where the mirror must choose between two goods: see docs/mirror.md §4 and §12 for what each word costs."""
+
+    slow_replica: SlowReplica = SlowReplica.TELL
+    resync: ResyncScope = ResyncScope.CHANGES
+
+
 class ModuleFile(Contract):
     """A file of the application module, written below the module directory before the first start."""
 
@@ -239,6 +261,7 @@ class Application(Contract):
         default_factory=dict
     )
     replicated_paths: Annotated[tuple[ReplicatedPath, ...], Field(min_length=1, max_length=MAX_REPLICATED_PATHS)]
+    mirror: MirrorPolicy = MirrorPolicy()
     checkers: Annotated[tuple[Checker, ...], Field(max_length=MAX_CHECKERS)] = ()
     service_ports: Annotated[tuple[Port, ...], Field(max_length=32)] = ()
     start_timeout_s: Seconds = 60.0
@@ -374,6 +397,13 @@ class CertificateReport(Contract):
     trusted_sha256: Annotated[tuple[Fingerprint, ...], Field(max_length=MAX_TRUSTED_AUTHORITIES)]
     failure: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
 
+    @field_validator("expires_utc")
+    @classmethod
+    def _a_moment(cls, value: str) -> str:
+        if datetime.fromisoformat(value).tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; write it in UTC, e.g. '2026-11-01T00:00:00+00:00'")
+        return value
+
 
 class ApplicationState(StrEnum):
     STOPPED = "stopped"
@@ -414,7 +444,7 @@ class MirrorReport(Contract):
     `operations` and `replicatedBytes` count since the node took its role, the rates and percentiles are of the last
     seconds; `ringBytes` is what `inFlightBytes` may reach before callers wait. `dirty…`: noted as changed
     since the newest checkpoint. `resyncRule` says why the running or last resync compares what it compares;
-    `quarantineFull` why one stopped.
+    `quarantineFull` why one stopped. `replicaRule`: "slow" while calls wait long for the replica, or why it is out.
     """
 
     mode: str
@@ -438,6 +468,7 @@ class MirrorReport(Contract):
     resync_done_entries: int = 0
     resync_total_entries: int = 0
     quarantine_full: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+    replica_rule: Annotated[str, StringConstraints(max_length=64)] = ""
     verify: VerifyReport | None = None
 
 

@@ -9,7 +9,7 @@ arrival of a heartbeat, the end of a probe, the moment Azure answered. A collect
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -61,6 +61,7 @@ class Beat:
     mirror_error: str | None = None
     # Between the copies, of the last verify, and still there.
     differences: int = 0
+    replica_slow: bool = False
 
     @property
     def serves(self) -> bool:
@@ -157,3 +158,16 @@ def newest(facts: Iterable[Fact], kind: FactKind, subject: NodeName | None) -> F
     """The newest fact of a kind about a subject; facts may come in any order and twice."""
     found = [fact for fact in facts if fact.kind is kind and fact.subject == subject]
     return max(found, key=lambda fact: fact.observed_at, default=None)
+
+
+Latest = Mapping[tuple[FactKind, NodeName | None], Fact]
+
+
+def latest(facts: Iterable[Fact]) -> Latest:
+    """`newest` of every kind and subject, found in one pass: an audit asks for a dozen of each of 10,000 clusters."""
+    found: dict[tuple[FactKind, NodeName | None], Fact] = {}
+    for fact in facts:
+        before = found.get((fact.kind, fact.subject))
+        if before is None or before.observed_at < fact.observed_at:
+            found[fact.kind, fact.subject] = fact
+    return found

@@ -63,6 +63,8 @@ def _reporting(found: Evidence, beat: Beat) -> Judgement:
         return judged(Health.DEGRADED, "checker-failing", ", ".join(beat.failing_checkers))
     if beat.serves and beat.differences:
         return judged(Health.DEGRADED, "copies-differ", f"{beat.differences} differences stand")
+    if beat.serves and beat.replica_slow:
+        return judged(Health.DEGRADED, "replica-slow")
     if beat.serves and beat.probe_ok and found.probe is not None and found.probe.outcome is ProbeOutcome.STANDBY:
         return judged(Health.DEGRADED, "probe-disagrees", found.probe.reason)
     if len(found.supporting) < ENOUGH:

@@ -18,6 +18,7 @@ NODE_RULES: Final[dict[str, str]] = {
     "module-waits": "The module is blocked on this node.",
     "checker-failing": "A checker of the application fails on this node.",
     "copies-differ": "A verify found that the two copies differ, and nobody has repaired that yet.",
+    "replica-slow": "Half of the calls on the serving node wait for the replica longer than a second.",
     "probe-path-broken": "The node reports, but our own probe does not reach it: the way is broken, not the node.",
     "probe-disagrees": "The node says that it serves, and its probe answer says that it does not.",
     "sources-contradict": "The node reports, yet the platform says that its VM does not run: one of them is old.",

@@ -120,6 +120,7 @@ def _beat(beat: dict[str, Any]) -> Beat:
         failing_checkers=tuple(beat.get("failingCheckers", ())),
         mirror_error=beat.get("mirrorError"),
         differences=beat.get("differences", 0),
+        replica_slow=beat.get("replica_slow", False),
     )
 
 

@@ -60,6 +60,7 @@ class MirrorLimits:
     barrier_timeout_s: float = limits.BARRIER_TIMEOUT_S
     checkpoint_s: float = limits.CHECKPOINT_S
     resync_max_bytes_s: int = limits.RESYNC_MAX_BYTES_S
+    resync_everything: bool = False
     quarantine_max_bytes: int = limits.QUARANTINE_MAX_BYTES
     quarantine_max_age_s: float = limits.QUARANTINE_MAX_AGE_S
 
@@ -72,9 +73,9 @@ class MirrorLimits:
             raise MirrorConfigError(
                 f"limits: peer_silence_s {self.peer_silence_s} is below two heartbeats of {limits.HEARTBEAT_S} s"
             )
-        if self.stall_s < 2 * limits.HEARTBEAT_S:
+        if self.stall_s < limits.STALL_S_MIN:
             raise MirrorConfigError(
-                f"limits: stall_s {self.stall_s} is below two pulses of {limits.HEARTBEAT_S} s, by which it is told"
+                f"limits: stall_s {self.stall_s} is below {limits.STALL_S_MIN}: the replica tells it with two pulses"
             )
         if not 0 < self.leave_out_s <= limits.LEAVE_OUT_MAX_S:
             raise MirrorConfigError(

@@ -305,6 +305,7 @@ class Connector:
         choice = choose(
             prove_checkpoints(self._state, roots),
             self._peers_checkpoints,
+            always_everything=self._config.limits.resync_everything,
             asked_for_full=self._full_asked_for,
             differences_stand=bool((last := self._state.verified.last) and last.differences),
             shortcut_failed=self._shortcut_failed,

@@ -45,6 +45,8 @@ PEER_SILENCE_S: Final = 3.0
 # A replica that says that its disk stands still, while a call waits, is taken out after this: the longest pause that
 # the loss of the peer itself may cost by default (promise and witness deadline; a node derives it from its timing).
 STALL_S: Final = 6.0
+# It is told by pulses, one a heartbeat.
+STALL_S_MIN: Final = 2 * HEARTBEAT_S
 # A replica that is heard but applies nothing for so long, where it cannot be told whether its disk moves.
 APPLY_STALL_S: Final = 30.0
 # A replica is slow while at least half of the calls of so long waited for it longer than this; few calls tell nothing.

@@ -53,6 +53,7 @@ class Rule:
 
 
 RULES: Final[Mapping[str, Rule]] = {
+    "configured": Rule(Kind.FULL, "This cluster is configured to compare everything, always."),
     "asked-for": Rule(Kind.FULL, "An operator asked for a comparison of everything."),
     "differences-found": Rule(Kind.FULL, "A verify found differences that no checkpoint explains."),
     "shortcut-failed": Rule(Kind.FULL, "The last resync that left something out met something it did not expect."),
@@ -138,11 +139,14 @@ def choose(
     mine: tuple[Held, ...],
     peers: tuple[Held, ...],
     *,
+    always_everything: bool = False,
     asked_for_full: bool = False,
     differences_stand: bool = False,
     shortcut_failed: bool = False,
 ) -> Choice:
     """The serving node's decision. Both lists newest first; the first common checkpoint without a gap is the base."""
+    if always_everything:
+        return Choice("configured", None)
     if asked_for_full:
         return Choice("asked-for", None)
     if differences_stand:

@@ -4,10 +4,11 @@ the peer. No state and no I/O."""
 from __future__ import annotations
 
 from mirror_agent import contract
-from mirror_agent.contract import NodeConfiguration
+from mirror_agent.contract import NodeConfiguration, ResyncScope, SlowReplica
 from mirror_agent.core.budget import budget
 from mirror_agent.core.model import Timing
-from mirror_agent.mirror.control import MirrorConfig, MirroredPath
+from mirror_agent.mirror.control import MirrorConfig, MirroredPath, MirrorLimits
+from mirror_agent.mirror.limits import STALL_S_MIN
 from mirror_agent.net.peer import Dialogue, PeerClient, PeerPaths, PeerServer, server_name
 from mirror_agent.node.live_tls import NodeTls
 from mirror_agent.paths import Paths
@@ -30,7 +31,10 @@ def core_timing(configuration: NodeConfiguration) -> Timing:
 
 
 def mirror_config(configuration: NodeConfiguration, paths: Paths) -> MirrorConfig:
+    """What the mirror is told. A stall of the replica's disk may cost what the loss of the peer may: a primary has then
+    published itself alone within its promise and the witness's deadline."""
     peer = configuration.peer.name
+    timing, policy = configuration.timing, configuration.application.mirror
     return MirrorConfig(
         cluster_id=configuration.cluster_id,
         node=configuration.node,
@@ -46,6 +50,11 @@ def mirror_config(configuration: NodeConfiguration, paths: Paths) -> MirrorConfi
         ca_file=str(paths.ca_certificate),
         peer_san=server_name(peer, configuration.cluster_id),
         runtime_dir=str(paths.run_dir),
+        limits=MirrorLimits(
+            stall_s=max(STALL_S_MIN, timing.promise_s + timing.witness_deadline_s),
+            leave_out_slow=policy.slow_replica is SlowReplica.LEAVE_OUT,
+            resync_everything=policy.resync is ResyncScope.EVERYTHING,
+        ),
     )
 
 

@@ -201,6 +201,21 @@ METRICS: Final = (
         "1 if a resync stopped because the quarantine is full.",
         lambda s: bool(s.mirror.quarantine_full),
     ),
+    _one(
+        "mirror_replica_slow",
+        "1 while half of the calls wait for the replica longer than a second.",
+        lambda s: s.mirror.replica_rule == "slow",
+    ),
+    _counter(
+        "mirror_replica_taken_out_total",
+        "Replicas that were heard and yet taken out (disk stood still, or slow) since the node serves.",
+        lambda s: s.mirror.replica_taken_out,
+    ),
+    _one(
+        "mirror_replica_left_out_seconds",
+        "For how long a replica that was taken out is still left out.",
+        lambda s: s.mirror.replica_left_out_s,
+    ),
     _one("mirror_inconsistent", "1 if this copy is in the middle of a resync.", lambda s: s.mirror.inconsistent),
     _one("mirror_verify_running", "1 while a verify is under way.", lambda s: s.mirror.verify.running),
     _one(

@@ -51,6 +51,7 @@ def mirror_report(status: MirrorStatus) -> MirrorReport:
         resync_done_entries=status.resync_done_entries,
         resync_total_entries=status.resync_total_entries,
         quarantine_full=status.quarantine_full[:MAX_SENTENCE],
+        replica_rule=status.replica_rule,
         verify=verify_report(status.verify),
     )
 

@@ -7,6 +7,7 @@ import itertools
 import pytest
 from mirror_agent.mirror.resync_choice import (
     CTIME_MARGIN_NS,
+    DISTRUSTED,
     RULES,
     Clock,
     Gap,
@@ -72,7 +73,14 @@ def test_a_base_is_named_exactly_by_the_rules_that_leave_something_out() -> None
         if choice.base is not None:
             assert not mine.gap
             assert not peer.gap
-    special = {"asked-for", "differences-found", "shortcut-failed", "no-checkpoint-here", "no-checkpoint-there"}
+    special = {
+        "configured",
+        "asked-for",
+        "differences-found",
+        "shortcut-failed",
+        "no-checkpoint-here",
+        "no-checkpoint-there",
+    }
     assert seen | special == set(RULES)
 
 
@@ -96,3 +104,9 @@ def test_only_what_is_unchanged_on_both_sides_of_a_proven_place_is_left_out() ->
         if may_skip(changed_here=flags[0], changed_there=flags[1], identity_proven=flags[2])
     ]
     assert left_out == [(False, False, True)]
+
+
+def test_a_configuration_forbids_every_shortcut() -> None:
+    choice = choose((NEW,), (NEW,), always_everything=True)
+    assert (choice.rule, choice.base, choice.kind) == ("configured", None, Kind.FULL)
+    assert "configured" not in DISTRUSTED, "nothing speaks against the checkpoints"
