@@ -22,6 +22,7 @@ SEEDS ?= 10000
 FIRST ?= 0
 MINUTES ?= 30
 ONLY ?=
+export ONLY
 TORTURE_SEEDS ?= 0-19
 TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
@@ -96,7 +97,7 @@ sim: setup-lenient
 
 # Real processes, namespaces, packets and file systems; see docs/faults.md. Result: build/faults.json.
 faults: setup
-	@$(PYTHON_BIN)/python -m lab.faults --runs $(RUNS) $(if $(ONLY),--only '$(ONLY)')
+	@$(PYTHON_BIN)/python -m lab.faults --runs $(RUNS) $(if $(ONLY),--only "$$ONLY")
 
 calm: setup
 	@$(PYTHON_BIN)/python -m lab.faults.calm --minutes $(MINUTES)

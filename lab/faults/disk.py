@@ -127,7 +127,7 @@ CASES: tuple[Case, ...] = (
     ),
     on_image(
         "the primary's data disk turns read-only",
-        "The application gets EROFS, the disk checker trips, and the other node takes over.",
+        "The disk checker finds a disk that takes nothing more; the node stops, and the other one takes over.",
         lambda scene: read_only(scene, "prim"),
         service=Service.OPEN,
         primary=Primary.CHANGES,

@@ -1,9 +1,11 @@
-"""The power of a machine goes, or its host pauses it."""
+"""The power of a machine goes, or one process of the node is killed."""
 
 from __future__ import annotations
 
+import signal
+
 from lab.faults.model import Case, Primary, Service
-from lab.faults.scene import Scene
+from lab.faults.scene import ENGINE, SUPERVISOR, Scene
 
 KILL = "kill"
 
@@ -19,6 +21,13 @@ async def kill_second(scene: Scene) -> None:
     await scene.writes()
 
 
+async def kill_process(scene: Scene, node: str, pattern: str) -> None:
+    """SIGKILL to the agent or to the engine; the service manager, or the agent, starts another."""
+    await scene.signal(node, pattern, signal.SIGKILL)
+    await scene.hold(1.0)  # what lives on with the dead one's connections may still acknowledge
+    await scene.writes()
+
+
 async def kill_both_start(scene: Scene, *order: str) -> None:
     first, then = (scene.prim, scene.second) if order[0] == "prim" else (scene.second, scene.prim)
     await scene.kill(first)
@@ -29,6 +38,29 @@ async def kill_both_start(scene: Scene, *order: str) -> None:
 
 
 CASES: tuple[Case, ...] = (
+    Case(
+        "kill the primary's agent",
+        KILL,
+        "The service manager starts it again; the node serves again, or the other one has taken over.",
+        lambda scene: kill_process(scene, scene.prim, SUPERVISOR),
+        limit_s=20.0,
+    ),
+    Case(
+        "kill the replica's agent",
+        KILL,
+        "The primary is recorded alone and goes on; the agent comes back and resynchronises.",
+        lambda scene: kill_process(scene, scene.second, SUPERVISOR),
+        primary=Primary.STAYS,
+        limit_s=10.0,
+    ),
+    Case(
+        "kill the primary's engine",
+        KILL,
+        "The agent starts another in its place; the application only waits.",
+        lambda scene: kill_process(scene, scene.prim, ENGINE),
+        primary=Primary.STAYS,
+        limit_s=20.0,
+    ),
     Case(
         "kill the primary's VM",
         KILL,
