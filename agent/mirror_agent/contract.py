@@ -444,7 +444,8 @@ class MirrorReport(Contract):
     `operations` and `replicatedBytes` count since the node took its role, the rates and percentiles are of the last
     seconds; `ringBytes` is what `inFlightBytes` may reach before callers wait. `dirty…`: noted as changed
     since the newest checkpoint. `resyncRule` says why the running or last resync compares what it compares;
-    `quarantineFull` why one stopped. `replicaRule`: "slow" while calls wait long for the replica, or why it is out.
+    `quarantineFull` why one stopped. `replicaRule`: "slow" while calls wait long for the replica, or why it is
+    left out for another `replicaLeftOutS`.
     """
 
     mode: str
@@ -469,6 +470,7 @@ class MirrorReport(Contract):
     resync_total_entries: int = 0
     quarantine_full: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
     replica_rule: Annotated[str, StringConstraints(max_length=64)] = ""
+    replica_left_out_s: float = 0.0
     verify: VerifyReport | None = None
 
 

@@ -52,6 +52,7 @@ def mirror_report(status: MirrorStatus) -> MirrorReport:
         resync_total_entries=status.resync_total_entries,
         quarantine_full=status.quarantine_full[:MAX_SENTENCE],
         replica_rule=status.replica_rule,
+        replica_left_out_s=status.replica_left_out_s,
         verify=verify_report(status.verify),
     )
 

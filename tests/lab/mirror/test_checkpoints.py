@@ -97,6 +97,17 @@ async def test_only_what_changed_is_compared(tmp_path: Path) -> None:
         assert pair.a.status.resync_sent_bytes < 120_000
 
 
+async def test_a_configuration_that_wants_everything_compared_gets_it(tmp_path: Path) -> None:
+    async with running_pair(tmp_path, limits=replace(QUICK, resync_everything=True)) as pair:
+        plant(pair.a.root, folders=2, files=2)
+        await pair.make_pair()
+        await checkpoint(pair.a)
+        await separate(pair, 2)
+        await pair.relay.start()
+        await same(pair, pair.a, 3)
+        assert pair.a.status.resync_rule == "configured"
+
+
 async def test_ranges_that_were_written_are_all_that_is_compared(tmp_path: Path) -> None:
     async with running_pair(tmp_path, limits=QUICK) as pair:
         blob = os.urandom(8 << 20)
