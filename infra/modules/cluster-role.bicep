@@ -57,6 +57,13 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/disks/read' // compare with the spec
           'Microsoft.Compute/disks/write' // one data disk per node; also what attaching it asks for
           'Microsoft.Compute/disks/delete' // tear down
+          'Microsoft.Compute/availabilitySets/read' // compare with the spec
+          'Microsoft.Compute/availabilitySets/write' // nodes on different racks, where there are no zones
+          'Microsoft.Compute/availabilitySets/delete' // tear down
+          'Microsoft.Compute/proximityPlacementGroups/read' // compare with the spec, find a brought one
+          'Microsoft.Compute/proximityPlacementGroups/write' // nodes near each other; also what placing a VM asks for
+          'Microsoft.Compute/proximityPlacementGroups/delete' // tear down
+          'Microsoft.Compute/galleries/images/versions/read' // VMs from an image that was brought
           'Microsoft.Compute/virtualMachines/read' // compare with the spec, before every repair
           'Microsoft.Compute/virtualMachines/write' // one per node
           'Microsoft.Compute/virtualMachines/delete' // tear down, replace a node
@@ -71,7 +78,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/locations/operations/read' // how far an asynchronous operation is
           'Microsoft.ResourceHealth/availabilityStatuses/current/read' // the audit's fact "resource health"
           'Microsoft.Insights/metrics/read' // the audit's facts from the balancer's probes
-          'Microsoft.Insights/logs/ALBHealthEvent/read' // the audit's fact from the balancer's log
+          'Microsoft.Insights/logs/*/read' // the audit's fact from the balancer's log (its table has no action of its own)
         ]
         notActions: []
       }

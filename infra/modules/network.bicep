@@ -6,7 +6,7 @@ param location string
 param tags object
 param addressSpace string
 
-resource address 'Microsoft.Network/publicIPAddresses@2025-05-01' = {
+resource address 'Microsoft.Network/publicIPAddresses@2026-03-01' = {
   name: '${name}-nat'
   location: location
   tags: tags
@@ -20,7 +20,7 @@ resource address 'Microsoft.Network/publicIPAddresses@2025-05-01' = {
   }
 }
 
-resource nat 'Microsoft.Network/natGateways@2025-05-01' = {
+resource nat 'Microsoft.Network/natGateways@2026-03-01' = {
   name: '${name}-nat'
   location: location
   tags: tags
@@ -38,7 +38,7 @@ resource nat 'Microsoft.Network/natGateways@2025-05-01' = {
 }
 
 // Nobody calls into these subnets from outside: the default rules (only the network itself) are enough.
-resource closed 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
+resource closed 'Microsoft.Network/networkSecurityGroups@2026-03-01' = {
   name: '${name}-nsg'
   location: location
   tags: tags
@@ -47,7 +47,7 @@ resource closed 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
   }
 }
 
-resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
+resource vnet 'Microsoft.Network/virtualNetworks@2026-03-01' = {
   name: name
   location: location
   tags: tags

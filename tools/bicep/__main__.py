@@ -1,4 +1,6 @@
-"""Writes the ARM templates of infra/ from their Bicep: `python -m tools.bicep`. With `--check`, only says which are stale."""
+"""Writes the ARM templates of infra/ from their Bicep: `python -m tools.bicep`.
+
+With `--check` it only says which are stale (and ends with 1)."""
 
 from __future__ import annotations
 

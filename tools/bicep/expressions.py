@@ -1,8 +1,9 @@
 """Bicep expressions → the expression language of ARM templates.
 
-`Expressions.value` gives what stands in the JSON: literals as they are, anything computed as "[…]". Symbols of resources
-and modules become `resourceId(…)`, `reference('symbol')` and `listKeys(…)`, and every symbol used is noted, because
-Bicep derives `dependsOn` from use. Limits: the subset infra/ is written in; anything else is refused by name and line.
+`Expressions.value` gives what stands in the JSON: literals as they are, anything computed as "[…]". Symbols of
+resources and modules become `resourceId(…)`, `reference('symbol')` and `listKeys(…)`, and every symbol used is noted,
+because Bicep derives `dependsOn` from use.
+Limits: the subset that infra/ is written in; anything else is refused, with file and line.
 """
 
 from __future__ import annotations
@@ -29,14 +30,37 @@ _OPERATORS: Final = {
 }
 # Functions that ARM knows by the same name. A misspelt one must not reach Azure.
 FUNCTIONS: Final = frozenset(
-    {
-        "base64", "cidrHost", "cidrSubnet", "concat", "contains", "createArray", "createObject", "deployment", "empty",
-        "environment", "filter", "first", "format", "guid", "int", "join", "json", "last", "length", "map", "max", "min",
-        "newGuid", "padLeft", "parseCidr", "range", "replace", "resourceGroup", "resourceId", "skip", "split",
-        "string", "subscription", "subscriptionResourceId", "substring", "take", "tenant", "toLower", "toUpper", "trim",
-        "union", "uniqueString", "uri", "utcNow", "listServiceSas",
-    }
-)  # fmt: skip
+    [
+        "base64",
+        "cidrHost",
+        "cidrSubnet",
+        "concat",
+        "contains",
+        "createArray",
+        "createObject",
+        "empty",
+        "environment",
+        "format",
+        "guid",
+        "length",
+        "listServiceSas",
+        "map",
+        "padLeft",
+        "range",
+        "replace",
+        "resourceGroup",
+        "resourceId",
+        "string",
+        "subscription",
+        "subscriptionResourceId",
+        "substring",
+        "take",
+        "tenant",
+        "toLower",
+        "union",
+        "uniqueString",
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ _PURE: Final[Mapping[str, Callable[..., Any]]] = {
     "cidrHost": _cidr_host,
     "cidrSubnet": _cidr_subnet,
     "coalesce": lambda *given: next((value for value in given if value is not None), None),
-    "concat": lambda *given: sum(given, []) if isinstance(given[0], list) else "".join(map(str, given)),
+    "concat": lambda *given: "".join(given),
     "contains": lambda box, thing: thing in box,
     "createArray": lambda *given: list(given),
     "createObject": _object,
