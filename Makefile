@@ -11,6 +11,7 @@
 #   make faults               some seventy accidents done to a real cluster in the lab, 20 minutes   ONLY=text RUNS=3
 #   make calm MINUTES=30      a bad day without an accident: nobody may take over
 #   make bench                measure the mirror against raw ext4 and GlusterFS (a quarter of an hour)  QUICK=1: few rows, a minute
+#   make browser              a browser drives both consoles against a cluster in the lab: create, lose, resync, swap, delete
 #   make screenshots          pictures of the console's pages, in docs/img
 #   make setup                only install what the others need
 
@@ -28,7 +29,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: calm faults torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
+.PHONY: browser calm faults torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -60,6 +61,10 @@ bench-control-plane: setup-lenient
 # Accidents repaired by the control plane, and a node that fences itself, each in a lab of its own: half an hour in all.
 watch: setup
 	@$(PYTHON_BIN)/python -m pytest -m watch tests/lab/watch
+
+# From the form of a new cluster to its deletion, with a failover in between; a few minutes.
+browser: setup-lenient
+	@$(PYTHON_BIN)/python -m pytest -m flow -s tests/lab/browser/flow
 
 # The pages of the control plane's console with an invented fleet; all looks and sizes are in build/screens.
 screenshots: setup-lenient

@@ -10,6 +10,9 @@ import { actionsOf } from "./cluster_actions.js";
 import { stripsPart } from "./strips.js";
 import { progressOf } from "./progress.js";
 
+// What happens is to be seen within three seconds; unchanged, a look costs a 304.
+const PERIOD_MS = 1000;
+
 export function clusterPage({ name, may }) {
   const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
   const done = part("div", {}, (message) => message && h("p", { class: "note good", role: "status" }, message));
@@ -28,7 +31,7 @@ export function clusterPage({ name, may }) {
   const reader = live((signal) => get(`clusters/${name}/overview`, {}, { signal }), show, (error) => {
     note.show(error?.message ?? "");
     if (error?.status === 404) gone();
-  });
+  }, PERIOD_MS);
   const slow = live((signal) => get(`clusters/${name}/history`, {}, { signal }), (page) => { lines = page; tell(); }, () => {}, 5000);
 
   function show(view) {

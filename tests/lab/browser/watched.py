@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import axe_playwright_python
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, ViewportSize
+
+if TYPE_CHECKING:
+    from playwright._impl._api_structures import ClientCertificate
 
 # Root needs no sandbox here; without the others Chromium asks its maker's servers at every start.
 FLAGS: Final = [
@@ -77,9 +80,17 @@ async def watched(
     dark: bool = False,
     viewport: ViewportSize = WIDE,
     expected: tuple[str, ...] = (),
+    certificate: ClientCertificate | None = None,
 ) -> AsyncIterator[Watched]:
-    """A tab of its own that is signed in with `token`; at the end it must have been clean."""
-    context = await browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light", locale="en-GB")
+    """A tab of its own that is signed in with `token`; at the end it must have been clean. The origin's authority need
+    not be known: importing it is the person's part."""
+    context = await browser.new_context(
+        viewport=viewport,
+        color_scheme="dark" if dark else "light",
+        locale="en-GB",
+        ignore_https_errors=True,
+        client_certificates=None if certificate is None else [certificate],
+    )
     try:
         if token is not None:
             await context.add_init_script(f"sessionStorage.setItem('{TOKEN_KEY}', '{token}')")
