@@ -191,12 +191,12 @@ class Authority:
         )
         return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    def issue(self, name: str, unit: str | None = None) -> tuple[Path, Path]:
+    def issue(self, name: str, unit: str | None = None, names: tuple[x509.GeneralName, ...] = ()) -> tuple[Path, Path]:
         """Files of a new certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._directory / f"{name}.pem"
         key_file = self._directory / f"{name}.key"
-        certificate.write_text(self.sign(key.public_key(), name, unit))
+        certificate.write_text(self.sign(key.public_key(), name, unit, names))
         key_file.write_bytes(self.private_pem(key))
         return certificate, key_file
 

@@ -75,8 +75,10 @@ from mirror_agent.node.trips import act_on_trip
 from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.local_api import LocalApi
+from mirror_agent.web.peer_console import peer_console
 from mirror_agent.web.probe import ProbeAnswer, ProbeServer
 from mirror_agent.web.revoked import RevokedSerials
+from mirror_agent.web.shown_configuration import shown_configuration
 
 TICK_S: Final = 0.1
 # An orderly leave: the application's stop script, the flush and the hand-over; systemd waits longer (TimeoutStopSec).
@@ -332,8 +334,10 @@ class Supervisor:
             self._operations,
             answer=self._probe_answer,
             events_after=log.after,
+            configuration=lambda: shown_configuration(self._configuration),
             cluster=self._configuration.cluster_name,
             node=self._configuration.node,
+            peer=peer_console(self._configuration, self._tls.peer_client),
             tls=self._tls.console,
             log=log.record,
             revoked=self._revoked,

@@ -77,7 +77,9 @@ class Commands:
         """Carry out a command and wait for its end, at most ORDER_DEADLINE_S."""
         self._log.record_decision("command.begun", action=request.action.value, who=request.who, why=request.why)
         outcome = await self._do(request)
-        self._log.record_decision("command.ended", action=request.action.value, who=request.who, **asdict(outcome))
+        # The one line that tells it all: who, why, what came of it.
+        told = {"action": request.action.value, "who": request.who, "why": request.why, **asdict(outcome)}
+        self._log.record_decision("command.ended", **told)
         return outcome
 
     async def _do(self, request: NodeRequest) -> RequestOutcome:

@@ -126,7 +126,8 @@ class MirrorOperations:
     async def operate(self, request: MirrorRequest) -> RequestOutcome:
         self._log.record_decision("command.begun", action=request.op, who=request.who, why=request.why)
         outcome = await self._do(request)
-        self._log.record_decision("command.ended", action=request.op, who=request.who, **asdict(outcome))
+        told = {"action": request.op, "who": request.who, "why": request.why, **asdict(outcome)}
+        self._log.record_decision("command.ended", **told)
         return outcome
 
     async def _do(self, request: MirrorRequest) -> RequestOutcome:

@@ -1,71 +1,43 @@
 """HTTPS on the node: test page and the console's files for everybody, the API for holders of a client certificate.
 
 Guarantee: without a certificate of the cluster's CA nothing is told but what /mosaic says; reading wants Monitor,
-actions want Control, a forced start wants Admin and the cluster's name in the body. Since browsers send client
-certificates by themselves, an action must come as JSON and from this origin (a foreign page can do neither without
-being asked), and the pages run scripts of this origin only.
-Limits: bodies of MAX_BODY_BYTES; the console acts on its own node, the peer has one of its own.
+orders want Control, a forced start wants Admin and the cluster's name in the body (`console_orders`). What is asked of
+the other node (`/api/v1/peer/…`) goes there in the caller's name and is judged there again (`peer_console`).
+Limits: bodies of MAX_BODY_BYTES; a request is passed on once, never further.
 """
 
 from __future__ import annotations
 
-import socket
+import json
 import ssl
 from collections.abc import Awaitable, Callable, Container
-from dataclasses import asdict
-from datetime import UTC, datetime
-from html import escape
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mirror_agent.contract import CONSOLE_PORT, MAX_SENTENCE_CHARS
+from mirror_agent.contract import CONSOLE_PORT
 from mirror_agent.eventlog import Event, RecordEvent
 from mirror_agent.redaction import redact
-from mirror_agent.web.actions import ACTIONS, NodeAction, NodeControl, NodeRequest, nearest
+from mirror_agent.web import console_pages
+from mirror_agent.web.actions import NodeControl
 from mirror_agent.web.client_roles import Client, ClientRole, client_of
+from mirror_agent.web.console_orders import ORDERS, Orders
+from mirror_agent.web.console_pages import error
+from mirror_agent.web.dry_run import Sight, dry_run
 from mirror_agent.web.mirror_control import MirrorControl
+from mirror_agent.web.peer_console import PeerAway, PeerConsole
 from mirror_agent.web.probe import ProbeAnswer
 from mirror_agent.web.prometheus import CONTENT_TYPE
-from mirror_agent.web.static import PAGE, static_files
+from mirror_agent.web.static import PAGE
 
 MAX_BODY_BYTES: Final = 16 * 1024
 MAX_EVENTS: Final = 500
+MAX_KEPT: Final = 200
+# What may be asked of the other node; `dry-run/…` beside them.
+READS: Final = ("status", "drill", "events", "mirror", "verified", "quarantine", "configuration")
 _KEEPALIVE_S: Final = 15.0
-_STATUS_OF_OUTCOME: Final = {"accepted": 202, "succeeded": 200, "refused": 409, "failed": 500}
-_HEADERS: Final = {
-    "Server": "mirrorplane",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Strict-Transport-Security": "max-age=31536000",
-}
-_STYLE: Final = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; display: grid; place-items: center; min-height: 100vh;
-  background: #f4f5f7; color: #1a1d21 }
-main { background: #fff; border-radius: 12px; padding: 2rem 3rem; box-shadow: 0 2px 12px rgb(0 0 0 / .12) }
-h1 { font-size: 1rem; font-weight: 500; margin: 0; color: #5a626b }
-p.node { font-size: 4rem; font-weight: 700; line-height: 1.1; margin: .2em 0 }
-dl { display: grid; grid-template-columns: auto auto; gap: .2rem 1.5rem; margin: 0 }
-dt { color: #5a626b }
-dd { margin: 0; font-variant-numeric: tabular-nums }
-@media (prefers-color-scheme: dark) { body { background: #14171a; color: #e8eaed } main { background: #1f2328 }
-  h1, dt { color: #9aa3ad } }
-"""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class ActionBody(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    reason: str = Field(default="", max_length=MAX_SENTENCE_CHARS)
-    confirm: str = Field(default="", max_length=128)
+ClientHandler = Callable[[web.Request, Client], Awaitable[web.Response]]
 
 
 class ConsoleApi:
@@ -76,8 +48,10 @@ class ConsoleApi:
         *,
         answer: Callable[[], ProbeAnswer],
         events_after: Callable[[int, int], list[Event]],
+        configuration: Callable[[], dict[str, object]],
         cluster: str,
         node: str,
+        peer: PeerConsole,
         tls: ssl.SSLContext,
         log: RecordEvent,
         revoked: Container[str] = (),
@@ -90,8 +64,11 @@ class ConsoleApi:
         self._mirror = mirror
         self._answer = answer
         self._events_after = events_after
+        self._configuration = configuration
         self._cluster = cluster
         self._node = node
+        self._peer = peer
+        self._orders = Orders(control, mirror, peer, log)
         self._tls = tls
         self._log = log
         self._revoked = revoked
@@ -99,33 +76,50 @@ class ConsoleApi:
         self._port = port
         self._runner: web.AppRunner | None = None
 
+    def application(self) -> web.Application:
+        """All routes; tests walk them."""
+        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
+        router = application.router
+        router.add_get("/", self._page)
+        router.add_get("/console/{name}", self._file)
+        router.add_get("/mosaic", self._mosaic)
+        router.add_get("/mosaic.css", self._style)
+        for path, handler in (
+            ("/api/v1/me", self._me),
+            ("/api/v1/status", self._status),
+            ("/api/v1/drill", self._drill),
+            ("/api/v1/events", self._events),
+            ("/api/v1/mirror", self._mirror_status),
+            ("/api/v1/verified", self._verified),
+            ("/api/v1/quarantine", self._quarantine),
+            ("/api/v1/configuration", self._shown_configuration),
+            ("/api/v1/dry-run/{action}", self._dry_run),
+            ("/api/v1/peer/{what:[a-z0-9/-]+}", self._of_the_peer),
+            ("/metrics", self._metrics),
+        ):
+            router.add_get(path, self._requires(ClientRole.MONITOR, handler))
+        control = ClientRole.CONTROL
+        router.add_post("/api/v1/actions/{action}", self._requires(control, self._orders.here))
+        router.add_post(
+            "/api/v1/peer/actions/{action}", self._requires(control, self._only_directly(self._orders.at_the_peer))
+        )
+        application.on_response_prepare.append(console_pages.protect)
+        return application
+
     async def start(self) -> int:
         """Listen; answers the port."""
-        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
-        application.router.add_get("/", self._page)
-        application.router.add_get("/console/{name}", self._file)
-        application.router.add_get("/mosaic", self._mosaic)
-        application.router.add_get("/mosaic.css", self._style)
-        application.router.add_get("/api/v1/me", self._requires(ClientRole.MONITOR, self._me))
-        application.router.add_get("/api/v1/status", self._requires(ClientRole.MONITOR, self._status))
-        application.router.add_get("/api/v1/drill", self._requires(ClientRole.MONITOR, self._drill))
-        application.router.add_get("/api/v1/events", self._requires(ClientRole.MONITOR, self._events))
-        application.router.add_get("/api/v1/mirror", self._requires(ClientRole.MONITOR, self._mirror_status))
-        application.router.add_get("/metrics", self._requires(ClientRole.MONITOR, self._metrics))
-        application.router.add_post("/api/v1/actions/{action}", self._requires(ClientRole.CONTROL, self._action))
-        application.on_response_prepare.append(_protect)
-        runner = web.AppRunner(application, access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=_KEEPALIVE_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._port, ssl_context=self._tls, reuse_address=True)
             await site.start()
-        except OSError as error:
+        except OSError as failure:
             await runner.cleanup()
             raise OSError(
-                error.errno,
-                f"the node's console cannot listen on {self._host}:{self._port} ({error.strerror}); "
+                failure.errno,
+                f"the node's console cannot listen on {self._host}:{self._port} ({failure.strerror}); "
                 f"find the program that holds the port with: ss -ltnp 'sport = :{self._port}'",
-            ) from error
+            ) from failure
         self._runner = runner
         port: int = runner.addresses[0][1]
         return port
@@ -135,65 +129,63 @@ class ConsoleApi:
             runner, self._runner = self._runner, None
             await runner.cleanup()
 
+    # -- who may ---------------------------------------------------------------------------------------------------
+
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Every error is JSON of the same shape; an unexpected one is recorded and says nothing of the inside."""
         try:
             return await handler(request)
-        except web.HTTPException as error:
-            return _error(error.status, error.reason.replace(" ", ""), error.text or error.reason)
-        except Exception as error:  # noqa: BLE001 - one request must not be a riddle; recorded, answered as 500
-            self._log("console.failed", path=request.path, error=f"{type(error).__name__}: {error}")
-            return _error(500, "InternalError", "the request failed; see mirrorctl history on the node")
+        except web.HTTPException as failure:
+            return error(failure.status, failure.reason.replace(" ", ""), failure.text or failure.reason)
+        except Exception as failure:  # noqa: BLE001 - one request must not be a riddle; recorded, answered as 500
+            self._log("console.failed", path=request.path, error=f"{type(failure).__name__}: {failure}")
+            return error(500, "InternalError", "the request failed; see mirrorctl history on the node")
 
-    def _requires(self, role: ClientRole, handler: Callable[[web.Request, Client], Awaitable[web.Response]]) -> Handler:
+    def _requires(self, role: ClientRole, handler: ClientHandler) -> Handler:
         async def checked(request: web.Request) -> web.StreamResponse:
-            client = client_of(request)
+            client = client_of(request, self._peer.dns_name)
             if client is None:
-                return _error(401, "ClientCertificateRequired", "show a client certificate of the cluster's CA")
+                return error(401, "ClientCertificateRequired", "show a client certificate of the cluster's CA")
             if client.serial in self._revoked:
-                self._log("console.refused", client=client.name, path=request.path, reason="certificate revoked")
-                return _error(
-                    403, "CertificateRevoked", "this certificate was revoked; ask for another credential link"
-                )
+                message = "this certificate was revoked; ask for another credential link"
+                return await self._orders.refuse(request, client, 403, "CertificateRevoked", message)
             if client.role is None or client.role < role:
-                self._log("console.refused", client=client.name, path=request.path, needs=role.word)
-                return _error(403, "Forbidden", f"this needs the role {role.word} in the certificate's subject (OU)")
+                message = f"this needs the role {role.word} in the certificate's subject (OU)"
+                return await self._orders.refuse(request, client, 403, "Forbidden", message)
             return await handler(request, client)
 
         return checked
 
+    def _only_directly(self, handler: ClientHandler) -> ClientHandler:
+        async def checked(request: web.Request, client: Client) -> web.Response:
+            if client.through:
+                message = f"{client.through} passed this on already; ask the other node itself"
+                return await self._orders.refuse(request, client, 403, "PassedOnTwice", message)
+            return await handler(request, client)
+
+        return checked
+
+    # -- for everybody ---------------------------------------------------------------------------------------------
+
     async def _mosaic(self, _request: web.Request) -> web.Response:
-        """Each answer closes the connection, so that the next one goes through the load balancer anew."""
-        answer = self._answer()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = {
-            "Server": socket.gethostname(),
-            "Role": answer.role.value,
-            "Epoch": str(answer.epoch),
-            "Time": now,
-        }
-        listing = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows.items())
-        page = (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Mirrorplane test page</title>'
-            '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/mosaic.css"></head>'
-            f"<body><main><h1>Cluster {escape(self._cluster)} was answered by node</h1>"
-            f'<p class="node">{escape(self._node)}</p><dl>{listing}</dl></main></body></html>\n'
-        )
-        return web.Response(text=page, content_type="text/html", headers={"Connection": "close"})
+        return console_pages.test_page(self._cluster, self._node, self._answer())
+
+    async def _style(self, _request: web.Request) -> web.Response:
+        return web.Response(text=console_pages.TEST_PAGE_STYLE, content_type="text/css")
 
     async def _page(self, request: web.Request) -> web.Response:
-        return _static(PAGE, request)
+        return console_pages.static(PAGE, request)
 
     async def _file(self, request: web.Request) -> web.Response:
-        return _static(request.match_info["name"], request)
+        return console_pages.static(request.match_info["name"], request)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _me(self, _request: web.Request, client: Client) -> web.Response:
         role = client.role.word if client.role else ""
-        return web.json_response({"name": client.name, "role": role, "cluster": self._cluster, "node": self._node})
-
-    async def _style(self, _request: web.Request) -> web.Response:
-        return web.Response(text=_STYLE, content_type="text/css")
+        who: dict[str, object] = {"name": client.name, "role": role}
+        return web.json_response({**who, "cluster": self._cluster, "node": self._node, "peer": self._peer.node})
 
     async def _status(self, _request: web.Request, _client: Client) -> web.Response:
         return web.json_response(redact(self._control.status()))
@@ -204,6 +196,17 @@ class ConsoleApi:
     async def _mirror_status(self, _request: web.Request, _client: Client) -> web.Response:
         return web.json_response(redact(self._mirror.mirror()))
 
+    async def _verified(self, _request: web.Request, _client: Client) -> web.Response:
+        return web.json_response(redact(await self._mirror.verified()))
+
+    async def _quarantine(self, _request: web.Request, _client: Client) -> web.Response:
+        """The newest first, and how many there are."""
+        kept = await self._mirror.quarantine()
+        return web.json_response({"total": len(kept), "kept": redact(kept[: -MAX_KEPT - 1 : -1])})
+
+    async def _shown_configuration(self, _request: web.Request, _client: Client) -> web.Response:
+        return web.json_response(redact(self._configuration()))
+
     async def _metrics(self, _request: web.Request, _client: Client) -> web.Response:
         return web.Response(body=self._mirror.metrics().encode(), headers={"Content-Type": CONTENT_TYPE})
 
@@ -213,52 +216,37 @@ class ConsoleApi:
         events = self._events_after(after, limit)
         return web.json_response({"events": redact(events), "next": events[-1]["seq"] if events else after})
 
-    async def _action(self, request: web.Request, client: Client) -> web.Response:
+    async def _dry_run(self, request: web.Request, client: Client) -> web.Response:
+        """What an order would do now; what the other node says of itself is asked for, and may be missing."""
         word = request.match_info["action"]
-        if word not in ACTIONS:
-            return _error(404, "UnknownAction", f"{word!r} is no action; {nearest(word, ACTIONS)}")
-        action = NodeAction(word)
-        needed = needed_role(action)
-        if client.role is None or client.role < needed:
-            self._log("console.refused", client=client.name, path=request.path, needs=needed.word)
-            return _error(403, "Forbidden", f"{word!r} needs the role {needed.word} in the certificate's subject (OU)")
-        if request.content_type != "application/json":
-            return _error(415, "JsonRequired", "send the body as application/json, for example {}")
-        origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
-            self._log("console.foreign-origin", client=client.name, origin=origin)
-            return _error(403, "ForeignOrigin", f"a page of {origin!r} may not act on this node")
+        if word not in ORDERS:
+            return error(404, "UnknownAction", f"{word!r} is no action")
+        sight = Sight(
+            self._control.status(),
+            self._control.drill(),
+            await self._peer_says("status", client),
+            await self._peer_says("drill", client),
+        )
+        return web.json_response(redact({"action": word, "effects": list(dry_run(word, sight))}))
+
+    async def _peer_says(self, what: str, client: Client) -> dict[str, Any] | None:
         try:
-            body = ActionBody.model_validate_json(await request.read() or b"{}")
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            return _error(400, "BadBody", f"{'.'.join(str(part) for part in first['loc']) or 'body'}: {first['msg']}")
-        who = f"{client.name} ({client.role.word if client.role else 'no role'})"
-        outcome = await self._control.request(NodeRequest(action, who, body.reason, body.confirm))
-        return web.json_response(redact(asdict(outcome)), status=_STATUS_OF_OUTCOME[outcome.status])
+            answer = await self._peer.read(what, client)
+        except PeerAway:
+            return None
+        return json.loads(answer.body) if answer.status == 200 else None
 
-
-def needed_role(action: NodeAction) -> ClientRole:
-    """A forced start may cost data; everything else can be taken back."""
-    return ClientRole.ADMIN if action is NodeAction.FORCE else ClientRole.CONTROL
-
-
-async def _protect(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
-
-
-def _static(name: str, request: web.Request) -> web.Response:
-    """A file of the console: for everybody, since it holds nothing; what it shows it asks the API for."""
-    file = static_files().get(name)
-    if file is None:
-        raise web.HTTPNotFound(text=f"there is no page {name!r}")
-    if request.headers.get("If-None-Match") == file.etag:
-        return web.Response(status=304, headers={"ETag": file.etag})
-    return web.Response(body=file.content, content_type=file.content_type, charset="utf-8", headers={"ETag": file.etag})
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response({"error": {"code": code, "message": message}}, status=status)
+    async def _of_the_peer(self, request: web.Request, client: Client) -> web.Response:
+        what = request.match_info["what"]
+        if client.through:
+            return error(403, "PassedOnTwice", f"{client.through} passed this on already; ask the other node itself")
+        if what not in READS and not what.startswith("dry-run/"):
+            raise web.HTTPNotFound(text=f"{what!r} cannot be asked of the other node")
+        try:
+            answer = await self._peer.read(what, client, dict(request.query))
+        except PeerAway as away:
+            return error(502, "PeerAway", str(away))
+        return web.Response(status=answer.status, body=answer.body, content_type="application/json")
 
 
 def _whole_number(request: web.Request, name: str, default: int, most: int) -> int:

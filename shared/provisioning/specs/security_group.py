@@ -40,7 +40,9 @@ def security_group(plan: ClusterPlan) -> Spec:
 def _rules(plan: ClusterPlan) -> Iterable[Body]:
     clients = ["Internet"] if plan.frontend == "public" else ["VirtualNetwork"]
     yield _allow("probe", _PROBE, ["AzureLoadBalancer"], plan.subnet, [PROBE_PORT], "health probe of the load balancer")
-    yield _allow("peer", _PEER, [plan.subnet], plan.subnet, [HEARTBEAT_PORT, MIRROR_PORT], "the other node, mutual TLS")
+    # Heartbeats, the mirror, and what the other node's console passes on.
+    peer_ports = [HEARTBEAT_PORT, MIRROR_PORT, CONSOLE_PORT]
+    yield _allow("peer", _PEER, [plan.subnet], plan.subnet, peer_ports, "the other node, mutual TLS")
     # For some seconds after a planned swap the old primary passes connections on to the new one.
     relayed = sorted({rule.backend_port for rule in plan.rules if rule.protocol == "tcp"})
     if relayed:

@@ -15,10 +15,12 @@ from mirror_agent.contract import Phase, Role
 from mirror_agent.web.actions import RequestOutcome
 from mirror_agent.web.client_roles import server_context
 from mirror_agent.web.console_api import ConsoleApi
+from mirror_agent.web.peer_console import peer_console
 from mirror_agent.web.probe import ProbeAnswer
 from mirror_agent.web.revoked import RevokedSerials
+from mirror_agent.web.shown_configuration import shown_configuration
 
-from tests.agent_samples import Authority, Recorded
+from tests.agent_samples import Authority, Recorded, configuration
 from tests.unit.agent_web.control import SampleControl, SampleMirror
 
 
@@ -47,8 +49,10 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
         SampleMirror(),
         answer=lambda: ProbeAnswer(True, Role.ALONE, Phase.READY, 4, "serving"),
         events_after=lambda seq, limit: [{"seq": n, "kind": "tick"} for n in range(seq + 1, 200)][:limit],
+        configuration=lambda: shown_configuration(configuration()),
         cluster="demo",
         node="a",
+        peer=peer_console(configuration(), authority.client),
         tls=server_context(certificate, key, authority.path),
         log=log,
         revoked=revoked,
@@ -244,4 +248,4 @@ async def test_the_console_is_open_and_what_it_shows_is_not(console: Console) ->
                 assert response.status == 404, path
     assert (await call(console, console.authority.client(), "/api/v1/me"))[0] == 401
     status, body = await call(console, console.tls("Control"), "/api/v1/me")
-    assert (status, body) == (200, {"name": "ann", "role": "Control", "cluster": "demo", "node": "a"})
+    assert (status, body) == (200, {"name": "ann", "role": "Control", "cluster": "demo", "node": "a", "peer": "b"})

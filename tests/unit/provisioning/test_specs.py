@@ -287,7 +287,7 @@ class TestSecurityRules:
 
     def test_peer_ports_are_open_to_the_subnet_only(self) -> None:
         peer = self.rules(plan())["peer"]
-        assert (peer["sourceAddressPrefix"], peer["destinationPortRanges"]) == ("10.0.0.0/24", ["8888", "5600"])
+        assert (peer["sourceAddressPrefix"], peer["destinationPortRanges"]) == ("10.0.0.0/24", ["8888", "5600", "9453"])
 
     def test_a_node_may_pass_connections_on_to_the_other_one(self) -> None:
         """The relay of a planned swap: TCP ports of the application, from inside the subnet only."""
