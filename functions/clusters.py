@@ -39,6 +39,18 @@ async def cluster_action(req: func.HttpRequest) -> func.HttpResponse:
     return await respond("cluster_action", req)
 
 
+@blueprint.function_name("cluster_estimate")
+@blueprint.route("api/clusters:estimate", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+async def cluster_estimate(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond("cluster_estimate", req)
+
+
+@blueprint.function_name("cluster_validate")
+@blueprint.route("api/clusters:validate", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+async def cluster_validate(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond("cluster_validate", req)
+
+
 @blueprint.function_name("operation_get")
 @blueprint.route("api/operations/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def operation_get(req: func.HttpRequest) -> func.HttpResponse:

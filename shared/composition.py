@@ -19,7 +19,7 @@ from shared.alert_channels import read_courier
 from shared.api.plane import ControlPlane as ControlPlane
 from shared.api.probe import HttpProber
 from shared.audit.platform import Platform
-from shared.azure.arm import AzureMachines
+from shared.azure.arm import AzureArm, AzureMachines
 from shared.azure.observe import AzurePlatform, monitor_endpoints
 from shared.azure.session import AzureSession
 from shared.azure.settings import AzureSettings
@@ -43,13 +43,16 @@ def build(environment: Mapping[str, str]) -> ControlPlane:
         connection = connect(environment, _managed_identity)
     except SettingMissing as error:
         raise SettingInvalid(str(error)) from error
+    azure = AzureSettings(settings.subscription_id, settings.arm_endpoint, environment.get("AZURE_CLIENT_ID"))
+    session = AzureSession(azure)  # makes its clients at first use
     return ControlPlane(
         settings=settings,
         store=connection.store,
         clock=_utc_now,
         new_id=_new_id,
         prober=HttpProber(),
-        platform=_platform(settings, environment),
+        arm=AzureArm(session),
+        platform=_platform(session, settings, environment),
         courier=read_courier(environment, _utc_now),
     )
 
@@ -72,9 +75,7 @@ def _managed_identity(client_id: str | None) -> AsyncTokenCredential:
     return ManagedIdentityCredential(client_id=client_id)
 
 
-def _platform(settings: Settings, environment: Mapping[str, str]) -> Platform:
-    azure = AzureSettings(settings.subscription_id, settings.arm_endpoint, environment.get("AZURE_CLIENT_ID"))
-    session = AzureSession(azure)  # makes its clients at first use
+def _platform(session: AzureSession, settings: Settings, environment: Mapping[str, str]) -> Platform:
     return AzurePlatform(session, AzureMachines(session), monitor_endpoints(settings.arm_endpoint, environment))
 
 

@@ -110,18 +110,19 @@ class App:
         version: str | None = VERSION,
     ) -> Reply:
         """`path` is below /api and may carry a query; a `body` of bytes goes as it is."""
-        parts = urlsplit(path)
+        parts = urlsplit(f"/{path}")  # without the slash "clusters:estimate" reads like a scheme
+        below = parts.path[1:]
         query = dict(parse_qsl(parts.query))
         if version is not None:
             query.setdefault("api-version", version)
-        name, route = _route(method, parts.path)
+        name, route = _route(method, below)
         sent = dict(headers or {})
         if token is not None:
             sent["authorization"] = f"Bearer {token}"
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         request = func.HttpRequest(
             method=method,
-            url=f"{PUBLIC_URL}/api/{parts.path}",
+            url=f"{PUBLIC_URL}/api/{below}",
             headers=sent,
             params=query,
             route_params=route,

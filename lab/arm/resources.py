@@ -212,7 +212,7 @@ class Resources:
             work=work,
             settle=lambda error: settle(resource, error),
         )
-        return core.accepted(operation, api_version, status=202, body=None)
+        return core.accepted(operation, api_version, status=kind.deleted_status, body=None)
 
     async def vanish(self, rid: ResourceId) -> None:
         """Out-of-band delete, for tests: gone at once, physically too, whoever uses it; with its event."""

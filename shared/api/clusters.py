@@ -29,7 +29,7 @@ from shared.api.views import (
 )
 from shared.api.wishes import Same, Wish, Write, decide_action, decide_delete, decide_put
 from shared.model.cluster import ClusterRecord
-from shared.model.cluster_spec import ClusterSpec, check_name
+from shared.model.cluster_spec import ClusterSpec, brought_elsewhere, check_name
 from shared.model.document import ApiModel
 from shared.model.operation import Operation
 from shared.model.principal import Principal
@@ -49,6 +49,8 @@ class ActionRequest(ApiModel):
 async def put_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
     name = _name(call.route["name"])
     spec = body_of(call, ClusterSpec)
+    for target, reason in brought_elsewhere(spec, plane.settings.subscription_id):
+        raise Problem("InvalidField", reason, target)
     wish = _wish(plane, caller, call)
     for _ in range(MAX_ATTEMPTS):
         found = await plane.store.clusters.get(name)

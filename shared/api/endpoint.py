@@ -75,12 +75,14 @@ class Endpoint:
     query: tuple[str, ...] = ()
     request_headers: tuple[str, ...] = ()
     documented_route: str | None = None
+    dry: bool = False
+    """It only answers a question, whatever its method: nothing is written, nothing is journalled."""
     codes: tuple[str, ...] = field(default=())
 
     @property
     def changes(self) -> bool:
         """A person changes something by it: the operators' journal gets an entry."""
-        return self.method != "GET" and (self.guard in ROLE_OF or self.guard is Guard.CREDENTIAL_LINK)
+        return self.method != "GET" and not self.dry and (self.guard in ROLE_OF or self.guard is Guard.CREDENTIAL_LINK)
 
     @property
     def versioned(self) -> bool:

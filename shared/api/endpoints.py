@@ -7,7 +7,7 @@ from typing import Final
 
 from mirror_agent.contract import EnrolRequest, EnrolResponse, HeartbeatPost, HeartbeatResponse
 
-from shared.api import clusters, nodes, observations, remediation, tokens
+from shared.api import clusters, nodes, observations, proposals, remediation, tokens
 from shared.api.alert_endpoints import ALERT_ENDPOINTS
 from shared.api.call import Answer, Call
 from shared.api.clusters import ActionRequest
@@ -15,6 +15,7 @@ from shared.api.console_endpoints import CONSOLE_ENDPOINTS
 from shared.api.endpoint import Endpoint, Guard
 from shared.api.health import answer_health
 from shared.api.plane import ControlPlane
+from shared.api.proposals import EstimateView, Proposal, ValidationView
 from shared.api.remediation import RemediationView
 from shared.api.timeline import RANGE
 from shared.api.tokens import TokenRequest
@@ -97,6 +98,28 @@ _ALL: Final = (
         body_required=False,
         request_headers=("Operation-Id",),
         documented_route="clusters/{name}:{action}",
+    ),
+    Endpoint(
+        "cluster_estimate",
+        "POST",
+        "clusters:estimate",
+        Guard.MONITOR,
+        proposals.estimate_cluster,
+        "Say what a cluster would consist of, cost a month, and need of quotas. Nothing is made.",
+        {200: EstimateView},
+        body=Proposal,
+        dry=True,
+    ),
+    Endpoint(
+        "cluster_validate",
+        "POST",
+        "clusters:validate",
+        Guard.ADMIN,
+        proposals.validate_cluster,
+        "Dry run of a PUT: every change it would make in Azure, property by property. Nothing is made.",
+        {200: ValidationView},
+        body=Proposal,
+        dry=True,
     ),
     Endpoint(
         "operation_get",

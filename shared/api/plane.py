@@ -10,6 +10,7 @@ from datetime import datetime
 from shared.alerts.courier import Courier
 from shared.api.probe import Prober
 from shared.audit.platform import BlindPlatform, Platform
+from shared.azure.ports import Arm, BlindArm
 from shared.console.board import Board
 from shared.settings import Settings
 from shared.store.ports import Store
@@ -31,6 +32,7 @@ class ControlPlane:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     prober: Prober
+    arm: Arm = field(default_factory=BlindArm)
     platform: Platform = field(default_factory=BlindPlatform)
     courier: Courier = field(default_factory=Courier)
     board: Board = field(default_factory=Board)

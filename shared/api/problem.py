@@ -61,6 +61,7 @@ STATUS: Final[dict[str, int]] = {
     "ClusterTooLarge": 413,
     "InternalError": 500,
     "StorageUnavailable": 503,
+    "AzureUnavailable": 503,
     "NotConfigured": 503,
 }
 

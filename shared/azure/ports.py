@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from shared.azure.faults import Fault
+from shared.azure.faults import ArmError, Fault, FaultKind
 from shared.azure.resources import Body, ListedResource, ResourceRef
 
 
@@ -55,6 +55,29 @@ class Arm(Protocol):
 
     async def operation(self, url: str) -> ArmOperation | None:
         """The state of an asynchronous operation; None if ARM has forgotten it."""
+
+
+class BlindArm:
+    """No way to Azure (a control plane without an identity, a unit test): every call says so."""
+
+    async def get(self, ref: ResourceRef) -> Body | None:
+        raise _blind()
+
+    async def put(self, ref: ResourceRef, body: Mapping[str, object], etag: str | None) -> Accepted:
+        raise _blind()
+
+    async def delete(self, ref: ResourceRef) -> Accepted:
+        raise _blind()
+
+    async def list_group(self, group: str) -> list[ListedResource]:
+        raise _blind()
+
+    async def operation(self, url: str) -> ArmOperation | None:
+        raise _blind()
+
+
+def _blind() -> ArmError:
+    return ArmError(Fault(FaultKind.TRANSIENT, "NoAccess", "the control plane has no access to Azure"))
 
 
 class PowerAction(StrEnum):

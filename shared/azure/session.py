@@ -1,8 +1,9 @@
 """The SDK clients, made when first needed, and the one way a call to them is run.
 
 Importing azure-mgmt-network costs 0.2 to 1.8 s and up to 325 MB while compiling, so nothing here imports an SDK at
-module level, and the HTTP functions never reach this code. The synchronous clients run on threads: the synchronous
-transport honours REQUESTS_CA_BUNDLE and the proxy settings of the platform, and no call outlives its deadlines.
+module level, and of the HTTP functions only the dry run of a PUT reaches this code. The synchronous clients run on
+threads: the synchronous transport honours REQUESTS_CA_BUNDLE and the proxy settings of the platform, and no call
+outlives its deadlines.
 The SDK's own retries are off: when to try again is decided by the reconciler, across processes.
 """
 

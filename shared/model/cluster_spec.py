@@ -13,7 +13,8 @@ from typing import Annotated, Final, Literal
 from mirror_agent.contract import Application, NodeName, Timing
 from pydantic import Field, StringConstraints, field_validator
 
-from shared.model.cluster_compute import Compute
+from shared.model.brought import proximity_group_id, subnet_id
+from shared.model.cluster_compute import OWN_PROXIMITY_GROUP, Compute
 from shared.model.cluster_network import Frontend as Frontend
 from shared.model.cluster_network import Network, node_address
 from shared.model.document import ApiModel
@@ -77,6 +78,21 @@ class ClusterSpec(ApiModel):
 
 def node_private_address(spec: ClusterSpec, node: NodeName) -> str:
     return node_address(spec.network, node)
+
+
+def brought_elsewhere(spec: ClusterSpec, subscription_id: str) -> list[tuple[str, str]]:
+    """(target, reason) for every brought resource that lies in another subscription than the control plane's."""
+    brought = []
+    if spec.network.subnet_id is not None:
+        brought.append(("network.subnetId", subnet_id(spec.network.subnet_id)))
+    group = spec.compute.proximity_placement_group
+    if group is not None and group != OWN_PROXIMITY_GROUP:
+        brought.append(("compute.proximityPlacementGroup", proximity_group_id(group)))
+    return [
+        (target, f"{found.id} is in another subscription; the control plane works in {subscription_id} only")
+        for target, found in brought
+        if found.subscription != subscription_id.lower()
+    ]
 
 
 _FIXED: Final = (

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import Final
 
 from shared.api.plane import ControlPlane
-from shared.azure.arm import AzureArm
-from shared.azure.session import AzureSession
-from shared.azure.settings import AzureSettings
 from shared.provisioning.context import Context
 from shared.store.ports import Store
 
@@ -21,10 +17,9 @@ def provisioning_context(plane: ControlPlane) -> Context:
     settings = plane.settings
     found = _contexts.get(plane.store)
     if found is None:
-        azure = AzureSettings(settings.subscription_id, settings.arm_endpoint, os.environ.get("AZURE_CLIENT_ID"))
         found = Context(
             store=plane.store,
-            arm=AzureArm(AzureSession(azure)),
+            arm=plane.arm,
             subscription_id=settings.subscription_id,
             public_url=settings.public_url,
             control_plane_addresses=settings.control_plane_addresses,

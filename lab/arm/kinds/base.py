@@ -30,6 +30,7 @@ class Kind:
     etag: ClassVar[bool] = True
     created_status: ClassVar[int] = 201  # of an accepted PUT of a new resource
     updated_status: ClassVar[int] = 200
+    deleted_status: ClassVar[int] = 202
 
     # --- writing ---------------------------------------------------------------------------------------------------
     def check(self, rid: ResourceId, wish: dict[str, Any], old: Resource | None, state: State) -> None:

@@ -38,12 +38,12 @@ class VirtualMachine(Kind):
     reference_types: ClassVar[dict[str, str]] = {
         "networkInterfaces": "Microsoft.Network/networkInterfaces",
         "managedDisk": "Microsoft.Compute/disks",
+        "availabilitySet": "Microsoft.Compute/availabilitySets",
+        "proximityPlacementGroup": "Microsoft.Compute/proximityPlacementGroups",
     }
     not_modelled = frozenset(
         {
-            "availabilitySet",
             "virtualMachineScaleSet",
-            "proximityPlacementGroup",
             "host",
             "hostGroup",
             "networkInterfaceConfigurations",
@@ -157,9 +157,23 @@ class VirtualMachine(Kind):
     def _check_zone(wish: dict[str, Any], state: State) -> None:
         """A managed disk is in the zone of its VM (learn.microsoft.com: availability zones and managed disks)."""
         zones = wish.get("zones") or []
+        placed = wish["properties"].get("availabilitySet")
+        if zones and placed:
+            raise ArmError(
+                400, "BadRequest", "A virtual machine in an availability set cannot be in a zone.", target="zones"
+            )
+        found = state.find(placed["id"]) if placed else None
+        if found is not None and found.wish["sku"]["name"] != "Aligned":
+            raise ArmError(
+                400,
+                "BadRequest",
+                f"Availability set {found.rid.name} is not 'Aligned'; VMs with managed disks need that.",
+                target="availabilitySet",
+            )
         for data in wish["properties"]["storageProfile"]["dataDisks"]:
             disk = state.find((data.get("managedDisk") or {}).get("id", ""))
-            if disk is not None and (disk.wish.get("zones") or []) != zones:
+            redundant = disk is not None and disk.wish["sku"]["name"].endswith("_ZRS")
+            if disk is not None and not redundant and (disk.wish.get("zones") or []) != zones:
                 raise ArmError(
                     400,
                     "BadRequest",

@@ -10,9 +10,12 @@ from lab.arm.kinds.disk import Disk
 from lab.arm.kinds.interface import NetworkInterface
 from lab.arm.kinds.machine import VirtualMachine
 from lab.arm.kinds.network import NetworkSecurityGroup, VirtualNetwork
+from lab.arm.kinds.placement import AvailabilitySet, ProximityPlacementGroup
 
 KINDS: tuple[Kind, ...] = (  # users before what they use
     VirtualMachine(),
+    AvailabilitySet(),
+    ProximityPlacementGroup(),
     Disk(),
     LoadBalancer(),
     NetworkInterface(),

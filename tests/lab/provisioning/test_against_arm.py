@@ -15,9 +15,10 @@ from shared.azure.resources import ResourceRef, ResourceType
 from shared.model.cluster import ProvisioningState
 from shared.model.operation import Operation, OperationKind, OperationStatus
 from shared.provisioning.limits import Limits
+from shared.provisioning.preview import ChangeAction, preview
 from shared.provisioning.specs.cluster import cluster_specs
 from tests.control_plane_samples import spec
-from tests.lab.provisioning.conftest import IMPATIENT, Plane
+from tests.lab.provisioning.conftest import IMPATIENT, SUBSCRIPTION, Plane
 
 OURS = {
     "mirrorplane-pay",
@@ -194,3 +195,57 @@ async def test_power_actions_and_the_instance_view(plane: Plane) -> None:
     await plane.service.idle()
     assert plane.provider.scripts == ["systemctl restart mirrorplane-agent.service"]
     assert await plane.machines.instance_view(plane.plan.ref(ResourceType.VIRTUAL_MACHINE, "none")) is None
+
+
+PLACED = {"compute__zones": [], "compute__availabilitySet": True, "compute__proximityPlacementGroup": "own"}
+
+
+async def test_an_availability_set_with_a_proximity_group_comes_and_goes(plane: Plane) -> None:
+    plane.record = plane.record.model_copy(update={"spec": spec(**PLACED)})
+    await created(plane)
+    assert {"pay-avset", "pay-ppg"} <= await plane.names()
+    plan = dataclasses.replace(plane.plan, control_plane_addresses=plane.context.control_plane_addresses)
+    assert {change.action for change in await preview(plane.arm, plan)} == {ChangeAction.NONE}
+    operation = await plane.finish(await plane.request(OperationKind.DELETE))
+    assert operation.status is OperationStatus.SUCCEEDED, operation
+    assert await plane.names() == set()
+
+
+async def test_what_is_brought_is_used_and_left_as_it_was(plane: Plane) -> None:
+    """Behind an internal load balancer, in somebody else's subnet and group, nodes without public addresses."""
+    group = ResourceRef(ResourceType.GROUP, "payments-rg", "payments-rg")
+    network = ResourceRef(ResourceType.VIRTUAL_NETWORK, "payments-rg", "hub")
+    await plane.arm.put(group, {"location": "northeurope", "tags": {"team": "payments"}}, None)
+    subnets = [
+        {"name": name, "properties": {"addressPrefix": f"10.9.{n}.0/24"}} for n, name in enumerate(("x", "ours"))
+    ]
+    properties = {"addressSpace": {"addressPrefixes": ["10.9.0.0/16"]}, "subnets": subnets}
+    await plane.arm.put(network, {"location": "westeurope", "properties": properties}, None)
+    await plane.service.idle()
+    before = await plane.arm.get(network)
+    wish = spec(
+        resourceGroup="payments-rg",
+        network__subnet="10.9.1.0/24",
+        network__subnetId=f"{network.id(SUBSCRIPTION)}/subnets/ours",
+        network__nodeAddresses={"a": "10.9.1.20", "b": "10.9.1.21"},
+        network__frontend="private",
+        network__privateAddress="10.9.1.30",
+        network__nodePublicAddresses=False,
+    )
+    plane.record = plane.record.model_copy(update={"spec": wish})
+    await created(plane)
+    (balancer,) = plane.provider.balancers.values()
+    assert [(frontend.address, frontend.public) for frontend in balancer.frontends] == [("10.9.1.30", False)]
+    assert sorted(backend.private_address for backend in balancer.pools[0].backends) == ["10.9.1.20", "10.9.1.21"]
+    assert not plane.provider.addresses
+    plan = dataclasses.replace(plane.plan, control_plane_addresses=plane.context.control_plane_addresses)
+    assert {change.action for change in await preview(plane.arm, plan)} == {ChangeAction.NONE}
+    operation = await plane.finish(await plane.request(OperationKind.DELETE))
+    assert operation.status is OperationStatus.SUCCEEDED, operation
+    left = {row.name for row in await plane.arm.list_group("payments-rg")}
+    assert left == {"hub"}
+    after = await plane.arm.get(network)
+    assert before is not None
+    assert after is not None
+    assert after["properties"]["subnets"] == before["properties"]["subnets"]
+    assert after.get("tags") == before.get("tags")

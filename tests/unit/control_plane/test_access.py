@@ -30,6 +30,8 @@ def _path(endpoint: Endpoint) -> str:
 def _body(endpoint: Endpoint) -> object:
     return {
         "cluster_put": cluster_body(),
+        "cluster_estimate": {"name": "pay", "cluster": cluster_body()},
+        "cluster_validate": {"name": "pay", "cluster": cluster_body()},
         "token_create": {"name": "ci", "role": "Admin"},
         "silence_create": {"cluster": "pay", "reason": "we know", "until": "2026-11-22T13:00:00Z"},
         "silence_put": {"reason": "we know", "until": "2026-11-22T13:00:00Z"},
