@@ -34,8 +34,22 @@ def is_dead(pid: int) -> bool:
     return stat is None or not stat.alive
 
 
-def command_line(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
+async def reaper_of(pid: int) -> ProcessStat:
+    """The reaper of a daemon, once the forks between the two have ended: the daemon tells its number before that."""
+
+    def adopted() -> bool:
+        stat = read_stat(pid)
+        assert stat is not None, f"process {pid} is gone"
+        try:
+            return "reaper" in Path(f"/proc/{stat.parent}/cmdline").read_text()
+        except FileNotFoundError:
+            return False
+
+    await eventually(adopted, "the reaper has the daemon")
+    daemon = read_stat(pid)
+    reaper = None if daemon is None else read_stat(daemon.parent)
+    assert reaper is not None
+    return reaper
 
 
 def swept(tmp_path: Path) -> int:
@@ -263,10 +277,7 @@ async def test_the_death_of_the_runner_child_is_noticed_and_its_orphans_are_kill
     try:
         assert isinstance(await runner.start(epoch=1, role="ALONE"), Started)
         pid = await daemon_pid(tmp_path)
-        stat = read_stat(pid)
-        assert stat is not None
-        assert "reaper" in command_line(stat.parent)
-        os.kill(stat.parent, signal.SIGKILL)
+        send_signal(await reaper_of(pid), signal.SIGKILL)
         await eventually(lambda: bool(lost), "the loss was reported")
         await eventually(lambda: is_dead(pid), "the orphan is dead")
         assert runner.state is ApplicationState.FAILED
@@ -297,10 +308,7 @@ async def test_a_supervisor_killed_hard_takes_the_application_with_it(tmp_path: 
     supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environment)
     try:
         pid = await daemon_pid(tmp_path)
-        stat = read_stat(pid)
-        assert stat is not None
-        reaper = read_stat(stat.parent)
-        assert reaper is not None
+        reaper = await reaper_of(pid)
         reapers.append(reaper)
         if reaper_is == "held":
             send_signal(reaper, signal.SIGSTOP)
