@@ -29,7 +29,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: browser calm faults torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
+.PHONY: browser calm faults options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -61,6 +61,10 @@ bench-control-plane: setup-lenient
 # Accidents repaired by the control plane, and a node that fences itself, each in a lab of its own: half an hour in all.
 watch: setup
 	@$(PYTHON_BIN)/python -m pytest -m watch tests/lab/watch
+
+# A cluster in somebody else's network behind an internal load balancer, in a lab of its own; some minutes.
+options: setup
+	@$(PYTHON_BIN)/python -m pytest -m options tests/lab/options
 
 # From the form of a new cluster to its deletion, with a failover in between; a few minutes.
 browser: setup-lenient
