@@ -15,7 +15,7 @@ from typing import Final
 from shared.api.plane import ControlPlane
 from shared.health.assess import abstaining
 from shared.health.evidence import gather
-from shared.health.facts import Fact
+from shared.health.facts import Fact, latest
 from shared.health.judge_node import judge_node
 from shared.health.limits import silent_after_s
 from shared.health.verdict import Health
@@ -56,8 +56,6 @@ async def facts_in_doubt(
 
 def in_doubt(record: ClusterRecord, facts: tuple[Fact, ...], now: datetime) -> bool:
     limit_s = silent_after_s(record.spec.timing.control_plane_heartbeat_s)
-    return any(
-        judge_node(gather(facts, node, limit_s, now), abstains=False).state in _DOUBT
-        for node in NODES
-        if gather(facts, node, limit_s, now).last_beat is not None
-    )
+    known = latest(facts)
+    seen = (gather(known, node, limit_s, now) for node in NODES)
+    return any(judge_node(found, abstains=False).state in _DOUBT for found in seen if found.last_beat is not None)

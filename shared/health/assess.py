@@ -16,7 +16,7 @@ from typing import Final
 from mirror_agent.contract import NodeName, Role
 
 from shared.health.evidence import Evidence, gather
-from shared.health.facts import Availability, Fact, FactKind, Notice, OperatorWish, WitnessSeen, newest
+from shared.health.facts import Availability, Fact, FactKind, Latest, Notice, OperatorWish, WitnessSeen, latest
 from shared.health.history import History, Track
 from shared.health.judge_node import Judgement, judge_node
 from shared.health.limits import ABSTAIN_S, LOOK_FRESH_S, NOTICE_FRESH_S, SLOW_PLATFORM_FRESH_S
@@ -36,7 +36,8 @@ def assess(
     """The verdict, and the history to remember for the next look."""
     known = tuple(facts)
     abstains = abstaining(history.watching_since, now)
-    evidence = {node: gather(known, node, history.silent_after_s, now) for node in NODES}
+    of_each = latest(known)
+    evidence = {node: gather(of_each, node, history.silent_after_s, now) for node in NODES}
     tracks: dict[NodeName, Track] = {}
     nodes: dict[NodeName, NodeVerdict] = {}
     for node in NODES:
@@ -46,12 +47,12 @@ def assess(
         nodes[node] = NodeVerdict(
             node, track.state, track.rule, track.sentence, track.since, evidence[node].used, seen.state is Health.DOWN
         )
-    record = _record(known, now)
+    record = _record(of_each, now)
     claims = tuple(node for node in NODES if (beat := evidence[node].beat) is not None and beat.serves)
     answering = tuple(node for node in NODES if _answers_as_serving(evidence[node]))
     serving = _serving(claims, answering, evidence, record)
     sacred = _sacred(claims, answering, record)
-    looked = _judge_cluster(known, evidence, tracks, serving, claims, abstains, now)
+    looked = _judge_cluster(of_each, evidence, tracks, serving, claims, abstains, now)
     track = settle_cluster(looked, history.cluster, now)
     verdict = ClusterVerdict(
         cluster=cluster,
@@ -83,8 +84,8 @@ def abstaining(watching_since: datetime | None, now: datetime) -> bool:
     return watching_since is None or (now - watching_since).total_seconds() < ABSTAIN_S
 
 
-def _record(facts: tuple[Fact, ...], now: datetime) -> WitnessSeen | None:
-    fact = newest(facts, FactKind.WITNESS, None)
+def _record(facts: Latest, now: datetime) -> WitnessSeen | None:
+    fact = facts.get((FactKind.WITNESS, None))
     if fact is None or fact.age_s(now) > LOOK_FRESH_S or not isinstance(fact.value, WitnessSeen):
         return None
     return fact.value
@@ -136,7 +137,7 @@ def _sick(
 
 
 def _judge_cluster(
-    facts: tuple[Fact, ...],
+    facts: Latest,
     evidence: dict[NodeName, Evidence],
     tracks: dict[NodeName, Track],
     serving: NodeName | None,
@@ -167,7 +168,7 @@ def _nobody_serves(evidence: dict[NodeName, Evidence], tracks: dict[NodeName, Tr
 
 
 def _served(
-    facts: tuple[Fact, ...],
+    facts: Latest,
     evidence: dict[NodeName, Evidence],
     tracks: dict[NodeName, Track],
     serving: NodeName,
@@ -181,7 +182,7 @@ def _served(
     beat = evidence[serving].beat
     if beat is not None and (beat.role is Role.ALONE or peer not in beat.in_sync):
         return _said(Health.EXPOSED, "runs-alone", f"{serving} serves; {peer}: {tracks[peer].rule}")
-    frontend = newest(facts, FactKind.FRONTEND, None)
+    frontend = facts.get((FactKind.FRONTEND, None))
     available = frontend.value if frontend is not None and frontend.age_s(now) <= SLOW_PLATFORM_FRESH_S else None
     if isinstance(available, Availability) and available.percent < LOW_AVAILABILITY_PERCENT:
         return _said(Health.DEGRADED, "virtual-ip-unreachable", f"{available.percent:.0f} % available")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,11 +13,11 @@ from shared.health.facts import (
     Beat,
     Fact,
     FactKind,
+    Latest,
     Power,
     ProbeSeen,
     ResourceHealthSeen,
     WitnessSeen,
-    newest,
 )
 from shared.health.limits import LOOK_FRESH_S, PLATFORM_FRESH_S, SLOW_PLATFORM_FRESH_S
 from shared.model.node_state import ProbeOutcome
@@ -75,19 +74,18 @@ class Evidence:
         return self.probe is not None and self.probe.outcome in ANSWERED
 
 
-def gather(facts: Iterable[Fact], node: NodeName, silent_after_s: float, now: datetime) -> Evidence:
-    known = tuple(facts)
+def gather(facts: Latest, node: NodeName, silent_after_s: float, now: datetime) -> Evidence:
     peer: NodeName = "b" if node == "a" else "a"
     used: list[Fact] = []
 
     def fresh(kind: FactKind, subject: NodeName | None, limit_s: float) -> Fact | None:
-        fact = newest(known, kind, subject)
+        fact = facts.get((kind, subject))
         if fact is None or fact.age_s(now) > limit_s:
             return None
         used.append(fact)
         return fact
 
-    last = newest(known, FactKind.HEARTBEAT, node)
+    last = facts.get((FactKind.HEARTBEAT, node))
     own = fresh(FactKind.HEARTBEAT, node, silent_after_s)
     if own is None and last is not None:
         used.append(last)
