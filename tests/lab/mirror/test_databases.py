@@ -14,7 +14,7 @@ from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_p
 
 pytestmark = pytest.mark.lab
 
-COMMITS_BEFORE_KILL = 25
+COMMITS_BEFORE_KILL = 12
 
 
 class Committer(threading.Thread):

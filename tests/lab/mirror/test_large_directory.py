@@ -16,7 +16,7 @@ from tests.lab.mirror.pair import Pair, differences, tree
 pytestmark = pytest.mark.lab
 
 # Several turns of a listing. MIRROR_LARGE_DIRECTORY=100000 asks for more, and for names that change during the listing.
-ENTRIES = int(os.environ.get("MIRROR_LARGE_DIRECTORY", "1000"))
+ENTRIES = int(os.environ.get("MIRROR_LARGE_DIRECTORY", "800"))
 LARGE = 100_000
 
 

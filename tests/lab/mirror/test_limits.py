@@ -45,7 +45,7 @@ async def test_few_descriptors_are_enough(tmp_path: Path) -> None:
         await pair.make_pair()
 
         def populate() -> None:
-            for number in range(200):
+            for number in range(130):
                 directory = pair.a.root / f"d{number % 20}"
                 directory.mkdir(exist_ok=True)
                 (directory / f"f{number}").write_bytes(os.urandom(100))
@@ -69,9 +69,9 @@ async def test_file_system_without_handles(tmp_path: Path) -> None:
     """On overlayfs every inode keeps its descriptor; everything else is as usual."""
 
     def populate(root: Path) -> None:
-        for number in range(200):
+        for number in range(130):
             (root / f"f{number}").write_bytes(b"x" * number)
-        for number in range(0, 199, 3):
+        for number in range(0, 129, 3):
             os.rename(root / f"f{number}", root / f"g{number}")
             os.unlink(root / f"f{number + 1}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mirror_agent.mirror.control import MirrorLimits
+from mirror_agent.mirror.limits import RESYNC_WINDOW_BYTES
 
 from tests.lab.mirror.chaos import Chaos
 from tests.lab.mirror.pair import DEADLINE_S, Node, Pair, differences, eventually, running_pair, tree
@@ -195,8 +196,6 @@ async def test_file_that_lives_on_under_a_name_still_to_be_listed(tmp_path: Path
     file lives on in another such directory: they stay two files on the replica."""
     async with running_pair(tmp_path, limits=MirrorLimits(peer_silence_s=DEADLINE_S)) as pair:
         root = pair.a.root
-        (root / "sparse").touch()
-        os.truncate(root / "sparse", 200 << 20)  # more than the window: nothing below the root is listed before answers
         (root / "from").mkdir()
         (root / "to").mkdir()
         (root / "taken").write_bytes(b"former" * 20_000)
@@ -204,6 +203,10 @@ async def test_file_that_lives_on_under_a_name_still_to_be_listed(tmp_path: Path
         (root / "empty").mkdir()
         (root / "from" / "directory").mkdir()
         shutil.copytree(root, pair.b.root, dirs_exist_ok=True)
+        for node in (pair.a, pair.b):
+            # More than the window: nothing below the root is listed before answers.
+            (node.root / "sparse").touch()
+            os.truncate(node.root / "sparse", RESYNC_WINDOW_BYTES + (32 << 20))
         os.link(root / "taken", root / "to" / "former")
         await pair.b.engine.become_replica(epoch=1)
         pair.relay.go_silent(after_bytes=20_000)  # the root's names and the first questions about the sparse file

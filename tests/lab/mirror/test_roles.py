@@ -281,10 +281,10 @@ async def test_require_peer_fails_without_link_and_stays_solo(pair: Pair) -> Non
 
 async def test_replica_in_the_middle_of_a_resync_is_never_promoted(pair: Pair) -> None:
     blob = os.urandom(1 << 20)
-    for index in range(40):
+    for index in range(16):
         (pair.a.root / f"f{index}").write_bytes(blob)
     await pair.b.engine.become_replica(epoch=1)
-    pair.relay.go_silent(after_bytes=8 << 20)  # of 40 MiB: the resync cannot end
+    pair.relay.go_silent(after_bytes=8 << 20)  # of 16 MiB: the resync cannot end
     await pair.a.engine.become_primary(epoch=1, paired=False)
     await pair.b.until(lambda status: status.inconsistent)
     await pair.a.kill()
