@@ -12,9 +12,13 @@ param location string = resourceGroup().location
 @description('Tags of every resource.')
 param tags object = {}
 
-@description('Base64 of 32 random bytes; protects the certificate authorities of all clusters. Empty keeps the key that the vault holds already. Replacing it makes every cluster unable to enrol nodes.')
+@description('Base64 of 32 random bytes; protects the certificate authorities of all clusters. Empty keeps the key that the vault holds already. To replace it, give the old one as wrappingKeyPrevious in the same deployment.')
 @secure()
 param wrappingKey string = ''
+
+@description('The wrapping key that wrappingKey replaces, for as long as anything is wrapped with it (docs/security.md). Empty: none.')
+@secure()
+param wrappingKeyPrevious string = ''
 
 @description('SHA-256 of the first administrator token, 64 hexadecimal digits. Empty: no such token (any more).')
 param bootstrapTokenSha256 string = ''
@@ -124,6 +128,7 @@ module vault 'modules/vault.bicep' = {
     locked: locked
     principalId: identity.properties.principalId
     wrappingKey: wrappingKey
+    wrappingKeyPrevious: wrappingKeyPrevious
     alertWebhooks: alertWebhooks
     witnessName: witness.outputs.name
   }
@@ -201,6 +206,7 @@ module app 'modules/app.bicep' = {
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyHttpInstances: alwaysReadyHttpInstances
     bootstrapTokenSha256: bootstrapTokenSha256
+    hasPreviousKey: !empty(wrappingKeyPrevious)
     hasAlertWebhooks: !empty(alertWebhooks)
     retentionDays: retentionDays
     agentWheel: agentWheel

@@ -19,6 +19,7 @@ param instanceMemoryMB int
 param maximumInstanceCount int
 param alwaysReadyHttpInstances int
 param bootstrapTokenSha256 string
+param hasPreviousKey bool
 param hasAlertWebhooks bool
 param retentionDays int
 param agentWheel string
@@ -118,6 +119,7 @@ resource settings 'Microsoft.Web/sites/config@2025-05-01' = {
     MIRRORPLANE_PUBLIC_URL: 'https://${app.properties.defaultHostName}'
     MIRRORPLANE_WITNESS_STORAGE: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/witness-storage)'
     MIRRORPLANE_WRAPPING_KEY: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/wrapping-key)'
+    MIRRORPLANE_WRAPPING_KEY_PREVIOUS: hasPreviousKey ? '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/wrapping-key-previous)' : ''
     MIRRORPLANE_BOOTSTRAP_TOKEN_SHA256: bootstrapTokenSha256
     MIRRORPLANE_EASY_AUTH: empty(entraClientId) ? '' : 'enabled'
     MIRRORPLANE_AGENT_WHEEL: '/home/site/wwwroot/dist/${agentWheel}'

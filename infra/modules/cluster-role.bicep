@@ -69,7 +69,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/virtualMachines/delete' // tear down, replace a node
           'Microsoft.Compute/virtualMachines/instanceView/read' // power state for the audit
           'Microsoft.Compute/virtualMachines/start/action' // repair: a stopped redundant node
-          'Microsoft.Compute/virtualMachines/restart/action' // repair
+          'Microsoft.Compute/virtualMachines/restart/action' // repair: a VM that hangs
           'Microsoft.Compute/virtualMachines/redeploy/action' // repair: to another host
           'Microsoft.Compute/virtualMachines/reapply/action' // repair: a VM in state failed
           'Microsoft.Compute/virtualMachines/powerOff/action' // repair: before a replacement

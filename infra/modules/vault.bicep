@@ -13,6 +13,9 @@ param principalId string
 param wrappingKey string
 
 @secure()
+param wrappingKeyPrevious string
+
+@secure()
 param alertWebhooks string
 
 param witnessName string
@@ -51,8 +54,17 @@ resource wrappingKeySecret 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (
   parent: vault
   name: 'wrapping-key'
   properties: {
-    contentType: 'base64 of 32 bytes; never replace'
+    contentType: 'base64 of 32 bytes'
     value: wrappingKey
+  }
+}
+
+resource previousKeySecret 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(wrappingKeyPrevious)) {
+  parent: vault
+  name: 'wrapping-key-previous'
+  properties: {
+    contentType: 'base64 of 32 bytes'
+    value: wrappingKeyPrevious
   }
 }
 

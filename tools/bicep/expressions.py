@@ -170,7 +170,8 @@ class Expressions:
         plain = literal(node)
         if plain is not None:
             return quoted(plain)
-        pattern, arguments = "", []
+        pattern = ""
+        arguments: list[str] = []
         for part in string_parts(node):
             if isinstance(part, str):
                 pattern += part.replace("{", "{{").replace("}", "}}")

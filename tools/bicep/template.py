@@ -162,9 +162,8 @@ class _Template:
             symbol = Symbol(name, "module", "Microsoft.Resources/deployments", DEPLOYMENTS_API, (), "")
         else:
             kind, _, version = found.target.partition("@")
-            parent, names = self._parent(found), ()
-            if parent is not None:
-                names = parent.names
+            parent = self._parent(found)
+            names = () if parent is None else parent.names
             with _Loop(self._scope, found):
                 names = (*names, self._express.text(named))
                 place = self._id(found, kind, names)

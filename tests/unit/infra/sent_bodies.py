@@ -20,14 +20,16 @@ ROOT: Final = Path(__file__).parents[3]
 INFRA: Final = ROOT / "infra"
 SPECS: Final = ROOT / "tests" / "golden" / "specs"
 # What azure-mgmt-network 33.1, -compute 39.0 and -resource 26.0 send; a test looks at the requests themselves.
-SDK_VERSIONS: Final = {
+_SDK_VERSIONS: Final = {
     "Microsoft.Network": "2026-03-01",
     "Microsoft.Compute": "2026-04-01",
+    "Microsoft.Compute/disks": "2026-03-02",
     "Microsoft.Resources": "2025-04-01",
 }
 EVERYTHING: Final[dict[str, Any]] = {
     "tags": {"costs": "4711"},
     "wrappingKey": "a2V5",
+    "wrappingKeyPrevious": "b2xk",
     "bootstrapTokenSha256": "0" * 64,
     "packageUri": "https://example.net/mirrorplane.zip",
     "networking": "private",
@@ -43,6 +45,11 @@ EVENTS: Final = {
     "tags": {"costs": "1"},
 }
 _TYPE_OF: Final = {kind.value.rsplit("/", 1)[1]: kind.value for kind in ResourceType}
+
+
+def sdk_version(kind: str) -> str:
+    """The api-version with which the SDK's client sends a resource of this type."""
+    return _SDK_VERSIONS.get(kind) or _SDK_VERSIONS[kind.partition("/")[0]]
 
 
 @cache
@@ -65,14 +72,15 @@ def sent_by_the_reconciler() -> Iterator[tuple[str, Any]]:
     for path in sorted(SPECS.glob("*.json")):
         for name, body in json.loads(path.read_text(encoding="utf-8")).items():
             kind = _TYPE_OF[name.partition("/")[0]]
-            yield f"{kind}@{SDK_VERSIONS[kind.partition('/')[0]]}", body
+            yield f"{kind}@{sdk_version(kind)}", body
 
 
 def sent_by_remediation() -> Iterator[tuple[str, Any]]:
     from azure.mgmt.compute.models import RunCommandInput
 
     command = RunCommandInput(command_id="RunShellScript", script=["systemctl restart mirrorplane-agent.service"])
-    yield f"{ResourceType.VIRTUAL_MACHINE.value}/runCommand@{SDK_VERSIONS['Microsoft.Compute']}", command.as_dict()
+    vm = ResourceType.VIRTUAL_MACHINE.value
+    yield f"{vm}/runCommand@{sdk_version(vm)}", command.as_dict()
 
 
 @cache
