@@ -18,7 +18,7 @@ from shared.structured_log import Log
 OPERATIONS_KEPT: Final = timedelta(days=30)  # the guidelines ask for 24 hours at least
 KEPT_DAYS: Final = DEFAULT_RETENTION_DAYS
 VERDICTS_KEPT_DAYS: Final = 90  # few rows, and what a post-mortem asks for
-MAX_ROWS_PER_RUN: Final = 5000  # per table family; a node writes 17,280 heartbeats a day, a run is hourly
+MAX_ROWS_PER_RUN: Final = 5000  # per table family; a node writes 8,640 heartbeats a day, a run is hourly
 MAX_PROBE_ROWS_PER_RUN: Final = 50_000  # of all clusters together; a cluster writes 2,880 a day, a run is hourly
 PAGE: Final = 100
 log = Log("mirrorplane.retention")

@@ -254,7 +254,7 @@ async def test_the_states_of_the_nodes_are_shown(app: App) -> None:
         "198.51.100.4",
     )
     assert node["lastHeartbeatAt"] == "2026-11-22T12:00:00Z"
-    app.clock.advance(16)
+    app.clock.advance(31)
     node = (await app.send("GET", "clusters/pay")).body["nodes"][0]
     assert (node["health"], node["healthRule"]) == ("unhealthy", "silent")
 
