@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import azure.functions as func
 
-from functions import alerts, audit, clusters, console, credentials, events, nodes, provisioning, remediation, tokens
+from functions import (
+    alerts,
+    audit,
+    clusters,
+    console,
+    credentials,
+    events,
+    keys,
+    nodes,
+    provisioning,
+    remediation,
+    tokens,
+)
 from shared.structured_log import quieten_libraries
 
 quieten_libraries()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # each endpoint checks its own caller
-for module in (clusters, nodes, tokens, provisioning, events, audit, remediation, console, credentials, alerts):
+for module in (clusters, nodes, tokens, provisioning, events, audit, remediation, console, credentials, keys, alerts):
     app.register_functions(module.blueprint)

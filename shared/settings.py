@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from shared.security.wrapping import WrappingKeys
+
 DEFAULT_ARM_ENDPOINT: Final = "https://management.azure.com"
 WRAPPING_KEY_BYTES: Final = 32
 DEFAULT_RETENTION_DAYS: Final = 14  # of heartbeats, probes and events
 MAX_RETENTION_DAYS: Final = 400
+PREVIOUS_WRAPPING_KEY: Final = "MIRRORPLANE_WRAPPING_KEY_PREVIOUS"
 
 
 class SettingInvalid(Exception):
@@ -36,6 +39,11 @@ class Settings:
     agent_wheel: Path | None
     control_plane_addresses: tuple[str, ...]
     retention_days: int = DEFAULT_RETENTION_DAYS
+    previous_wrapping_key: bytes | None = field(default=None, repr=False)
+
+    @property
+    def wrapping_keys(self) -> WrappingKeys:
+        return WrappingKeys(self.wrapping_key, self.previous_wrapping_key)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -48,12 +56,15 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         public_url=_public_url(environment),
         subscription_id=_required(environment, "MIRRORPLANE_SUBSCRIPTION_ID", "the subscription of the clusters"),
         arm_endpoint=environment.get("MIRRORPLANE_ARM_ENDPOINT", "").rstrip("/") or DEFAULT_ARM_ENDPOINT,
-        wrapping_key=_wrapping_key(environment),
+        wrapping_key=_wrapping_key(environment, "MIRRORPLANE_WRAPPING_KEY"),
         bootstrap_token_sha256=bootstrap or None,
         easy_auth=_easy_auth(environment),
         agent_wheel=Path(wheel) if wheel else None,
         control_plane_addresses=_addresses(environment),
         retention_days=_retention_days(environment),
+        previous_wrapping_key=(
+            _wrapping_key(environment, PREVIOUS_WRAPPING_KEY) if environment.get(PREVIOUS_WRAPPING_KEY) else None
+        ),
     )
 
 
@@ -74,8 +85,7 @@ def _public_url(environment: Mapping[str, str]) -> str:
     return f"https://{host}"
 
 
-def _wrapping_key(environment: Mapping[str, str]) -> bytes:
-    name = "MIRRORPLANE_WRAPPING_KEY"
+def _wrapping_key(environment: Mapping[str, str], name: str) -> bytes:
     text = _required(environment, name, f"base64 of {WRAPPING_KEY_BYTES} random bytes")
     try:
         key = base64.b64decode(text, validate=True)

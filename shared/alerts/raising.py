@@ -13,7 +13,7 @@ from shared.api.plane import ControlPlane
 from shared.events.interpret import SUMMARY_CHARS
 from shared.model.event_fact import EventFact, EventFactKind
 
-RAISABLE: Final = frozenset({"remediation-needs-a-person", "drift"})
+RAISABLE: Final = frozenset({"remediation-needs-a-person", "drift", "certificate-expires"})
 assert set(ALERTS) >= RAISABLE
 
 

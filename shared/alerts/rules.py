@@ -75,6 +75,9 @@ ALERTS: Final[dict[str, AlertRule]] = {
     "remediation-needs-a-person": AlertRule(
         "Automatic repair is at its end for this cluster: a person must act.", Severity.CRITICAL
     ),
+    "certificate-expires": AlertRule(
+        "The certificate of a node ends within 14 days: it should have renewed itself long ago.", Severity.ERROR
+    ),
     "drift": AlertRule("A resource of the cluster differs from what was asked for.", Severity.WARNING, _FIVE, _TWO),
     "events-malformed": AlertRule(
         "Events arrived that could not be understood; they are in the dead letters.", Severity.WARNING

@@ -28,6 +28,7 @@ from shared.api.views import (
     operation_view,
 )
 from shared.api.wishes import Same, Wish, Write, decide_action, decide_delete, decide_put
+from shared.model.authority import ROTATE
 from shared.model.cluster import ClusterRecord
 from shared.model.cluster_spec import ClusterSpec, brought_elsewhere, check_name
 from shared.model.document import ApiModel
@@ -51,7 +52,7 @@ async def put_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Ans
     spec = body_of(call, ClusterSpec)
     for target, reason in brought_elsewhere(spec, plane.settings.subscription_id):
         raise Problem("InvalidField", reason, target)
-    wish = _wish(plane, caller, call)
+    wish = wish_of(plane, caller, call)
     for _ in range(MAX_ATTEMPTS):
         found = await plane.store.clusters.get(name)
         existing = None if found is None else found.value
@@ -90,7 +91,7 @@ async def list_clusters(plane: ControlPlane, caller: Principal, call: Call) -> A
 
 async def delete_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
     name = _name(call.route["name"])
-    wish = _wish(plane, caller, call)
+    wish = wish_of(plane, caller, call)
     for _ in range(MAX_ATTEMPTS):
         found = await plane.store.clusters.get(name)
         if found is None:
@@ -98,21 +99,21 @@ async def delete_cluster(plane: ControlPlane, caller: Principal, call: Call) -> 
         await _check_named(plane, wish, found.value)
         decision = decide_delete(found.value, wish)
         if isinstance(decision, Same):
-            return _operation_answer(plane, await start_operation(plane.store, decision.record, plane.clock()))
+            return operation_answer(plane, await start_operation(plane.store, decision.record, plane.clock()))
         written = await _write(plane, decision, found)
         if written is not None:
             operation = await start_operation(plane.store, written, plane.clock())
             if decision.replaces is not None:
                 await cancel(plane.store, decision.replaces.id, plane.clock(), by=operation.id)
-            return _operation_answer(plane, operation)
+            return operation_answer(plane, operation)
     raise Problem("OperationInProgress", f"cluster {name!r} is being changed by others; try again")
 
 
 async def act_on_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
-    """`POST clusters/{name}:{action}`"""
+    """`POST clusters/{name}:{action}`; a rotation of the authority is `shared.api.rotation`'s."""
     text, separator, word = call.route["nameAndAction"].partition(":")
-    valid = [action.value for action in CommandAction]
-    if not separator or word not in valid:
+    valid = [*(action.value for action in CommandAction), ROTATE]
+    if not separator or word not in valid[:-1]:
         raise Problem(
             "UnknownAction",
             f"{word!r} is no action of a cluster; POST clusters/NAME:ACTION with one of {', '.join(valid)}"
@@ -120,13 +121,13 @@ async def act_on_cluster(plane: ControlPlane, caller: Principal, call: Call) -> 
         )
     request = body_of(call, ActionRequest) if call.body else ActionRequest()
     action = CommandAction(word)
-    wish = _wish(plane, caller, call)
+    wish = wish_of(plane, caller, call)
     for _ in range(MAX_ATTEMPTS):
         found = await _found(plane, text)
         last = found.value.action
         current = None if last is None else await plane.store.operations.get(last.id)
         if wish.named and last is not None and last.id == wish.operation_id and current is not None:
-            return _operation_answer(plane, current.value)
+            return operation_answer(plane, current.value)
         await _check_named(plane, wish, None)
         decision = decide_action(
             found.value, None if current is None else current.value, wish, action, request.node, request.reason
@@ -135,11 +136,11 @@ async def act_on_cluster(plane: ControlPlane, caller: Principal, call: Call) -> 
             if decision.operation is None:
                 raise AssertionError("an action that is the same has an operation")
             operation = await start_action(plane.store, decision.record, decision.operation, plane.clock())
-            return _operation_answer(plane, operation)
+            return operation_answer(plane, operation)
         targets(action, request.node, await plane.store.node_states.of_cluster(found.value.id))  # or says why not
         written = await _write(plane, decision, found)
         if written is not None and written.action is not None:
-            return _operation_answer(plane, await start_action(plane.store, written, written.action, plane.clock()))
+            return operation_answer(plane, await start_action(plane.store, written, written.action, plane.clock()))
     raise Problem("ActionInProgress", f"cluster {text!r} is being changed by others; try again")
 
 
@@ -180,7 +181,7 @@ async def named_cluster(plane: ControlPlane, text: str) -> ClusterRecord:
     return (await _found(plane, text)).value
 
 
-def _wish(plane: ControlPlane, caller: Principal, call: Call) -> Wish:
+def wish_of(plane: ControlPlane, caller: Principal, call: Call) -> Wish:
     named = call.headers.get("operation-id")
     if named is not None and not _OPERATION_ID.fullmatch(named):
         raise Problem("InvalidParameter", "the header Operation-Id must be a UUID in lower case", "Operation-Id")
@@ -229,7 +230,7 @@ async def _cluster_answer(plane: ControlPlane, record: ClusterRecord, status: in
     return Answer(status, model_json(view), headers)
 
 
-def _operation_answer(plane: ControlPlane, operation: Operation) -> Answer:
+def operation_answer(plane: ControlPlane, operation: Operation) -> Answer:
     headers = operation_headers(_links(plane), operation)
     if not operation.is_final:
         headers["Retry-After"] = str(RETRY_AFTER_S)

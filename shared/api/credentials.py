@@ -133,10 +133,11 @@ async def redeem_credential(plane: ControlPlane, caller: Versioned[ClientCredent
         raise _used(credential)
     authority = await ensure_authority(
         plane.store.credentials,
-        plane.settings.wrapping_key,
+        plane.settings.wrapping_keys,
         cluster=record.name,
         cluster_id=record.id,
         now=now,
+        trust=record.trust,
     )
     validity = timedelta(days=credential.valid_days)
     made = make_client_file(
@@ -156,7 +157,7 @@ async def redeem_credential(plane: ControlPlane, caller: Versioned[ClientCredent
         role=used.role,
         pkcs12=base64.b64encode(made.pkcs12).decode(),
         password=made.password,
-        ca_pem=authority.certificate_pem,
+        ca_pem=authority.certificate_pem if record.trust is None else record.trust.ca_pem,
         expires_at=made.expires_at,
         console_urls=_console_urls(record),
         test_url=None if _virtual(record) is None else f"https://{_virtual(record)}:{CONSOLE_PORT}/mosaic",

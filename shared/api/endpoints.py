@@ -7,13 +7,14 @@ from typing import Final
 
 from mirror_agent.contract import EnrolRequest, EnrolResponse, HeartbeatPost, HeartbeatResponse
 
-from shared.api import clusters, nodes, observations, proposals, remediation, tokens
+from shared.api import clusters, nodes, observations, proposals, remediation, rotation, tokens
 from shared.api.alert_endpoints import ALERT_ENDPOINTS
 from shared.api.call import Answer, Call
 from shared.api.clusters import ActionRequest
 from shared.api.console_endpoints import CONSOLE_ENDPOINTS
 from shared.api.endpoint import Endpoint, Guard
 from shared.api.health import answer_health
+from shared.api.key_endpoints import KEY_ENDPOINTS
 from shared.api.plane import ControlPlane
 from shared.api.proposals import EstimateView, Proposal, ValidationView
 from shared.api.remediation import RemediationView
@@ -46,6 +47,7 @@ async def answer_openapi(plane: ControlPlane, caller: object, call: Call) -> Ans
 _ALL: Final = (
     *ALERT_ENDPOINTS,
     *CONSOLE_ENDPOINTS,
+    *KEY_ENDPOINTS,
     Endpoint(
         "cluster_put",
         "PUT",
@@ -91,8 +93,8 @@ _ALL: Final = (
         "POST",
         "clusters/{nameAndAction}",
         Guard.CONTROL,
-        clusters.act_on_cluster,
-        "Act on a cluster: swap, start, stop or restart.",
+        rotation.act,
+        "Act on a cluster: swap, start, stop, restart; rotate-ca (role Admin, a body of its own: docs/security.md).",
         {202: OperationView},
         body=ActionRequest,
         body_required=False,

@@ -22,6 +22,8 @@ from mirror_agent.contract import (
     HeartbeatResponse,
     NodeConfiguration,
     NodeName,
+    RenewRequest,
+    RenewResponse,
 )
 
 from shared.api.call import Answer, Call, body_of, model_json
@@ -29,6 +31,7 @@ from shared.api.commands import deliverable
 from shared.api.dispatch import advance_action
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
+from shared.api.rotation import advance_rotation
 from shared.model.audit import TurnKind, VerdictTurn
 from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.model.cluster_spec import node_private_address
@@ -36,8 +39,9 @@ from shared.model.node_state import CommandStatus, HistoryEntry, NodeCommand, No
 from shared.model.principal import Enrolment, NodePrincipal
 from shared.provisioning.configuration import configuration_version, node_configuration
 from shared.remediation.commands import withheld
-from shared.security.authority import RequestRefused
-from shared.security.enrolment import EnrolmentRefused, enrol
+from shared.security.authority import RequestRefused, issue_node_certificate, verified_public_key
+from shared.security.enrolment import EnrolmentRefused, enrol, ensure_authority
+from shared.security.rotation import order_for
 from shared.store.ports import Changed, Exists, Versioned
 from shared.structured_log import Log
 
@@ -55,17 +59,15 @@ async def enrol_node(plane: ControlPlane, caller: Versioned[Enrolment], call: Ca
     request = body_of(call, EnrolRequest, strict=False)
     token, now = caller.value, plane.clock()
     record = await _record(plane, token.cluster, token.cluster_id)
-    seen = record.resources.nodes.get(token.node)
-    public = () if seen is None or seen.public_address is None else (seen.public_address,)
-    virtual = () if record.resources.virtual_ip_address is None else (record.resources.virtual_ip_address,)
     try:
         identity = await enrol(
             plane.store.credentials,
-            plane.settings.wrapping_key,
+            plane.settings.wrapping_keys,
             enrolment=caller,
             csr_pem=request.csr_pem,
-            addresses=(node_private_address(record.spec, token.node), *public, *virtual),
+            addresses=_addresses(record, token.node),
             now=now,
+            trust=record.trust,
         )
     except RequestRefused as error:
         raise Problem("CertificateRequestRefused", str(error), "csrPem") from None
@@ -80,6 +82,37 @@ async def enrol_node(plane: ControlPlane, caller: Versioned[Enrolment], call: Ca
         configuration=_configuration(plane, record, token.node, now),
     )
     return Answer(200, model_json(answer))
+
+
+async def renew_certificate(plane: ControlPlane, caller: NodePrincipal, call: Call) -> Answer:
+    """Asking again gives another certificate: nothing is stored, the node keeps what it takes."""
+    request = body_of(call, RenewRequest, strict=False)
+    now = plane.clock()
+    record = await _record(plane, caller.cluster, caller.cluster_id)
+    authority = await ensure_authority(
+        plane.store.credentials,
+        plane.settings.wrapping_keys,
+        cluster=record.name,
+        cluster_id=record.id,
+        now=now,
+        trust=record.trust,
+    )
+    try:
+        key = verified_public_key(request.csr_pem)
+    except RequestRefused as error:
+        raise Problem("CertificateRequestRefused", str(error), "csrPem") from None
+    certificate = issue_node_certificate(
+        authority,
+        key,
+        cluster=record.name,
+        cluster_id=record.id,
+        node=caller.node,
+        addresses=_addresses(record, caller.node),
+        now=now,
+    )
+    log.info("node_certificate_renewed", cluster=record.name, node=caller.node, agent=request.agent_version)
+    ca_pem = authority.certificate_pem if record.trust is None else record.trust.ca_pem
+    return Answer(200, model_json(RenewResponse(certificate_pem=certificate, ca_pem=ca_pem)))
 
 
 async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Call) -> Answer:
@@ -99,6 +132,8 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
     confirmed, commands = await _results(plane, caller, post.command_results, commands, now)
     if confirmed or commands:
         await advance_action(plane.store, record, commands, now)
+    if record.trust is not None and record.trust.rotation is not None:
+        record = await advance_rotation(plane, record)
     version = configuration_version(record, now)
     newer = version > post.configuration_version and record.state is not ProvisioningState.DELETING
     answer = HeartbeatResponse(
@@ -110,8 +145,12 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
         ),
         confirmed_results=tuple(confirmed),
         revoked_serials=record.revoked_serials,
+        trust=order_for(record.trust, post.heartbeats[-1].certificate),
     )
-    return Answer(200, model_json(answer))
+    body = model_json(answer)
+    if answer.trust is None:
+        del body["trust"]  # an agent that does not know the field refuses the whole answer
+    return Answer(200, body)
 
 
 async def fetch_wheel(plane: ControlPlane, caller: object, call: Call) -> Answer:
@@ -132,6 +171,14 @@ async def _record(plane: ControlPlane, cluster: str, cluster_id: str) -> Cluster
     if found is None or found.value.id != cluster_id:
         raise Problem("ClusterGone", f"cluster {cluster!r} ({cluster_id}) was deleted; this node belongs to nothing")
     return found.value
+
+
+def _addresses(record: ClusterRecord, node: NodeName) -> tuple[str, ...]:
+    """What the node is reached by: its own addresses and the virtual one."""
+    seen = record.resources.nodes.get(node)
+    public = () if seen is None or seen.public_address is None else (seen.public_address,)
+    virtual = () if record.resources.virtual_ip_address is None else (record.resources.virtual_ip_address,)
+    return (node_private_address(record.spec, node), *public, *virtual)
 
 
 def _configuration(plane: ControlPlane, record: ClusterRecord, node: NodeName, now: datetime) -> NodeConfiguration:

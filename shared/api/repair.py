@@ -6,6 +6,7 @@ from typing import Final
 
 from shared.api.dispatch import repair_cluster
 from shared.api.plane import ControlPlane
+from shared.api.rotation import advance_rotation
 from shared.structured_log import Log
 
 PAGE: Final = 100
@@ -23,6 +24,8 @@ async def repair_fleet(plane: ControlPlane) -> int:
             if words:
                 log.warning("repaired", cluster=entry.value.name, what=words)
             repaired += len(words)
+            if entry.value.trust is not None and entry.value.trust.rotation is not None:
+                await advance_rotation(plane, entry.value)
         after = page.next
         if after is None:
             return repaired

@@ -14,6 +14,7 @@ from typing import Final
 from mirror_agent.contract import CommandAction, NodeName
 from pydantic import AwareDatetime, Field
 
+from shared.model.authority import ClusterTrust
 from shared.model.cluster_spec import ClusterSpec
 from shared.model.document import Document
 from shared.model.operation import OperationKind
@@ -74,6 +75,8 @@ class ClusterRecord(Document):
     ever_succeeded: bool = False
     revoked_serials: tuple[str, ...] = ()
     """Certificates of people that the nodes must refuse; told to them in every heartbeat answer."""
+    trust: ClusterTrust | None = None
+    """Set by the first rotation of the cluster's authority; without it there is one, made at first use."""
     created_at: AwareDatetime
     updated_at: AwareDatetime
     resources: ObservedResources = ObservedResources()

@@ -60,9 +60,11 @@ class ApiToken(Document):
 
 
 class ClusterAuthority(Document):
-    """The certificate authority of a cluster; the key is wrapped by a key of the application settings."""
+    """A certificate authority of a cluster; the key is wrapped by a key of the application settings. `id` is "" for the
+    one the cluster was born with, the fingerprint for those made by a rotation."""
 
     cluster_id: str
+    id: str = ""
     certificate_pem: str
     wrapped_key: str
     created_at: AwareDatetime

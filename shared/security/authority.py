@@ -4,14 +4,14 @@ ECDSA P-256. Extensions are those that strict verification demands (Python >= 3.
 usage, subject and authority key identifiers, critical basic constraints). The names of a certificate are set here and
 never taken from the request: a node proves possession of a key, nothing else.
 Limits: no revocation lists (a node's credential and its peer's decision end a node; revoked certificates of people
-travel to the nodes in heartbeat answers); a node certificate is valid for `NODE_VALIDITY` and is replaced by enrolling
-again.
+travel to the nodes in heartbeat answers); a node certificate is valid for `NODE_VALIDITY` and renewed by its node.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -55,6 +55,8 @@ def new_authority(cluster: str, cluster_id: str, now: datetime) -> Authority:
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Mirrorplane"),
             x509.NameAttribute(NameOID.COMMON_NAME, f"{cluster} {cluster_id}"),
+            # Two authorities of a cluster, old and new, must not have one name.
+            x509.NameAttribute(NameOID.SERIAL_NUMBER, secrets.token_hex(8)),
         ]
     )
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -94,6 +96,11 @@ def verified_public_key(csr_pem: str) -> ec.EllipticCurvePublicKey:
 def public_key_sha256(key: ec.EllipticCurvePublicKey) -> str:
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
+
+
+def certificate_sha256(certificate: x509.Certificate) -> str:
+    """As nodes report it."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def node_dns_name(node: NodeName, cluster_id: str) -> str:

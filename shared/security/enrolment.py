@@ -19,6 +19,7 @@ from typing import Final, get_args
 
 from mirror_agent.contract import NodeName
 
+from shared.model.authority import ClusterTrust
 from shared.model.principal import ClusterAuthority, Enrolment, NodeCredential, NodePrincipal
 from shared.security.authority import (
     Authority,
@@ -29,7 +30,7 @@ from shared.security.authority import (
     verified_public_key,
 )
 from shared.security.secret import derived, hashed, matches, new_secret, new_short_id
-from shared.security.wrapping import unwrap, wrap
+from shared.security.wrapping import WrappingKeys, opened, wrap
 from shared.store.ports import Changed, Credentials, Exists, Versioned
 
 ENROLMENT_VALIDITY: Final = timedelta(hours=1)
@@ -77,18 +78,26 @@ async def create_enrolment_token(
 
 
 async def ensure_authority(
-    credentials: Credentials, wrapping_key: bytes, *, cluster: str, cluster_id: str, now: datetime
+    credentials: Credentials,
+    keys: WrappingKeys,
+    *,
+    cluster: str,
+    cluster_id: str,
+    now: datetime,
+    trust: ClusterTrust | None,
 ) -> Authority:
-    """The cluster's authority, made at first use. Of two makers one wins and both use its authority."""
-    stored = await credentials.authority(cluster_id)
-    if stored is None:
+    """The authority that issues for the cluster: the one `trust` names, or the first, made at first use. Of two makers
+    one wins and both use its authority."""
+    authority_id = "" if trust is None else trust.issuer.id
+    stored = await credentials.authority(cluster_id, authority_id)
+    if stored is None and not authority_id:
         made = new_authority(cluster, cluster_id, now)
         try:
             await credentials.create_authority(
                 ClusterAuthority(
                     cluster_id=cluster_id,
                     certificate_pem=made.certificate_pem,
-                    wrapped_key=wrap(wrapping_key, made.key_bytes, cluster_id),
+                    wrapped_key=wrap(keys.current, made.key_bytes, cluster_id),
                     created_at=now,
                 )
             )
@@ -98,7 +107,7 @@ async def ensure_authority(
             return made
     if stored is None:
         raise EnrolmentRefused("ClusterGone", f"cluster {cluster!r} is being deleted")
-    return load_authority(stored.certificate_pem, unwrap(wrapping_key, stored.wrapped_key, cluster_id))
+    return load_authority(stored.certificate_pem, opened(keys, stored.wrapped_key, cluster_id)[0])
 
 
 async def find_enrolment(credentials: Credentials, token: str, now: datetime) -> Versioned[Enrolment] | None:
@@ -115,26 +124,28 @@ async def find_enrolment(credentials: Credentials, token: str, now: datetime) ->
 
 async def enrol(
     credentials: Credentials,
-    wrapping_key: bytes,
+    keys: WrappingKeys,
     *,
     enrolment: Versioned[Enrolment],
     csr_pem: str,
     addresses: Sequence[str],
     now: datetime,
+    trust: ClusterTrust | None,
 ) -> Identity:
     """Consume the token for the key of the request. Raises EnrolmentRefused, or RequestRefused for a bad request."""
     key = verified_public_key(csr_pem)
     fingerprint = public_key_sha256(key)
     token = enrolment.value
     authority = await ensure_authority(
-        credentials, wrapping_key, cluster=token.cluster, cluster_id=token.cluster_id, now=now
+        credentials, keys, cluster=token.cluster, cluster_id=token.cluster_id, now=now, trust=trust
     )
+    ca_pem = authority.certificate_pem if trust is None else trust.ca_pem
     current: Versioned[Enrolment] | None = enrolment
     for _ in range(MAX_ATTEMPTS):
         if current is None:
             break
         if current.value.consumed_at is not None:
-            return await _same_answer(credentials, wrapping_key, current.value, fingerprint, authority)
+            return await _same_answer(credentials, keys, current.value, fingerprint, ca_pem)
         consumed = current.value.model_copy(
             update={
                 "consumed_at": now,
@@ -155,16 +166,20 @@ async def enrol(
         except Changed:
             current = await credentials.enrolment(token.cluster_id, token.id)
             continue
-        return await _same_answer(credentials, wrapping_key, consumed, fingerprint, authority)
+        return await _same_answer(credentials, keys, consumed, fingerprint, ca_pem)
     raise EnrolmentRefused("EnrolmentTokenInvalid", "the enrolment token is gone or contended; ask for a new one")
 
 
 async def _same_answer(
-    credentials: Credentials, wrapping_key: bytes, consumed: Enrolment, fingerprint: str, authority: Authority
+    credentials: Credentials, keys: WrappingKeys, consumed: Enrolment, fingerprint: str, ca_pem: str
 ) -> Identity:
     if consumed.public_key_sha256 != fingerprint or consumed.certificate_pem is None or consumed.consumed_at is None:
         raise EnrolmentRefused("EnrolmentTokenUsed", "the enrolment token was already used with another key")
-    secret = derived(wrapping_key, "node-credential", consumed.cluster_id, consumed.node, consumed.id, fingerprint)
+    context = ("node-credential", consumed.cluster_id, consumed.node, consumed.id, fingerprint)
+    secrets = [derived(key, *context) for key in keys.all]
+    installed = await credentials.credential(consumed.cluster_id, consumed.node)
+    # Derived from the previous wrapping key if that was the current one when this enrolment was answered first.
+    secret = next((one for one in secrets if installed and matches(one, installed.value.secret_sha256)), secrets[0])
     wanted = NodeCredential(
         cluster_id=consumed.cluster_id,
         cluster=consumed.cluster,
@@ -176,7 +191,7 @@ async def _same_answer(
     await _install_credential(credentials, wanted)
     return Identity(
         certificate_pem=consumed.certificate_pem,
-        ca_pem=authority.certificate_pem,
+        ca_pem=ca_pem,
         node_credential=f"mpn_{consumed.cluster_id}_{consumed.node}_{secret}",
     )
 

@@ -44,12 +44,22 @@ class TableCredentials:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    async def authority(self, cluster_id: str) -> ClusterAuthority | None:
-        row = await self._rows.get(CREDENTIALS, cluster_id, _AUTHORITY)
+    async def authority(self, cluster_id: str, authority_id: str = "") -> ClusterAuthority | None:
+        row = await self._rows.get(CREDENTIALS, cluster_id, _authority_key(authority_id))
         return None if row is None else parse(ClusterAuthority, row)
 
+    async def authorities(self, cluster_id: str) -> list[Versioned[ClusterAuthority]]:
+        rows = await self._rows.scan(CREDENTIALS, cluster_id, MAX_PAGE, after="authorit", before=f"{_AUTHORITY}~")
+        return [Versioned(authority, row.etag) for authority, row in parse_all(ClusterAuthority, rows)]
+
     async def create_authority(self, authority: ClusterAuthority) -> None:
-        await self._rows.insert(CREDENTIALS, Row(authority.cluster_id, _AUTHORITY, document(authority)))
+        await self._rows.insert(CREDENTIALS, _authority_row(authority))
+
+    async def replace_authority(self, authority: ClusterAuthority, etag: str) -> None:
+        await self._rows.replace(CREDENTIALS, _authority_row(authority), etag)
+
+    async def delete_authority(self, cluster_id: str, authority_id: str) -> None:
+        await self._rows.delete(CREDENTIALS, cluster_id, [_authority_key(authority_id)])
 
     async def enrolment(self, cluster_id: str, enrolment_id: str) -> Versioned[Enrolment] | None:
         row = await self._rows.get(CREDENTIALS, cluster_id, f"enrolment-{enrolment_id}")
@@ -86,6 +96,14 @@ class TableCredentials:
             await self._rows.insert(CREDENTIALS, row)
         else:
             await self._rows.replace(CREDENTIALS, row, etag)
+
+
+def _authority_key(authority_id: str) -> str:
+    return f"{_AUTHORITY}-{authority_id}" if authority_id else _AUTHORITY
+
+
+def _authority_row(authority: ClusterAuthority) -> Row:
+    return Row(authority.cluster_id, _authority_key(authority.id), document(authority))
 
 
 def _enrolment_row(enrolment: Enrolment) -> Row:

@@ -24,6 +24,10 @@ class MemoryRows:
         """The next `operation` (a method name) on `table` raises `error` before it does anything."""
         self._failures.append((operation, table, error))
 
+    def forget_failures(self) -> None:
+        """Storage is back: what was to fail and was never called does not."""
+        self._failures.clear()
+
     def _enter(self, operation: str, table: str) -> dict[tuple[str, str], StoredRow]:
         for failure in self._failures:
             if failure[:2] == (operation, table):

@@ -173,9 +173,17 @@ class Tokens(Protocol):
 
 
 class Credentials(Protocol):
-    async def authority(self, cluster_id: str) -> ClusterAuthority | None: ...
+    async def authority(self, cluster_id: str, authority_id: str = "") -> ClusterAuthority | None: ...
+
+    async def authorities(self, cluster_id: str) -> list[Versioned[ClusterAuthority]]:
+        """All of a cluster: one, and during a rotation two."""
 
     async def create_authority(self, authority: ClusterAuthority) -> None: ...
+
+    async def replace_authority(self, authority: ClusterAuthority, etag: str) -> None: ...
+
+    async def delete_authority(self, cluster_id: str, authority_id: str) -> None:
+        """Nothing happens if it is gone."""
 
     async def enrolment(self, cluster_id: str, enrolment_id: str) -> Versioned[Enrolment] | None: ...
 

@@ -15,6 +15,7 @@ TRIGGERED = {
     "alert_delivery": "timerTrigger",
     "drift": "timerTrigger",
     "health_audit": "timerTrigger",
+    "key_care": "timerTrigger",
     "operation_repair": "timerTrigger",
     "remediation": "timerTrigger",
     "retention": "timerTrigger",
