@@ -33,6 +33,9 @@ log = Log("mirrorplane.events")
 async def record_event(plane: ControlPlane, text: str) -> RecordedEvent:
     """Raises Unavailable only: then Event Grid delivers the event again, which is wanted."""
     event, fact = understood(text, plane.clock())
+    if fact is not None and event.cluster is None:
+        fact = fact if await _in_its_group(plane, fact) else None
+        event = event if fact is None else event.model_copy(update={"cluster": fact.cluster})
     try:
         new = await plane.store.events.record(event)
     except TooLarge as error:
@@ -52,6 +55,12 @@ async def record_event(plane: ControlPlane, text: str) -> RecordedEvent:
     write = log.warning if event.malformed else log.info
     write("event", id=event.id, type=event.type, cluster=event.cluster, new=new, reason=event.reason)
     return event
+
+
+async def _in_its_group(plane: ControlPlane, fact: EventFact) -> bool:
+    """In a group that was brought, other people's VMs may be named like ours: the cluster's record knows its group."""
+    found = await plane.store.clusters.get(fact.cluster)
+    return found is not None and f"/resourcegroups/{found.value.group.lower()}/" in fact.resource
 
 
 def understood(text: str, now: datetime) -> tuple[RecordedEvent, EventFact | None]:

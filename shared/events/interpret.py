@@ -22,8 +22,11 @@ MAX_AHEAD: Final = timedelta(days=1)  # an event dated further into our future w
 SUMMARY_CHARS: Final = 300
 # Bounded as Azure bounds a resource group: a longer name is nobody's, and would be too long for a key.
 _ID_PATTERN: Final = (
-    r"/resourcegroups/mirrorplane-(?P<cluster>[a-z0-9-]{1,78})/providers/(?P<type>[a-z.]+/[a-z]+)/(?P<name>[^/]+)"
+    r"/resourcegroups/(?:mirrorplane-(?P<cluster>[a-z0-9-]{1,78})|[^/]{1,90})"
+    r"/providers/(?P<type>[a-z.]+/[a-z]+)/(?P<name>[^/]{1,80})(?=/|$)"
 )
+# In a group that was brought, only the name of a VM or a load balancer tells the cluster, if it is one of ours at all.
+_NAMED: Final = re.compile(r"(?P<cluster>[a-z][a-z0-9-]{0,22}[a-z0-9])-(?P<part>a|b|lb)")
 _RESOURCE: Final = re.compile(_ID_PATTERN, re.IGNORECASE)
 VM: Final = "microsoft.compute/virtualmachines"
 LOAD_BALANCER: Final = "microsoft.network/loadbalancers"
@@ -55,7 +58,8 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A VM or load balancer of a cluster. `node` is the last part of a VM's name, as we name them."""
+    """A VM or load balancer of a cluster. `node` is the last part of a VM's name, as we name them. In a group that we
+    have not made, the cluster is a guess by name: whoever knows the clusters has to compare the group."""
 
     cluster: str
     type: str
@@ -72,7 +76,13 @@ def resource_of(text: str) -> Resource | None:
     found = _RESOURCE.search(text)
     if found is None:
         return None
-    return Resource(found["cluster"].lower(), found["type"].lower(), found["name"].lower(), text[: found.end()].lower())
+    kind, name, cluster = found["type"].lower(), found["name"].lower(), found["cluster"]
+    if cluster is None:
+        named = _NAMED.fullmatch(name)
+        if named is None or kind != (LOAD_BALANCER if named["part"] == "lb" else VM):
+            return None
+        cluster = named["cluster"]
+    return Resource(cluster.lower(), kind, name, text[: found.end()].lower())
 
 
 def fact_of(event: RecordedEvent, now: datetime) -> EventFact | None:

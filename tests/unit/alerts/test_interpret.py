@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[3]
 TIME = "2026-11-22T11:59:00.1234567Z"
 GROUP = "/subscriptions/S/resourceGroups/mirrorplane-pay/providers"
 VM = f"{GROUP}/Microsoft.Compute/virtualMachines/pay-b"
+STRANGE = VM.replace("mirrorplane-pay", "payments-rg")
 LB = f"{GROUP}/Microsoft.Network/loadBalancers/pay-lb"
 HEALTH = "Microsoft.ResourceNotifications.HealthResources.AvailabilityStatusChanged"
 CHANGE = "Microsoft.Resources.Resource"
@@ -92,7 +93,7 @@ def test_the_meaning_is_the_same_in_both_schemas(
 NOTHING = [
     _change("Write", "Microsoft.Compute/virtualMachines/extensions/write"),
     _change("Delete", "Microsoft.Compute/disks/delete", f"{GROUP}/Microsoft.Compute/disks/pay-b-os"),
-    _change("Delete", "Microsoft.Compute/virtualMachines/delete", VM.replace("mirrorplane-pay", "strangers")),
+    _change("Delete", "Microsoft.Compute/virtualMachines/delete", STRANGE.replace("pay-b", "pay-c")),
     _change(
         "Delete", "Microsoft.Compute/virtualMachines/delete", VM.replace("mirrorplane-pay", "mirrorplane-" + 600 * "x")
     ),
@@ -311,3 +312,19 @@ def test_what_decides_is_pure(file: str) -> None:
     found = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     found += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     assert not [name for name in found if name.startswith(IMPURE)]
+
+
+async def test_a_machine_named_like_ours_counts_only_in_the_group_its_cluster_was_given(app: App) -> None:
+    event = _change("Delete", "Microsoft.Compute/virtualMachines/delete", STRANGE)
+    record = await app.provisioned(resourceGroup="other-rg")
+    await app.fire("platform_event", json.dumps(event))
+    assert await app.plane.store.alerting.event_facts.of_cluster("pay") == []
+    await app.send("DELETE", "clusters/pay")
+    found = await app.plane.store.clusters.get("pay")
+    assert found is not None
+    await app.plane.store.clusters.delete(found.value, found.etag)
+    assert (await app.provisioned(resourceGroup="payments-rg")).group == "payments-rg" != record.group
+    await app.fire("platform_event", json.dumps({**event, "id": "again"}))
+    (fact,) = await app.plane.store.alerting.event_facts.of_cluster("pay")
+    assert (fact.node, fact.value) == ("b", "delete")
+    assert [entry["cluster"] for entry in (await app.send("GET", "events")).body["value"]] == ["pay", None]
