@@ -110,12 +110,16 @@ class ResyncTarget(Preserving):
 
     def keep(self, frame: Frame) -> None:
         """Entries that did not change on either side. What does not look so ends this resync; the next one compares
-        everything."""
+        everything. An inode the primary already stands for under another name follows the stream: it may have changed
+        between the primary's look at it and this frame."""
         if self._known is None or self._listing is None or self._listing[0] != frame.fid:
             raise ApplyError("KEEP outside of a listing, or of a resync that leaves something out")
         parent, directory = self._files.directory(frame.fid)
         for one in wire.parse_keep(frame.payload):
             st = self._look(directory, one.name)
+            if st is not None and self._owner(parent.root, st) is not None:
+                self._listing[1].discard(one.name)
+                continue
             if (
                 st is None
                 or (st.st_mode, st.st_mtime_ns) != (one.mode, one.mtime_ns)

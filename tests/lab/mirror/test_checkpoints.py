@@ -161,6 +161,29 @@ async def test_killed_engines_lose_no_change(tmp_path: Path, killed: str) -> Non
         assert pair.a.status.resync_rule in ("ranges", "shortcut-failed")
 
 
+async def test_a_file_whose_making_a_kill_interrupted(tmp_path: Path) -> None:
+    """The primary had made it when it was killed, but neither noted nor sent it: no log says that a replica's file, if
+    there was one, is another. It is compared as a whole, and the shortcut holds."""
+    async with running_pair(tmp_path, limits=MirrorLimits(checkpoint_s=3600.0)) as pair:
+        plant(pair.a.root, folders=2, files=2)
+        await pair.make_pair()
+        await pair.a.until(lambda status: status.checkpoints == 1)
+        await pair.a.kill()
+        await pair.a.close()
+        await asyncio.to_thread((pair.a.root / "d1" / "made").write_bytes, os.urandom(300_000))
+        await pair.a.launch()
+        await pair.a.engine.become_primary(epoch=2, paired=False)
+
+        def overwrite() -> None:
+            with (pair.a.root / "d1" / "made").open("r+b") as stream:
+                stream.seek(200_000)
+                stream.write(b"in the middle")
+
+        await asyncio.to_thread(overwrite)
+        await same(pair, pair.a, 3)
+        assert pair.a.status.resync_rule == "ranges"
+
+
 async def test_the_old_primary_comes_back_as_replica(tmp_path: Path) -> None:
     """Both changed something the other does not have; the old primary's part goes to quarantine."""
     async with running_pair(tmp_path, limits=QUICK) as pair:
