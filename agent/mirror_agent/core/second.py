@@ -164,6 +164,8 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
         return stay(state, "takeover-consult", Phase.NOT_READY, *reads_due(state, now, 0.0))
     entitled = record.primary == state.peer_name and state.me in record.in_sync and _data_epoch_matches(state, record)
     if not entitled:
+        if alive and linked and not idle and not sealed:
+            return None  # a forced write that may still land is no reason to leave a primary that lives
         return become(Role.WAIT, state.epoch, "not-in-sync", Phase.NOT_READY)
     if state.mirror.sealed <= record.epoch:
         if failed_lately(state, "Seal", now):
