@@ -64,7 +64,7 @@ class Meeting:
             "patience over": True,
             "failover": True,
         }
-        return direction({fact for fact, holds in known.items() if holds})
+        return direction(frozenset(fact for fact, holds in known.items() if holds))
 
     @property
     def outcome(self) -> str:

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.sim.native import enumerations_in, native
+from tests.sim.native import native, survey
 
 ROOT: Final = Path(__file__).parents[2]
 BUILDS: Final = ROOT / "build" / "sim"
@@ -108,8 +108,8 @@ def prepare() -> tuple[Path | None, str]:
 
 def _write(work: Path) -> None:
     texts = {place: source.read_text(encoding="utf-8") for place, source in sources().items()}
-    enumerations = frozenset[str]().union(*(enumerations_in(text) for text in texts.values()))
-    made = {place: native(text, enumerations) for place, text in texts.items()}
+    known = survey(texts.values())
+    made = {place: native(text, known) for place, text in texts.items()}
     kept = {place: source.read_text(encoding="utf-8") for place, source in _plain().items()}
     for place, text in {**made, **kept, "tests/__init__.py": ""}.items():
         (work / place).parent.mkdir(parents=True, exist_ok=True)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from tests.sim.node import SimNode
 
 Done = Callable[[Event | None], None]
+NAMES = {lane: lane.value for lane in Lane}
 
 
 class Hands:
@@ -139,7 +140,7 @@ class Hands:
                 raise Violation(f"{name} has no hand")
 
     def mark(self) -> None:
-        self.node.lanes_busy(frozenset(lane.value for lane in self.busy))
+        self.node.lanes_busy(frozenset([NAMES[lane] for lane in self.busy]))
 
     # -- engine ---------------------------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class Hands:
         engine = self.engine
         if engine.ack is not Acknowledging.PAIRED or engine.link is not Link.LIVE:
             self.required = False
-        heard = self.node.clock_at(engine.heard_at) if engine.heard_at > float("-inf") else NEVER
+        heard = self.node.clock_at(engine.heard_at) if engine.heard_at > NEVER else NEVER
         drained = self.drained and engine.mode is Mode.STOPPED
         return Mirror(
             engine.mode, engine.epoch, engine.link, engine.ack, heard, self.sealed, drained, self.required, engine.error

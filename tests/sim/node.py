@@ -65,6 +65,25 @@ class Sent:
         self.node, self.at, self.life, self.world_s = node, at, life, world_s
 
 
+class Again:
+    """Something a node does again and again in one life; a freeze puts it off."""
+
+    def __init__(self, node: SimNode, seconds: float, work: Callable[[], None]) -> None:
+        self.node, self.seconds, self.work = node, seconds, work
+        self.life, self.draw = node.life, node.random.random
+
+    def __call__(self) -> None:
+        node = self.node
+        if self.life != node.life or not node.alive:
+            return
+        world = node.world
+        if world.now < node.frozen_until:
+            world.after(node.frozen_until - world.now + 0.0005, self)
+            return
+        self.work()
+        world.after(self.seconds * (0.95 + 0.15 * self.draw()), self)
+
+
 class SimNode:
     def __init__(self, world: World, name: str, peer: str, store: Store, oracle: Oracle, engine: Engine) -> None:
         self.world, self.name, self.peer_name = world, name, peer
@@ -208,17 +227,7 @@ class SimNode:
             self.engine.frozen_until = max(self.engine.frozen_until, until)
 
     def every(self, seconds: float, work: Callable[[], None]) -> None:
-        self.world.after(seconds * self.random.random(), partial(self._again, self.life, seconds, work))
-
-    def _again(self, life: int, seconds: float, work: Callable[[], None]) -> None:
-        if life != self.life or not self.alive:
-            return
-        world, again = self.world, partial(self._again, life, seconds, work)
-        if world.now < self.frozen_until:
-            world.after(self.frozen_until - world.now + 0.0005, again)
-            return
-        work()
-        world.after(seconds * (0.95 + 0.15 * self.random.random()), again)
+        self.world.after(seconds * self.random.random(), Again(self, seconds, work))
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
         """After a while, if this life lasts; a freeze puts it off."""
@@ -260,14 +269,12 @@ class SimNode:
         self.world.send("hb", self.name, peer.name, partial(peer.hear_beat, mine, sent))
 
     def hear_beat(self, beat: Beat, sent: Sent) -> None:
-        if self.alive:
-            self.now_or_thawed(partial(self.answer, beat, sent))
-
-    def now_or_thawed(self, work: Callable[[], None]) -> None:
+        if not self.alive:
+            return
         if self.frozen:
-            self.later(0.0, work)
+            self.later(0.0, partial(self.answer, beat, sent))
         else:
-            work()
+            self.answer(beat, sent)
 
     def answer(self, beat: Beat, sent: Sent) -> None:
         self.post(BeatArrived(beat))
@@ -283,7 +290,10 @@ class SimNode:
         if promise_s > 0:
             self.oracle.on_promise(self.peer_name, sent.world_s + promise_s / self.clock_rate)
         answer = AnswerArrived(theirs, sent.at, promise_s)
-        self.now_or_thawed(partial(self.post, answer))
+        if self.frozen:
+            self.later(0.0, partial(self.post, answer))
+        else:
+            self.post(answer)
 
     # -- deciding -------------------------------------------------------------------------------------------------
 
@@ -299,10 +309,10 @@ class SimNode:
 
     def step(self) -> None:
         self.stepped_at = self.world.now
-        life = self.life
+        life, world = self.life, self.world
         for _ in range(32):
             going = self._step_once()
-            self.world.stepped()
+            world.stepped()
             if not going or life != self.life or not self.alive:
                 self.on_change()
                 return

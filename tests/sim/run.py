@@ -31,6 +31,7 @@ EPILOGUE_EVERY = 4
 BUDGET = budget(TIMING)
 # Mounting and starting the application, which the budget does not count; each has its own limits in `hands`.
 START_S = 3.0
+NEVER_S = float("inf")
 SERVING = (Role.PRIM, Role.ALONE)
 OPERATORS_RULES = {"recorded-without-data", "untrusted-refused", "untrusted-defers", "not-in-sync"}
 
@@ -51,15 +52,18 @@ def build(seed: int, *, tracing: bool = False) -> Pair:
     a, b = nodes["a"], nodes["b"]
     a.peer, b.peer = b, a
 
-    both_since = float("inf")  # since when the application runs on both nodes
+    both_since = NEVER_S  # since when the application runs on both nodes
 
     def look() -> None:
         """Whenever anything changed: could the load balancer find two nodes answering OK? (Time alone adds none.)"""
         nonlocal both_since
         both_run = a.alive and b.alive and a.state.app is App.RUNNING and b.state.app is App.RUNNING
+        if not both_run or a.frozen or b.frozen:
+            both_since = NEVER_S
+            return
         epochs = {"a": a.state.epoch, "b": b.state.epoch}
-        if not both_run or a.frozen or b.frozen or oracle.overridden(epochs):
-            both_since = float("inf")
+        if oracle.overridden(epochs):
+            both_since = NEVER_S
             return
         both_since = min(both_since, world.now)
         oracle.on_both_run(epochs, both_since)
@@ -184,9 +188,12 @@ def steady_within(pair: Pair, seconds: float, for_s: int) -> int:
 
 def lose_the_primary(pair: Pair) -> None:
     """A settled pair loses its primary: the other node answers the probe within the time the budget promises."""
-    began = pair.world.now
     lost = next(node for node in pair.nodes.values() if node.state.role is Role.PRIM)
     heir = pair.other(lost.name)
+    if heir.name not in pair.store.record.in_sync:
+        # A write that the primary had given up has landed just now. It reads the record every few seconds.
+        steady_within(pair, LIVENESS_S, STEADY_S)
+    began = pair.world.now
     lost.crash(machine=True)
     bound_s = BUDGET.worst_s - TIMING.probe_interval_s * TIMING.probe_threshold + START_S
     pair.world.run_until(began + bound_s, heir.probe)

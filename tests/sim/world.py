@@ -7,11 +7,11 @@ of a schedule (`minimise`) disturbs the rest as little as possible.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from heapq import heappop, heappush
 
 Path = tuple[str, str, str]  # ("hb"|"mirror"|"witness", from, to)
 
@@ -23,7 +23,10 @@ class World:
     seed: int
     tracing: bool = False
     now: float = 0.0
-    heap: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    # Times at which something is due, what it is, and what else is due at the very same time, in order.
+    heap: list[float] = field(default_factory=list)
+    due: dict[float, Callable[[], None]] = field(default_factory=dict)
+    ties: dict[float, list[Callable[[], None]]] = field(default_factory=dict)
     counter: int = 0
     steps: int = 0
     cut: dict[Path, int] = field(default_factory=dict)
@@ -45,14 +48,28 @@ class World:
 
     def after(self, delay_s: float, work: Callable[[], None]) -> None:
         self.counter += 1
-        heapq.heappush(self.heap, (self.now + delay_s, self.counter, work))
+        at = self.now + delay_s
+        if at in self.due:
+            self.ties.setdefault(at, []).append(work)
+        else:
+            self.due[at] = work
+            heappush(self.heap, at)
 
     def run_until(self, end_s: float, done: Callable[[], bool] = lambda: False) -> None:
         """Until the time has come, or `done` says so; it is asked once a second."""
-        heap, pop = self.heap, heapq.heappop
+        heap, due, ties = self.heap, self.due, self.ties
         ask_at = self.now + 1.0
-        while heap and heap[0][0] <= end_s:
-            self.now, _, work = pop(heap)
+        while heap and heap[0] <= end_s:
+            at = heap[0]
+            self.now = at
+            work = due[at]
+            if ties and at in ties:
+                due[at] = ties[at].pop(0)
+                if not ties[at]:
+                    del ties[at]
+            else:
+                heappop(heap)
+                del due[at]
             work()
             if self.now >= ask_at:
                 ask_at += 1.0

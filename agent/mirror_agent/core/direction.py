@@ -9,7 +9,6 @@ the same for all of them: MINE asks the witness for the role, PEERS becomes a re
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -32,8 +31,8 @@ class Row:
     needs: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
 
-    def applies(self, known: Collection[str]) -> bool:
-        return all(fact in known for fact in self.needs) and not any(fact in known for fact in self.lacks)
+    def applies(self, known: frozenset[str]) -> bool:
+        return known.issuperset(self.needs) and known.isdisjoint(self.lacks)
 
 
 FACTS: Final[dict[str, str]] = {
@@ -75,6 +74,6 @@ ROWS: Final[tuple[Row, ...]] = (
 )
 
 
-def direction(known: Collection[str]) -> Row:
+def direction(known: frozenset[str]) -> Row:
     """The first row that applies to the facts that hold."""
     return next(row for row in ROWS if row.applies(known))

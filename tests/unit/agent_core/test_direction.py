@@ -17,7 +17,7 @@ def good(copy: Copy, *, listed: bool) -> bool:
 def test_there_is_a_row_for_whatever_holds_and_facts_for_every_row() -> None:
     chosen: set[Row] = set()
     for size in range(len(FACTS) + 1):
-        chosen |= {direction(known) for known in combinations(FACTS, size)}
+        chosen |= {direction(frozenset(known)) for known in combinations(FACTS, size)}
     assert chosen == set(ROWS)
     assert {row.rule for row in ROWS} <= set(RULES)
     assert {fact for row in ROWS for fact in (*row.needs, *row.lacks)} <= set(FACTS)
