@@ -169,12 +169,16 @@ class Operations:
         cut([Cut(address, self._ports.address, port) for address in places for port in ports])
         return [f"{address} cannot reach {name}" for address in places]
 
-    async def heal(self) -> list[str]:
-        """All partitions go; frozen VMs stay frozen and unheard."""
-        for router in self._provider.routers():
+    async def heal(self, cluster: str = "") -> list[str]:
+        """All partitions go, or those of one cluster; frozen VMs stay frozen and unheard."""
+        routers = list(self._provider.routers())
+        if cluster:
+            nodes, _ = self._target(f"{cluster}/link")
+            routers = [self._provider.router_of(nodes[0].definition)]
+        for router in routers:
             router.heal()
             await router.refresh()
-        return ["all partitions are healed"]
+        return [f"all partitions{' of ' if cluster else ''}{cluster} are healed"]
 
     # --- names -------------------------------------------------------------------------------------------------------
     def _find(self, name: str) -> Node:

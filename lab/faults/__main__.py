@@ -2,8 +2,9 @@
 
 --only TEXT     only cases whose name or kind contains TEXT (may be repeated)
 --runs N        the whole selection N times
+--clusters N    on so many clusters of the lab at the same time, 1 or 2
 --list          print the cases and end; --markdown: as the table of docs/faults.md
---lab ID        use a lab that runs already (and its cluster), and leave it up
+--lab ID        use a lab that runs already (and its clusters), and leave it up
 --keep          leave the lab up
 --append        add to the results of build/faults.json instead of replacing them
 """
@@ -15,6 +16,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -24,7 +26,7 @@ from lab.faults import report
 from lab.faults.cases import CASES
 from lab.faults.model import Case
 from lab.faults.perform import Performer, Unsettled, settled
-from lab.faults.stage import Stage, open_stage
+from lab.faults.stage import CLUSTERS, Stage, open_lab
 from lab.info import LabNotFound
 from lab.paths import REPOSITORY, state_root
 
@@ -39,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m lab.faults", description="Accidents done to a real cluster.")
     top.add_argument("--only", action="append", default=[], metavar="TEXT", help="cases whose name or kind has TEXT")
     top.add_argument("--runs", type=int, default=1, metavar="N")
+    top.add_argument("--clusters", type=int, choices=range(1, len(CLUSTERS) + 1), default=len(CLUSTERS))
     top.add_argument("--list", action="store_true", help="print the cases and end")
     top.add_argument("--markdown", action="store_true", help="with --list: the table of docs/faults.md")
     top.add_argument("--state", type=Path, help="state directory of the lab")
@@ -56,25 +59,36 @@ def chosen(texts: Sequence[str]) -> list[Case]:
 async def run(given: argparse.Namespace, cases: list[Case], state: Path) -> int:
     results = report.load(BUILD) if given.append else report.Book()
     undo_at_the_end()
-    stage, mine = await open_stage(state, given.lab, say)
+    info, mine = await open_lab(state, given.lab, say)
+    turns = deque((number, case) for number in range(1, given.runs + 1) for case in cases)
+    stages = [Stage(info, state, say, cluster=name) for name in CLUSTERS[: min(given.clusters, len(turns))]]
     try:
-        stage.occupy()
-        await provision(stage)
-        performer = await Performer.begin(stage, BUILD)
-        for number in range(1, given.runs + 1):
-            for case in cases:
-                result, proof = await performer.perform(case, number)
-                results.add(result, proof)
-                report.write(BUILD, results)
-                say(report.line(result))
-                if not result.ok:
-                    performer = await recover(stage, performer)
+        for stage in stages:
+            stage.occupy()
+        await asyncio.gather(*map(provision, stages))
+        async with asyncio.TaskGroup() as group:
+            for stage in stages:
+                group.create_task(play(stage, turns, results), name=stage.cluster)
     finally:
-        stage.close()
+        for stage in stages:
+            stage.close()
         if mine and not given.keep:
-            await asyncio.to_thread(lifetime.take_down, state, stage.info.id, say)
+            await asyncio.to_thread(lifetime.take_down, state, info.id, say)
     say(report.summary_text(results))
     return 0 if report.passed(results) else 1
+
+
+async def play(stage: Stage, turns: deque[tuple[int, Case]], results: report.Book) -> None:
+    """One case after the other, until none is left."""
+    performer = await Performer.begin(stage, BUILD)
+    while turns:
+        number, case = turns.popleft()
+        result, proof = await performer.perform(case, number)
+        results.add(result, proof)
+        report.write(BUILD, results)
+        say(report.line(result))
+        if not result.ok:
+            performer = await recover(stage, performer)
 
 
 def undo_at_the_end() -> None:
@@ -88,7 +102,7 @@ async def provision(stage: Stage) -> None:
     began = time.monotonic()
     await stage.provision()
     await settled(stage)
-    say(f"cluster at {stage.address}, PRIM and SECOND after {time.monotonic() - began:.0f} s")
+    say(f"cluster {stage.cluster} at {stage.address}, PRIM and SECOND after {time.monotonic() - began:.0f} s")
 
 
 async def recover(stage: Stage, performer: Performer) -> Performer:

@@ -28,7 +28,7 @@ from lab.faults.delay import delayed
 from lab.faults.model import NODES, Case, Primary, RecordSeen, Service
 from lab.faults.perform import Performer
 from lab.faults.scene import ENGINE, SUPERVISOR, Scene
-from lab.faults.stage import open_stage
+from lab.faults.stage import Stage, open_lab
 from lab.info import LabNotFound
 from lab.paths import state_root
 
@@ -94,7 +94,8 @@ def times_alone(records: Sequence[RecordSeen]) -> int:
 
 async def run(given: argparse.Namespace, state: Path) -> int:
     undo_at_the_end()
-    stage, mine = await open_stage(state, given.lab, say)
+    info, mine = await open_lab(state, given.lab, say)
+    stage = Stage(info, state, say)
     try:
         stage.occupy()
         await provision(stage)

@@ -19,7 +19,7 @@ from lab.faults.scene import CaseBroken, Scene, evidence, inside, paired, words
 from lab.faults.stage import Stage
 
 SETTLE_DEADLINE_S: Final = 90.0
-BEFORE: Final = 30  # writes acknowledged before the accident, and again after it
+BEFORE: Final = 15  # writes acknowledged by each client before the accident, and again after it
 EQUAL_DEADLINE_S: Final = 15.0
 POLL_S: Final = 0.1
 BEYOND: Final = 2**62  # no id is as large
@@ -72,7 +72,7 @@ class Performer:
         """The result, and the evidence if it failed. Raises nothing that belongs to the case."""
         began, began_wall = time.monotonic(), time.time()
         stage = self._stage
-        journal = Journal(self._build / "faults-journal.jsonl", stage.next_id)
+        journal = Journal(self._build / f"{stage.cluster}-journal.jsonl", stage.next_id)
         verdict = Verdict((), 0, 0.0, 0.0, 0, 0.0)
         broken: tuple[str, ...] = ()
         try:

@@ -141,7 +141,7 @@ class Scene:
         self.undo.push_async_callback(self.heal)
 
     async def heal(self) -> None:
-        await self.stage.lab.acall("heal")
+        await self.stage.lab.acall("heal", cluster=self.stage.cluster)
 
     async def rules(self, chain: str, hook: str, *lines: str) -> None:
         """nftables rules of our own in the router, beside the lab's; an empty list takes the chain away."""

@@ -1,4 +1,7 @@
-"""The lab and the one cluster all cases run on: start or adopt it, provision it, know its places, take it away."""
+"""The lab and the clusters the cases run on: start or adopt it, provision one, know its places, take it away.
+
+Most of a case is waiting, so two clusters of one lab, each in a network of its own, are played on at the same time.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from lab.faults.place import APPLICATION, Place
 from lab.faults.watch import Watch
 from lab.info import LabInfo, find_lab, labs_below
 
-CLUSTER: Final = "faults"
+CLUSTERS: Final = ("faults", "mishaps")
 WITNESS_TABLE: Final = "witness"
 PROVISION_DEADLINE_S: Final = 300.0
 POLL_S: Final = 1.0
@@ -49,7 +52,7 @@ def wanted() -> dict[str, Any]:
 class Stage:
     """A running lab with a provisioned cluster; `places`, `address` and `watch` are valid after `provision`."""
 
-    def __init__(self, info: LabInfo, state: Path, say: Say, *, cluster: str = CLUSTER) -> None:
+    def __init__(self, info: LabInfo, state: Path, say: Say, *, cluster: str = CLUSTERS[0]) -> None:
         self.info = info
         self.cluster = cluster
         self.state = state
@@ -71,15 +74,16 @@ class Stage:
 
     @property
     def router(self) -> str:
-        return next(name for name in namespaces.of_lab(self.info.id) if "-net-" in name)
+        return next(name for name in namespaces.of_lab(self.info.id) if f"-net-{self.cluster}-vnet-" in name)
 
     def occupy(self) -> None:
         """Two runs on one cluster would take each other's accidents for their own. Raises `CannotRun`."""
-        self._lock = (self.info.directory / "faults.lock").open("w")  # until this process ends
+        self._lock = (self.info.directory / f"{self.cluster}.lock").open("w")  # until this process ends
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise lifetime.CannotRun(f"another fault matrix runs on lab {self.info.id}") from None
+            text = f"another fault matrix runs on cluster {self.cluster} of lab {self.info.id}"
+            raise lifetime.CannotRun(text) from None
 
     async def provision(self) -> None:
         """PUT the cluster (an existing one is taken as it is), learn the places, begin to watch."""
@@ -180,10 +184,10 @@ def _tail(path: Path) -> list[str]:
         return stream.read().decode(errors="replace").splitlines()
 
 
-async def open_stage(state: Path, lab_id: str | None, say: Say) -> tuple[Stage, bool]:
-    """(stage, whether the lab was started here). `lab_id` names a lab that runs already. Raises `CannotRun`."""
+async def open_lab(state: Path, lab_id: str | None, say: Say) -> tuple[LabInfo, bool]:
+    """(the lab, whether it was started here). `lab_id` names one that runs already. Raises `CannotRun`."""
     if lab_id is not None:
-        return Stage(find_lab(state, lab_id), state, say), False
+        return find_lab(state, lab_id), False
     others = {owner.lab_id for owner in labs_below(state)}
     began = time.monotonic()
     status = await asyncio.to_thread(lifetime.start_detached, ["--state", str(state), "up"], state)
@@ -191,4 +195,4 @@ async def open_stage(state: Path, lab_id: str | None, say: Say) -> tuple[Stage, 
         raise lifetime.CannotRun(f"the lab did not come up (exit status {status})")
     mine = next(owner.lab_id for owner in labs_below(state) if owner.alive and owner.lab_id not in others)
     say(f"lab {mine} is up after {time.monotonic() - began:.0f} s")
-    return Stage(find_lab(state, mine), state, say), True
+    return find_lab(state, mine), True

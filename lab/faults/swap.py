@@ -8,6 +8,7 @@ from lab.faults.model import Case, Primary, Service
 from lab.faults.scene import Scene
 
 SWAP = "swap"
+LONGER_THAN_A_TAKEOVER_S = 7.0
 # Step of the swap → whose decision says that it has been reached (prim, second), and the decision's rule.
 STEPS: dict[str, tuple[str, str]] = {
     "drain": ("prim", "swap-drain"),
@@ -46,17 +47,17 @@ def interrupted(step: str, accident: Callable[[Scene], Awaitable[None]]) -> Call
 
 async def kill_old(scene: Scene) -> None:
     await scene.kill(scene.prim)
-    await scene.hold(8.0)
+    await scene.hold(LONGER_THAN_A_TAKEOVER_S)
 
 
 async def kill_new(scene: Scene) -> None:
     await scene.kill(scene.second)
-    await scene.hold(8.0)
+    await scene.hold(LONGER_THAN_A_TAKEOVER_S)
 
 
 async def cut_link(scene: Scene) -> None:
     await scene.partition("link")
-    await scene.hold(8.0)
+    await scene.hold(LONGER_THAN_A_TAKEOVER_S)
 
 
 async def lose_witness(scene: Scene) -> None:

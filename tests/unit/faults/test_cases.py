@@ -22,9 +22,11 @@ def test_the_matrix_is_broad() -> None:
     assert all(case.must.endswith(".") for case in CASES)
 
 
-def result(outage_s: float, *, service: Service = Service.UNPLANNED, findings: tuple[str, ...] = ()) -> Result:
+def result(
+    outage_s: float, *, kind: str = "kill", service: Service = Service.UNPLANNED, findings: tuple[str, ...] = ()
+) -> Result:
     name = f"case {outage_s}"
-    return Result(name, "kill", service.value, 1, not findings, findings, 0, 10, outage_s, 0.0, 1, 0.1, 20.0)
+    return Result(name, kind, service.value, 1, not findings, findings, 0, 10, outage_s, 0.0, 1, 0.1, 20.0)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
@@ -40,6 +42,8 @@ def test_an_outage_over_the_promise_is_a_complaint() -> None:
         "unplanned outage p50 is 11.0 s, promised are 8 s",
         "unplanned outage p99 is 13.0 s, promised are 12 s",
     ]
+    assert complaints(Book([*good.results, result(13.0, kind="witness")])) == []
+    assert summary(Book([result(13.0, kind="witness")]))["other"]["outage_s_max"] == 13.0
     assert summary(good)["takeover"]["count"] == 2
     assert summary(good)["unplanned"] == {"count": 2, "outage_s_p50": 7.0, "outage_s_p99": 11.0, "outage_s_max": 11.0}
 
