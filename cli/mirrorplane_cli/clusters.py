@@ -41,11 +41,7 @@ HISTORY: Final = {"AT": "at", "WHO": "kind", "WHAT": "title", "DETAIL": "detail"
 
 def create(session: Session, given: Namespace) -> None:
     """PUT; with --update an existing cluster is changed, else it is an error."""
-    text = sys.stdin.read() if given.file == "-" else _read(given.file)
-    try:
-        body = json.loads(text)
-    except ValueError as error:
-        raise Failed(ExitCode.USAGE, f"{given.file} is no JSON: {error}") from None
+    body = read_cluster(given.file)
     headers = {} if given.update else {"If-None-Match": "*"}
     reply = session.api.send("PUT", f"clusters/{given.name}", body, headers=headers)
     began(session, reply.operation, given, f"cluster {given.name}")
@@ -81,6 +77,15 @@ def delete(session: Session, given: Namespace) -> None:
 
 def history(session: Session, given: Namespace) -> None:
     session.screen.rows(session.api.get(f"clusters/{given.name}/history")["value"], HISTORY)
+
+
+def read_cluster(file: str) -> Any:
+    """The cluster in a file, or on standard input."""
+    text = sys.stdin.read() if file == "-" else _read(file)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Failed(ExitCode.USAGE, f"{file} is no JSON: {error}") from None
 
 
 def _header(text: str) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from mirrorplane_cli import access, clusters, completion, operations, watch
+from mirrorplane_cli import access, clusters, completion, operations, proposals, watch
 from mirrorplane_cli.api import ControlPlane
 from mirrorplane_cli.outcome import ExitCode, Failed
 from mirrorplane_cli.profile import load
@@ -77,6 +77,13 @@ def parser() -> Parser:
     create.add_argument("name")
     create.add_argument("--file", required=True, help="the cluster as JSON; - for standard input")
     create.add_argument("--update", action="store_true", help="change it if it exists")
+    for name, what, command in (
+        ("estimate", "what a cluster would cost a month, and need of quotas", proposals.estimate),
+        ("validate", "every change in Azure that 'create' would make, without making it", proposals.validate),
+    ):
+        proposal = word(cluster, name, what, command)
+        proposal.add_argument("name")
+        proposal.add_argument("--file", required=True, help="the cluster as JSON; - for standard input")
     listing = word(cluster, "list", "the fleet, worst first", clusters.fleet)
     listing.add_argument("--search", help="a part of the name")
     listing.add_argument("--verdict", choices=VERDICTS)

@@ -175,3 +175,20 @@ async def test_completion_knows_every_word(shell: Shell) -> None:
     assert "autoload" in shell.run("completion", "zsh").stdout
     assert "__fish_use_subcommand" in shell.run("completion", "fish").stdout
     assert "credentials" in parser().format_help()
+
+
+async def test_a_cluster_is_estimated_from_the_file_it_would_be_made_of(shell: Shell) -> None:
+    shell.login()
+    typed = json.dumps(cluster_body())
+    told = shell.run("cluster", "estimate", "pay", "--file", "-", typed=typed)
+    assert told.returncode == 0, told.stderr
+    assert "pay-a-data" in told.stdout
+    assert "4 standardDSv5Family" in told.stdout
+    assert "prices of eastus as of" in told.stdout
+    refused = shell.run("cluster", "estimate", "pay", "--file", "-", typed="{}")
+    assert refused.returncode == 1
+    assert "cluster.location" in refused.stderr
+    # No Azure is reachable from here: nothing is concluded, and the reason is told.
+    unknown = shell.run("cluster", "validate", "pay", "--file", "-", typed=typed)
+    assert unknown.returncode == 1
+    assert "AzureUnavailable" in unknown.stderr
