@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mirror_agent.mirror.control import MirrorLimits
+from mirror_agent.mirror.resync_choice import CTIME_MARGIN_NS
 
 from tests.lab.mirror.chaos import Chaos
 from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
@@ -164,10 +166,13 @@ async def test_killed_engines_lose_no_change(tmp_path: Path, killed: str) -> Non
 async def test_a_file_whose_making_a_kill_interrupted(tmp_path: Path) -> None:
     """The primary had made it when it was killed, but neither noted nor sent it: no log says that a replica's file, if
     there was one, is another. It is compared as a whole, and the shortcut holds."""
-    async with running_pair(tmp_path, limits=MirrorLimits(checkpoint_s=3600.0)) as pair:
+    async with running_pair(tmp_path, limits=QUICK) as pair:
         plant(pair.a.root, folders=2, files=2)
         await pair.make_pair()
-        await pair.a.until(lambda status: status.checkpoints == 1)
+        # So long before the checkpoint that the replica's directory counts as unchanged since.
+        long_ago_ns = (pair.b.root / "d1").stat().st_ctime_ns + CTIME_MARGIN_NS + 100_000_000
+        await eventually(lambda: time.time_ns() > long_ago_ns)
+        await checkpoint(pair.a)
         await pair.a.kill()
         await pair.a.close()
         await asyncio.to_thread((pair.a.root / "d1" / "made").write_bytes, os.urandom(300_000))
