@@ -25,8 +25,8 @@ AUTHORITIES = {sha256: TrustedAuthority(id=sha256, sha256=sha256, certificate_pe
 
 @dataclass(frozen=True)
 class Node:
-    """`asked`: issuer and authorities of an answer that is on its way; the agent does one thing at a time. `order`: heard
-    and not carried out (trusted, issuer). `told`: the last report, as the control plane counts it in this stage."""
+    """`asked`: issuer and authorities of an answer that is on its way; the agent does one thing at a time. `order`:
+    what was heard and not carried out. `told`: the last report, as the control plane counts it in this stage."""
 
     trusted: frozenset[str] = frozenset({OLD})
     issuer: str = OLD
