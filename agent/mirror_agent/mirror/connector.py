@@ -178,10 +178,9 @@ class Connector:
             self._wait_out()
 
     def _wait_out(self) -> None:
-        """A replica that was taken out although its link works stays out for a while."""
-        while not self._closed and (left_s := self.peer.left_out_s()):
-            if not self._outlet.paired:
-                self._set_link("connecting")
+        """A replica that was taken out although its link works stays out for a while, unless calls wait for it."""
+        while not self._closed and not self._outlet.paired and (left_s := self.peer.left_out_s()):
+            self._set_link("connecting")
             self._wake.wait(left_s)
             self._wake.clear()
 
