@@ -72,7 +72,7 @@ browser: setup-lenient
 
 # The pages of the control plane's console with an invented fleet; all looks and sizes are in build/screens.
 screenshots: setup-lenient
-	@$(PYTHON_BIN)/python -m pytest -q tests/lab/browser/test_screens.py
+	@$(PYTHON_BIN)/python -m pytest -q tests/lab/browser/test_screens.py tests/lab/browser/test_node_screens.py
 	@mkdir -p docs/img
 	@for name in fleet-light cluster-light exposed-dark new-light fleet-phone; do cp build/screens/$$name.png docs/img/; done
 

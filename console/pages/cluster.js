@@ -4,7 +4,7 @@ import { change, follow, get } from "../api.js";
 import { ask } from "../dialog.js";
 import { h, part, say, scroll } from "../dom.js";
 import { live } from "../live.js";
-import { badge, bytes, duration, number, roleBadge, safetyBadge, severityBadge, verdictBadge, when } from "../words.js";
+import { badge, bytes, duration, LINKS, number, resyncBar, roleBadge, safetyBadge, severityBadge, verdictBadge, when } from "../words.js";
 import { accessPart } from "./access.js";
 import { actionsOf } from "./cluster_actions.js";
 import { stripsPart } from "./strips.js";
@@ -164,8 +164,13 @@ function linkFacts(view) {
     inFlight: source.inFlightBytes,
     p50: source.ackLatencyMsP50,
     p99: source.ackLatencyMsP99,
-    done: source.resyncDoneBytes,
-    total: source.resyncTotalBytes,
+    bytesPerS: source.replicatedBytesPerS,
+    operationsPerS: source.operationsPerS,
+    resyncDoneBytes: source.resyncDoneBytes,
+    resyncTotalBytes: source.resyncTotalBytes,
+    resyncRemainingS: source.resyncRemainingS,
+    resyncDoneEntries: source.resyncDoneEntries,
+    resyncTotalEntries: source.resyncTotalEntries,
   };
 }
 
@@ -189,30 +194,21 @@ function nodeCard(node) {
       node.agent ? fact("Agent", node.agent) : null));
 }
 
-const LINKS = {
-  live: ["good", "replicating"],
-  resync: ["busy", "resynchronising"],
-  connecting: ["warn", "no replica"],
-  lost: ["bad", "link lost"],
-  none: ["none", "no replication"],
-};
-
 function linkCard(link) {
   if (!link) return h("div", { class: "link" }, badge("none", "no replication"));
   const [kind, word] = LINKS[link.link] ?? ["none", link.link];
-  const arrow = link.from === "b" ? "←" : "→";
+  const flows = ["live", "resync"].includes(link.link);
+  const lines = [
+    flows && `${bytes(link.bytesPerS)}/s, ${number(Math.round(link.operationsPerS))} operations/s`,
+    typeof link.p50 === "number" && `acknowledged in ${link.p50.toFixed(1)} ms (99 %: ${link.p99?.toFixed(1) ?? "–"} ms)`,
+    flows && (link.inFlight ? `lag ${bytes(link.inFlight)}` : "no lag"),
+    `${bytes(link.bytes)} in ${number(link.operations)} operations`,
+  ];
   return h("div", { class: `link ${kind}` },
-    h("div", { class: "arrow", "aria-hidden": "true" }, link.link === "live" || link.link === "resync" ? arrow : "✕"),
+    h("div", { class: "arrow", "aria-hidden": "true" }, flows ? (link.from === "b" ? "←" : "→") : "✕"),
     badge(kind, word),
-    link.total ? progressBar(link.done, link.total) : null,
-    h("p", { class: "hint" },
-      link.p50 !== null && link.p50 !== undefined ? `acknowledged in ${link.p50.toFixed(1)} ms (99 %: ${link.p99?.toFixed(1) ?? "–"} ms)` : "",
-      h("br"), `${bytes(link.bytes)} in ${number(link.operations)} operations`));
-}
-
-function progressBar(done, total) {
-  const percent = Math.floor((100 * done) / Math.max(total, 1));
-  return h("div", {}, h("progress", { value: done, max: total, "aria-label": "Resync" }, `${percent} %`), ` ${percent} % of ${bytes(total)}`);
+    resyncBar(link),
+    h("ul", { class: "plain hint" }, lines.filter(Boolean).map((line) => h("li", {}, line))));
 }
 
 function checkerFacts(reports) {

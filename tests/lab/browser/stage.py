@@ -97,6 +97,17 @@ class Stage:
         await self.store.witness.ensure(record.id, "a")
         return record
 
+    async def begun(self, name: str) -> None:
+        """A cluster whose creation is under way."""
+        created = self.call("PUT", f"clusters/{name}", cluster_body())
+        assert created.status == 201, created.body
+
+    async def link(self, cluster: str, who: str) -> str:
+        """A one-time link for somebody, at the address of this stage."""
+        made = self.call("POST", f"clusters/{cluster}/credentials", {"name": who, "role": "Control"})
+        assert made.status == 201, made.body
+        return self.url + str(json.loads(made.body)["url"]).removeprefix("https://control.example.org")
+
     async def settle(self, name: str) -> ClusterRecord:
         found = await self.store.clusters.get(name)
         assert found is not None

@@ -5,25 +5,17 @@ The pictures go to build/screens; `make screenshots` puts the main ones into doc
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Final
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ViewportSize, expect
 
+from tests.lab.browser.looks import LOOKS, picture
 from tests.lab.browser.stage import ADMIN, Stage
-from tests.lab.browser.watched import PHONE, WIDE, watched
-from tests.lab.functions_host.process import REPOSITORY
+from tests.lab.browser.watched import watched
 
 pytestmark = [pytest.mark.azurite, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-SCREENS: Final = Path(os.environ.get("MIRRORPLANE_SCREENS", REPOSITORY / "build" / "screens"))
-LOOKS: Final[tuple[tuple[str, bool, ViewportSize], ...]] = (
-    ("light", False, WIDE),
-    ("dark", True, WIDE),
-    ("phone", False, PHONE),
-)
 # The page's address and a text that is there when it is complete.
 PAGES: Final = {
     "fleet": ("#/", "ledger-prod"),
@@ -33,6 +25,12 @@ PAGES: Final = {
     "alerts": ("#/alerts", "node-silent"),
     "journal": ("#/journal", "cluster_put"),
     "settings": ("#/settings", "API tokens"),
+    "progress": ("#/clusters/begun", "Operation: create"),
+}
+# The page's address and the button that opens the dialog.
+DIALOGS: Final = {
+    "swap": ("#/clusters/ledger-prod", "Swap"),
+    "stop": ("#/clusters/orders", "Stop"),
 }
 
 
@@ -47,22 +45,28 @@ async def fleet(stage: Stage) -> None:
     stage.exposed("orders", resync=(300 << 20, 1 << 30))
     await stage.audited(orders, "exposed", "node b serves without a replica in sync", {"a": "degraded", "b": "exposed"})
     await stage.firing(orders, "node-silent", "node a of orders was silent for 75 s")
+    await stage.begun("begun")
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look[0]))
 async def test_every_page(stage: Stage, chromium: Browser, look: tuple[str, bool, ViewportSize]) -> None:
     name, dark, viewport = look
-    SCREENS.mkdir(parents=True, exist_ok=True)
     async with watched(chromium, stage.url, ADMIN, dark=dark, viewport=viewport) as tab:
         for page, (address, complete) in PAGES.items():
             await tab.page.goto(f"{stage.url}/{address}")
             await expect(tab.page.get_by_text(complete).first).to_be_visible()
-            assert await tab.barriers() == [], page
-            wide = await tab.page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-            assert wide, f"{page} is wider than a {name} screen"
-            await tab.page.screenshot(path=SCREENS / f"{page}-{name}.png", full_page=True)
+            await picture(tab, f"{page}-{name}")
+        for page, (address, button) in DIALOGS.items():
+            await tab.page.goto(f"{stage.url}/{address}")
+            await tab.page.get_by_role("button", name=button).first.click()
+            await expect(tab.page.get_by_role("dialog")).to_be_visible()
+            await picture(tab, f"{page}-{name}")
+            await tab.page.keyboard.press("Escape")
     async with watched(chromium, stage.url, None, dark=dark, viewport=viewport, expected=("401",)) as tab:
         await tab.page.goto(stage.url)
         await expect(tab.page.get_by_label("API token")).to_be_visible()
-        assert await tab.barriers() == []
-        await tab.page.screenshot(path=SCREENS / f"sign-in-{name}.png", full_page=True)
+        await picture(tab, f"sign-in-{name}")
+        await tab.page.goto(await stage.link("ledger-prod", "ann@example.org"))
+        await tab.page.get_by_role("button", name="Download my certificate").click()
+        await expect(tab.page.locator("#password")).to_be_visible()
+        await picture(tab, f"credential-{name}")

@@ -2,13 +2,15 @@
 
 import { h } from "./dom.js";
 
-/** Resolves to the reason given, or null. `confirm`: a text that must be typed first. */
+/** Resolves to the reason given, or null. `confirm`: a text that must be typed first; then a reason must be given too. */
 export function ask({ title, effects, action, confirm = null, danger = false }) {
   return new Promise((resolve) => {
     const why = h("input", { id: "ask-why", maxlength: "500", autocomplete: "off" });
     const typed = confirm && h("input", { id: "ask-name", autocomplete: "off", spellcheck: "false" });
     const go = h("button", { type: "submit", class: danger ? "danger" : "primary", disabled: Boolean(confirm) }, action);
-    typed?.addEventListener("input", () => { go.disabled = typed.value !== confirm; });
+    const check = () => { go.disabled = Boolean(confirm) && (typed.value !== confirm || !why.value.trim()); };
+    typed?.addEventListener("input", check);
+    why.addEventListener("input", check);
     const box = h(
       "dialog",
       { "aria-labelledby": "ask-title", onclose: () => { box.remove(); resolve(box.returnValue === "go" ? why.value.trim() : null); } },

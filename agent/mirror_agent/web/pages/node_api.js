@@ -1,4 +1,5 @@
-// The node's own API: the client certificate is the sign-in, this origin the only one.
+// The node's own API: the client certificate is the sign-in, this origin the only one. What is asked of the other node
+// goes through this one, which passes it on in the reader's name.
 
 export class Refused extends Error {
   constructor(status, error) {
@@ -8,14 +9,18 @@ export class Refused extends Error {
   }
 }
 
-export async function get(path, { signal } = {}) {
-  return (await send("GET", path, { signal })).json();
-}
+/** Reads and orders of one node: `own` or the other one. */
+export function nodeApi(own) {
+  const prefix = own ? "" : "peer/";
+  return {
+    get: async (path, { signal } = {}) => (await send("GET", prefix + path, { signal })).json(),
 
-/** {status, message}: `accepted` and `succeeded` come back, everything else is thrown. */
-export async function act(action, body) {
-  const answer = await send("POST", `actions/${action}`, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
-  return answer.json();
+    /** {status, message}: `accepted` and `succeeded` come back, everything else is thrown. */
+    act: async (action, body) => {
+      const headers = { "Content-Type": "application/json" };
+      return (await send("POST", `${prefix}actions/${action}`, { body: JSON.stringify(body), headers })).json();
+    },
+  };
 }
 
 async function send(method, path, options) {

@@ -72,3 +72,20 @@ export function bytes(count) {
 }
 
 export const number = (value) => value.toLocaleString();
+
+export const LINKS = {
+  live: ["good", "replicating"],
+  resync: ["busy", "resynchronising"],
+  connecting: ["warn", "no replica"],
+  lost: ["bad", "link lost"],
+  none: ["none", "no replication"],
+};
+
+/** How far a resync is, and how long it will take; null when none runs. */
+export function resyncBar({ link, resyncDoneBytes: done, resyncTotalBytes: total, resyncRemainingS: leftS, resyncDoneEntries: entries, resyncTotalEntries: all }) {
+  if (link !== "resync" || !total) return null;
+  const percent = Math.min(100, Math.floor((100 * done) / total));
+  const left = leftS === null || leftS === undefined ? "" : `, ${duration(leftS)} left`;
+  return h("div", {}, h("progress", { value: done, max: total, "aria-label": "Resync" }, `${percent} %`),
+    h("div", {}, `${percent} % of ${bytes(total)}${left}`), all ? h("div", { class: "hint" }, `${number(entries)} of ${number(all)} entries`) : "");
+}
