@@ -119,6 +119,8 @@ async def _probe(record: ClusterRecord, node: NodeName, prober: Prober) -> Probe
     seen = record.resources.nodes.get(node)
     if record.spec.network.frontend is Frontend.PRIVATE:
         return Probed(ProbeOutcome.IMPOSSIBLE, reason="private frontend: the control plane has no way into the network")
+    if not record.spec.network.node_public_addresses:
+        return Probed(ProbeOutcome.IMPOSSIBLE, reason="nodes without public addresses: the control plane has no way in")
     if seen is None or seen.public_address is None:
         return Probed(ProbeOutcome.IMPOSSIBLE, reason="the node has no public address yet")
     try:

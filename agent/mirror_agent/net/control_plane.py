@@ -37,7 +37,7 @@ from mirror_agent.contract import (
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.net.backoff import BackOff
 from mirror_agent.net.command_journal import MAX_RESULTS_PER_POST, CommandJournal
-from mirror_agent.net.https import control_plane_trust, read_bounded, require_https
+from mirror_agent.net.https import control_plane_session, read_bounded, require_https
 from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.redaction import redact_text
 
@@ -157,9 +157,7 @@ class ControlPlaneClient:
 
     async def run(self) -> None:
         """Until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-        connector = aiohttp.TCPConnector(ssl=self._tls or control_plane_trust())
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session:
+        async with control_plane_session(REQUEST_TIMEOUT_S, self._tls) as session:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_samples(), name="control-plane-samples")
                 group.create_task(self._send(session), name="control-plane-send")

@@ -22,7 +22,7 @@ from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.contract import EnrolRequest, EnrolResponse
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.net.backoff import BackOff
-from mirror_agent.net.https import control_plane_trust, read_bounded, require_https
+from mirror_agent.net.https import control_plane_session, read_bounded, require_https
 from mirror_agent.net.identity import (
     AgentFile,
     NotEnrolled,
@@ -100,9 +100,7 @@ async def enrol(
     request = EnrolRequest(csr_pem=certificate_request(key), agent_version=__version__, boot_id=boot_id(boot_id_file))
     waiting = back_off or BackOff()
     end = clock.now_s() + deadline_s
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(ssl=tls or control_plane_trust())
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session:
+    async with control_plane_session(REQUEST_TIMEOUT_S, tls) as session:
         while True:
             outcome = await _ask(session, url, bootstrap.enrolment_token, request)
             match outcome:

@@ -39,6 +39,19 @@ def control_plane_trust() -> ssl.SSLContext:
     return context
 
 
+def control_plane_session(timeout_s: float, tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
+    """A session to the control plane, through the proxy of the environment (HTTPS_PROXY, NO_PROXY) if there is one.
+
+    Only for what may leave the network: heartbeats to the peer, checkers and the metadata service are always direct.
+    `tls`: in place of the system's trust store.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=tls or control_plane_trust()),
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        trust_env=True,
+    )
+
+
 async def read_bounded(answer: aiohttp.ClientResponse) -> bytes:
     """The body; AnswerTooLarge instead of filling the memory."""
     body = bytearray()

@@ -27,7 +27,7 @@ from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.contract import MAX_SENTENCE_CHARS, CertificateReport, RenewRequest, RenewResponse, TrustOrder
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.net.backoff import BackOff
-from mirror_agent.net.https import control_plane_trust, read_bounded, require_https
+from mirror_agent.net.https import control_plane_session, read_bounded, require_https
 from mirror_agent.net.identity import certificate_request
 from mirror_agent.net.node_certificate import (
     CertificateRefused,
@@ -178,10 +178,8 @@ class CertificateRenewal:
 
     async def _ask(self, request: RenewRequest) -> RenewResponse:
         """Raises OSError (also for a refusal and a timeout), aiohttp.ClientError, ValidationError."""
-        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
         headers = {"Authorization": f"Bearer {self._credential}", "Content-Type": "application/json"}
-        connector = aiohttp.TCPConnector(ssl=self._tls or control_plane_trust())
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with control_plane_session(REQUEST_TIMEOUT_S, self._tls) as session:
             async with session.post(
                 self._address, data=request.model_dump_json(by_alias=True), headers=headers, allow_redirects=False
             ) as answer:

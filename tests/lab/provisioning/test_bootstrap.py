@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from shared.provisioning.cloudinit import ProxySettings
 from tests.lab.arm.certificates import make_tls
+from tests.lab.provisioning.connect_proxy import connect_proxy
 
 SCRIPT = Path(__file__).parents[3] / "infra" / "vm" / "linux" / "bootstrap.py"
 PYTHON = shutil.which("python3", path="/usr/bin") or sys.executable
@@ -60,6 +62,7 @@ class Node:
     root: Path
     server: Server
     ca: Path
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def bootstrap_json(self) -> Path:
@@ -86,7 +89,7 @@ class Node:
             *("--root", str(self.root), "--deadline-s", str(deadline_s)),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "SSL_CERT_FILE": str(self.ca), "PIP_NO_INDEX": "1"},
+            env={"PATH": os.environ["PATH"], "SSL_CERT_FILE": str(self.ca), "PIP_NO_INDEX": "1", **self.environment},
             start_new_session=True,
         )
 
@@ -155,6 +158,16 @@ async def test_from_bare_to_enrolled_and_then_nothing_to_do(node: Node) -> None:
     assert node.bootstrap_json.parent.stat().st_mode & 0o777 == 0o700
     again, output = await node.run()
     assert (again, output) == (0, "")
+
+
+async def test_behind_a_proxy_it_asks_nobody_directly(node: Node) -> None:
+    """With the variables the boot document gives it."""
+    async with connect_proxy() as proxy:
+        node.environment = ProxySettings(proxy.url, ("169.254.169.254",)).environment
+        status, output = await node.run()
+    assert status == 0, output
+    assert proxy.targets == [node.server.url.removeprefix("https://")]
+    assert node.agent_json.exists()
 
 
 async def test_killed_at_any_moment_it_goes_on(node: Node) -> None:
