@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.control_plane import audits, ingest
+from bench.control_plane import audits, histories, ingest
 from bench.control_plane.cost import INSTANCE_GB, PRICES_USD, Counts, cost
 from bench.control_plane.posts import operations_per_post
+from bench.control_plane.rowscan import QUIET
 from lab.azurite.server import Azurite
 
 RESULT = Path(__file__).parents[1] / "results" / "control-plane.json"
@@ -30,7 +31,9 @@ async def run(sizes: tuple[int, ...]) -> dict[str, Any]:
         print(beats, flush=True)
         per_post = await operations_per_post(storage)
     async with Azurite() as storage:
-        fleets = await audits.measure(sizes, storage)
+        fleets, prices = await audits.measure(sizes, storage)
+    history = await histories.measure()
+    print(history, flush=True)
     largest = fleets[-1]
     counts = Counts(
         posts_per_s=beats["heartbeats_per_s"],
@@ -44,6 +47,8 @@ async def run(sizes: tuple[int, ...]) -> dict[str, Any]:
         "command": "make bench-control-plane",
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load_1m": os.getloadavg()[0]},
         "audit": fleets,
+        "row_scan_model": {"used": QUIET.shown(), "measured_now": prices.shown()},
+        "history": history,
         "heartbeats_per_s": beats["heartbeats_per_s"],
         "heartbeat_post": {**beats, "table_operations": per_post},
         "cost_usd_per_cluster_month": months[0]["usd"],

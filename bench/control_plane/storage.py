@@ -56,7 +56,6 @@ async def on_azurite(storage: Azurite) -> AsyncIterator[Bench]:
         await rows.close()
 
 
-def in_memory() -> Bench:
-    rows = MemoryRows()
+def bench_over(rows: MemoryRows) -> Bench:
     witness = TableWitness(rows, "https://witness.invalid", "witness", "aW52ZW50ZWQ=")
     return Bench(rows, assemble(rows, MemoryReconcileQueue(Clock()), witness, rows), None)

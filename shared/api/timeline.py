@@ -1,8 +1,8 @@
 """Paging through what was recorded over time: newest first, within `from` and `to`, day partition by day partition.
 
 Where the key of a row begins with its time, `to` is a position to start at; where it does not (heartbeats are kept by
-agent start and sequence, so that a repeated post leaves one row), the newer ones are skipped by thousands. Either way a
-page costs a few queries, however much history there is. One request reads at most `MAX_QUERIES` pages of rows; if that
+agent start and sequence, so that a repeated post leaves one row), it is approached in leaps. Either way a page costs a
+few queries, however much history there is. One request reads at most `MAX_QUERIES` pages of rows; if that
 was not enough the answer has fewer rows, possibly none, and a `nextLink`.
 """
 
@@ -19,6 +19,7 @@ from shared.store.ports import MAX_PAGE, Page
 
 T = TypeVar("T")
 MAX_QUERIES: Final = 40
+MAX_LEAPS: Final = 8
 RANGE: Final = ("from", "to")  # query parameters of every list of this kind
 _DAY: Final = "%Y%m%d"
 
@@ -26,16 +27,18 @@ _DAY: Final = "%Y%m%d"
 @dataclass(frozen=True)
 class Source(Generic[T]):
     """`read(day, after, limit)`: rows of a day behind the key `after`, newest first. `at`: the time of a row.
-    `seek(to)`: the key to begin behind, where keys begin with the time. `key`: of a row, where they do not."""
+    `seek(to)`: the key to begin behind, where keys begin with the time. Where they do not: `key` of a row, and
+    `towards(row, to)`, a key between the row and that time, or None when it is near."""
 
     read: Callable[[date, str | None, int], Awaitable[Page[T]]]
     at: Callable[[T], datetime]
     seek: Callable[[datetime], str] | None = None
     key: Callable[[T], str] | None = None
+    towards: Callable[[T, datetime], str | None] | None = None
 
     def __post_init__(self) -> None:
-        if (self.seek is None) is (self.key is None):
-            raise ValueError("a source gives either seek or key")
+        if (self.seek is None) is (self.key is None) or (self.key is None) is not (self.towards is None):
+            raise ValueError("a source gives either seek, or key and towards")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ async def walk(call: Call, kind: str, source: Source[T], window: Window) -> tupl
     top = top_parameter(call)
     day, after = _position(continuation(call, kind), window)
     found: list[T] = []
+    skipping = False
     for _ in range(MAX_QUERIES):
         if day < window.oldest.date():
             return tuple(found), None
@@ -69,10 +73,12 @@ async def walk(call: Call, kind: str, source: Source[T], window: Window) -> tupl
         begins = after is None and day == window.newest.date()
         if begins and source.seek is not None:
             after = source.seek(window.newest)
-        if begins and source.key is not None:
+        if source.key is not None and (begins or skipping) and "to" in call.query:
+            after = await _leap(source, day, window.newest) if begins else after
             page = await source.read(day, after, MAX_PAGE - 1)
             newer = [item for item in page.items if source.at(item) > window.newest]
-            if newer and len(newer) == len(page.items) and page.next is not None:
+            skipping = page.next is not None and len(newer) == len(page.items)
+            if skipping:
                 after = page.next
                 continue
             if newer:
@@ -84,6 +90,22 @@ async def walk(call: Call, kind: str, source: Source[T], window: Window) -> tupl
             return tuple(found), None
         day, after = (day, page.next) if page.next is not None else (day - timedelta(days=1), None)
     return tuple(found), f"{day:{_DAY}}:{after or ''}" if day >= window.oldest.date() else None
+
+
+async def _leap(source: Source[T], day: date, to: datetime) -> str | None:
+    """A position not far before the first row of the day that is not newer than `to`. A leap too far is not taken."""
+    if source.key is None or source.towards is None:
+        return None
+    reached = goal = None
+    for _ in range(MAX_LEAPS):
+        page = await source.read(day, goal, 1)
+        if not page.items or source.at(page.items[0]) <= to:
+            break
+        reached = source.key(page.items[0])
+        goal = source.towards(page.items[0], to)
+        if goal is None or goal <= reached:
+            break
+    return reached
 
 
 def _moment(call: Call, name: str) -> datetime | None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from bisect import bisect_right
+from datetime import date, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
 
+from shared.api.call import Call
+from shared.api.observations import heartbeat_source
+from shared.api.timeline import Window, walk
 from shared.model.audit import TurnKind, VerdictTurn
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, ProbeOutcome, ProbeResult
+from shared.store.keys import history_key
+from shared.store.ports import Page
 from tests.control_plane_app import App
 from tests.control_plane_samples import NOW, heartbeat
 
@@ -109,3 +115,35 @@ async def test_an_unusable_range_is_refused_by_name(app: App, query: str) -> Non
     await app.provisioned()
     reply = await app.send("GET", f"clusters/pay/probes?node=a&{query}")
     assert (reply.status, reply.code) == (400, "InvalidParameter")
+
+
+@pytest.mark.parametrize(("pause_s", "most"), [(0, 6), (7200, 12)])
+async def test_an_hour_long_ago_is_found_in_a_few_queries_whatever_the_rhythm(pause_s: int, most: int) -> None:
+    """A day with a heartbeat every 4 s; a pause misleads whoever trusts the rhythm, and costs some queries more."""
+    start = NOW.replace(hour=0)
+    entries = [
+        HistoryEntry(
+            cluster_id="c",
+            node="a",
+            heartbeat=heartbeat(sequence=number),
+            received_at=start + timedelta(seconds=4 * number + (pause_s if number > 10_000 else 0)),
+            agent_start_seen_at=start,
+        )
+        for number in range(1, 19_000)
+    ][::-1]
+    keys = [history_key(entry.agent_start_seen_at, entry.heartbeat.sequence) for entry in entries]
+    queries = 0
+
+    async def read(day: date, after: str | None, limit: int) -> Page[HistoryEntry]:
+        nonlocal queries
+        queries += 1
+        begin = bisect_right(keys, after or "")
+        more = keys[begin + limit - 1] if begin + limit < len(keys) else None
+        return Page(tuple(entries[begin : begin + limit]), more)
+
+    source = heartbeat_source(read)
+    first, last = start + timedelta(hours=1), start + timedelta(hours=1, minutes=4)
+    call = Call("GET", "", {}, {}, {"top": "100", "to": last.isoformat()}, b"")
+    found, _ = await walk(call, "heartbeats", source, Window(first, last))
+    assert list(found) == [entry for entry in entries if first <= entry.received_at <= last]
+    assert queries <= most
