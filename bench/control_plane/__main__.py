@@ -36,10 +36,10 @@ async def run(sizes: tuple[int, ...]) -> dict[str, Any]:
     print(history, flush=True)
     largest = fleets[-1]
     counts = Counts(
-        posts_per_s=beats["heartbeats_per_s"],
+        cpu_s_per_post=beats["worker_cpu_ms"] / 1000,
         operations_per_post=per_post,
         audit_operations_per_cluster=largest["table_operations"] / largest["clusters"],
-        audit_s_per_cluster=largest["wall_s"] / largest["clusters"],
+        audit_cpu_s_per_cluster=largest["cpu_s"] / largest["clusters"],
     )
     months = [cost(counts, every_s) for every_s in (DEFAULT_POST_S, LIVELY_POST_S)]
     return {

@@ -25,18 +25,20 @@ PRICES_USD: Final = {
     "functions_gb_s": 0.000026,
 }
 INSTANCE_GB: Final = 0.5
-# One instance works on many posts at once and its time is billed once: seconds of an instance per post, when busy.
-INSTANCES_BUSY: Final = 1.0
+# The Flex plan bills an instance that wakes up for a second at least. A single cluster wakes it at every post; with many
+# the posts share its seconds. (The monthly free grant of 100,000 GB-s is not taken off.)
+SHORTEST_BILLED_S: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Counts:
-    """`posts_per_s`: measured through one worker; `operations_per_post`: requests to the tables of one post."""
+    """Processor time of the worker, and requests to the tables. An instance works on many posts at once and its time is
+    billed once, so a busy instance costs its processor's time."""
 
-    posts_per_s: float
+    cpu_s_per_post: float
     operations_per_post: float
     audit_operations_per_cluster: float
-    audit_s_per_cluster: float
+    audit_cpu_s_per_cluster: float
 
 
 def cost(counts: Counts, post_every_s: float) -> dict[str, Any]:
@@ -46,16 +48,18 @@ def cost(counts: Counts, post_every_s: float) -> dict[str, Any]:
     rows_bytes = (
         RETENTION_DAYS * 86400 * (NODES * HEARTBEAT_ROW_BYTES / post_every_s + PROBE_ROW_BYTES / AUDIT_PERIOD_S)
     )
-    instance_s = posts / counts.posts_per_s * INSTANCES_BUSY + audits * counts.audit_s_per_cluster
+    instance_s = posts * counts.cpu_s_per_post + audits * counts.audit_cpu_s_per_cluster
     parts = {
         "table_operations": operations / 10_000 * PRICES_USD["table_operations_per_10000"],
         "table_storage": rows_bytes / 1e9 * PRICES_USD["table_storage_gb_month"],
         "function_executions": posts / 1e6 * PRICES_USD["functions_execution_per_million"],
         "function_time": instance_s * INSTANCE_GB * PRICES_USD["functions_gb_s"],
     }
+    alone = parts | {"function_time": (posts + audits) * SHORTEST_BILLED_S * INSTANCE_GB * PRICES_USD["functions_gb_s"]}
     return {
         "post_every_s": post_every_s,
         "usd": round(sum(parts.values()), 3),
+        "usd_of_a_single_cluster": round(sum(alone.values()), 2),
         "of_which": {name: round(value, 4) for name, value in parts.items()},
         "posts": round(posts),
         "table_operations": round(operations),

@@ -1,13 +1,15 @@
 """Heartbeats per second through the Functions host, Microsoft's worker library and Azurite: p50 and p99 of a post.
 
 Closed loop: `AT_ONCE` nodes post one heartbeat after the other, each over its own connection, for `DURATION_S`.
-One worker process on the machine's cores, shared with the storage emulator and the load itself.
+One worker process on the machine's cores, shared with the storage emulator, the load itself and whatever else runs. The
+processor time of the worker and of the emulator per post does not depend on how busy the machine is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import statistics
 import time
 import uuid
@@ -45,7 +47,12 @@ async def measure(directory: Path, storage: Azurite) -> dict[str, Any]:
         tokens = await _nodes(bench, AT_ONCE)
     host = await asyncio.to_thread(lambda: HostProcess(directory, REPOSITORY, settings, "--no-triggers").ready())
     try:
-        return await _load(host.url, tokens)
+        before = _cpu_s(host.process.pid), _cpu_s(storage.pid)
+        found = await _load(host.url, tokens)
+        posts = found.pop("posts")
+        for name, pid, used in (("worker", host.process.pid, before[0]), ("emulator", storage.pid, before[1])):
+            found[f"{name}_cpu_ms"] = round((_cpu_s(pid) - used) * 1000 / posts, 2)
+        return found
     finally:
         host.kill()
 
@@ -71,13 +78,21 @@ async def _nodes(bench: Bench, count: int) -> list[tuple[str, str]]:
     return tokens[:count]
 
 
+def _cpu_s(pid: int | None) -> float:
+    """User and system time of a process so far (proc_pid_stat(5), fields 14 and 15, in clock ticks)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def _load(url: str, tokens: list[tuple[str, str]]) -> dict[str, Any]:
     latencies: list[float] = []
+    posts = 0
     begun = time.perf_counter()
     end = begun + WARM_UP_S + DURATION_S
     async with aiohttp.ClientSession() as session:
 
         async def node_loop(node: Any, token: str) -> None:
+            nonlocal posts
             sequence = 1
             while (now := time.perf_counter()) < end:
                 sequence += 1
@@ -91,12 +106,14 @@ async def _load(url: str, tokens: list[tuple[str, str]]) -> dict[str, Any]:
                     text = await answer.text()
                     if answer.status != 200:
                         raise RuntimeError(f"a heartbeat was answered {answer.status}: {text[:200]}")
+                posts += 1
                 if now - begun >= WARM_UP_S:
                     latencies.append(time.perf_counter() - now)
 
         await asyncio.gather(*(node_loop(node, token) for node, token in tokens))
     cuts = statistics.quantiles(latencies, n=100)
     return {
+        "posts": posts,
         "heartbeats_per_s": round(len(latencies) / DURATION_S, 1),
         "latency_ms_p50": round(cuts[49] * 1000, 1),
         "latency_ms_p99": round(cuts[98] * 1000, 1),

@@ -1,9 +1,9 @@
 """The storage emulator's cost model: every query goes through all rows of its table, one request at a time.
 
-That is how Azurite works (Table Storage itself seeks). The four prices were measured on Azurite 3.35 with two idle cores
-(`QUIET`); `calibrated` measures them anew, for comparison, because on a busy machine they come out many times greater.
-The rows themselves are in memory. With it the audit is measured without the emulator's process beside it, and histories
-can be asked about that would take the emulator an hour to take in.
+That is how Azurite works (Table Storage itself seeks). The four prices (`QUIET`) were measured on Azurite 3.35 with two
+idle cores; `calibrated` measures them anew, for comparison: on a busy machine they come out many times greater. The
+rows are in memory. With it the audit is measured without the emulator beside it, and histories can be asked about that
+would take the emulator an hour to take in.
 """
 
 from __future__ import annotations
