@@ -41,7 +41,7 @@ class _Wire(requests.adapters.BaseAdapter):
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         parts = urlsplit(str(request.url))
         version = parse_qs(parts.query).get("api-version", [""])[0]
-        body = json.loads(request.body) if request.body else None
+        body = json.loads(request.body) if isinstance(request.body, str | bytes) else None
         self.seen.append(Request(str(request.method), parts.path, version, body))
         answer = requests.Response()
         answer.status_code = 200
