@@ -25,8 +25,8 @@ PRICES_USD: Final = {
     "functions_gb_s": 0.000026,
 }
 INSTANCE_GB: Final = 0.5
-# The Flex plan bills an instance that wakes up for a second at least. A single cluster wakes it at every post; with many
-# the posts share its seconds. (The monthly free grant of 100,000 GB-s is not taken off.)
+# The Flex plan bills an instance that wakes up for a second at least. A single cluster wakes it at every post; with
+# many the posts share its seconds. (The monthly free grant of 100,000 GB-s is not taken off.)
 SHORTEST_BILLED_S: Final = 1.0
 
 
