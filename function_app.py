@@ -12,6 +12,7 @@ from functions import (
     credentials,
     events,
     keys,
+    metrics,
     nodes,
     provisioning,
     remediation,
@@ -22,5 +23,18 @@ from shared.structured_log import quieten_libraries
 quieten_libraries()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # each endpoint checks its own caller
-for module in (clusters, nodes, tokens, provisioning, events, audit, remediation, console, credentials, keys, alerts):
+for module in (
+    clusters,
+    nodes,
+    tokens,
+    provisioning,
+    events,
+    audit,
+    remediation,
+    console,
+    credentials,
+    keys,
+    metrics,
+    alerts,
+):
     app.register_functions(module.blueprint)

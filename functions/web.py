@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import azure.functions as func
 
 from shared.api.call import Answer, Call
-from shared.api.endpoint import serve
+from shared.api.endpoint import Endpoint, serve
 from shared.api.endpoints import ENDPOINTS
 from shared.composition import control_plane
 
@@ -21,6 +21,10 @@ def new_blueprint() -> func.Blueprint:
 
 async def respond(name: str, request: func.HttpRequest) -> func.HttpResponse:
     """Serve the endpoint of that name."""
+    return await respond_with(ENDPOINTS[name], request)
+
+
+async def respond_with(endpoint: Endpoint, request: func.HttpRequest) -> func.HttpResponse:
     call = Call(
         method=request.method.upper(),
         path=urlsplit(request.url).path,
@@ -30,7 +34,7 @@ async def respond(name: str, request: func.HttpRequest) -> func.HttpResponse:
         body=request.get_body() or b"",
         request_id=str(uuid.uuid4()),
     )
-    return _response(await serve(control_plane, ENDPOINTS[name], call))
+    return _response(await serve(control_plane, endpoint, call))
 
 
 def _response(answer: Answer) -> func.HttpResponse:

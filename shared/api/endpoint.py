@@ -41,6 +41,7 @@ class Guard(Enum):
 
     ANYBODY = "anybody"
     MONITOR = "Monitor"
+    SCRAPER = "Monitor, by a program that gives no api-version"
     CONTROL = "Control"
     ADMIN = "Admin"
     NODE = "node"
@@ -51,6 +52,7 @@ class Guard(Enum):
 
 ROLE_OF: Final = {
     Guard.MONITOR: AccessRole.MONITOR,
+    Guard.SCRAPER: AccessRole.MONITOR,
     Guard.CONTROL: AccessRole.CONTROL,
     Guard.ADMIN: AccessRole.ADMIN,
 }
@@ -86,7 +88,7 @@ class Endpoint:
 
     @property
     def versioned(self) -> bool:
-        return self.guard in ROLE_OF
+        return self.guard in ROLE_OF and self.guard is not Guard.SCRAPER
 
 
 async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Call) -> Answer:
@@ -171,7 +173,7 @@ async def _admit(plane: ControlPlane, endpoint: Endpoint, call: Call) -> object:
             if found is None:
                 raise Problem("Unauthenticated", "give an enrolment token or a node's credential")
             return found
-        case Guard.MONITOR | Guard.CONTROL | Guard.ADMIN:
+        case Guard.MONITOR | Guard.SCRAPER | Guard.CONTROL | Guard.ADMIN:
             return await _principal(plane, call)
 
 
@@ -190,7 +192,8 @@ def _check_role(endpoint: Endpoint, caller: object, call: Call) -> None:
         return
     if not isinstance(caller, Principal) or not caller.may(needed):
         raise Problem("Forbidden", f"this needs the role {needed.value}")
-    check_api_version(call.query.get("api-version"))
+    if endpoint.versioned:
+        check_api_version(call.query.get("api-version"))
 
 
 def check_api_version(version: str | None) -> None:

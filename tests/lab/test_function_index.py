@@ -41,6 +41,7 @@ EXPECTED: Final[dict[str, str]] = {
     "credential_redeem": "http POST api/credential-downloads (anonymous)",
     "fleet_list": "http GET api/fleet (anonymous)",
     "journal_list": "http GET api/journal (anonymous)",
+    "metrics": "http GET metrics (anonymous)",
     "me_get": "http GET api/me (anonymous)",
     "cluster_heartbeats": "http GET api/clusters/{name}/heartbeats (anonymous)",
     "cluster_list": "http GET api/clusters (anonymous)",

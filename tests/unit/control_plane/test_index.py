@@ -24,6 +24,7 @@ TRIGGERED = {
     "reconcile_poison": "queueTrigger",
 }
 
+AT_THE_ROOT = {"metrics": "metrics"}  # served like the endpoints, but not below /api and not versioned
 STATIC = {"console_page": "/", "console_file": "console/{*path}"}  # files without data, open to anybody
 
 
@@ -34,7 +35,7 @@ def _trigger(name: str) -> dict[str, object]:
 
 
 def test_every_function_is_known_and_every_known_function_is_there() -> None:
-    assert set(functions()) == set(ENDPOINTS) | set(TRIGGERED) | set(STATIC)
+    assert set(functions()) == set(ENDPOINTS) | set(TRIGGERED) | set(STATIC) | set(AT_THE_ROOT)
     assert {name: _trigger(name)["type"] for name in TRIGGERED} == TRIGGERED
 
 
@@ -48,6 +49,7 @@ def test_every_http_function_serves_the_endpoint_of_its_name() -> None:
 
 def test_the_console_has_its_own_two_routes() -> None:
     assert {name: _trigger(name)["route"] for name in STATIC} == STATIC
+    assert {name: _trigger(name)["route"] for name in AT_THE_ROOT} == AT_THE_ROOT
 
 
 def test_only_health_is_open_to_anybody() -> None:
