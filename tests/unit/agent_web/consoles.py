@@ -40,7 +40,7 @@ class NodeParts:
     control: NodeControl
     mirror: MirrorControl
     events: list[Event] = field(default_factory=list)
-    log: Recorded = field(default_factory=Recorded)
+    log: Any = field(default_factory=Recorded)
     shown: dict[str, object] = field(default_factory=lambda: shown_configuration(configuration()))
     answer: ProbeAnswer = field(default_factory=lambda: ProbeAnswer(True, Role.PRIM, Phase.READY, 3, ""))
 

@@ -98,7 +98,7 @@ async def lose_the_primary(page: Page, nodes: Nodes) -> Moments:
         killed=killed,
         published=at("witness.write", outcome="won"),
         serves=at("probe.ok"),
-        page_exposed=await first_said(page, "Summary", "exposed"),
+        page_exposed=await first_said(page, "Summary", "has the newest writes"),
         page_leads_here=await first_said(page, f"Node {survivor}", "The virtual IP leads here"),
     )
 
