@@ -105,7 +105,8 @@ async def estimate_cluster(plane: ControlPlane, caller: Principal, call: Call) -
     proposal = body_of(call, Proposal)
     record = await _as_put(plane, caller, proposal, [])
     plan = plan_of(record, subscription_id=plane.settings.subscription_id)
-    return Answer(200, model_json(_estimate_view(proposal, estimate(plan, price_table()), price_table())))
+    table = price_table()
+    return Answer(200, model_json(_estimate_view(proposal, estimate(plan, table), table)))
 
 
 async def validate_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Answer:

@@ -19,7 +19,7 @@ from shared.model.operation import ErrorDetail
 from shared.provisioning.overlay import differs
 from shared.provisioning.plan import ClusterPlan
 from shared.provisioning.specs.cluster import cluster_specs
-from shared.provisioning.specs.spec import Spec, SpecError
+from shared.provisioning.specs.spec import Spec, SpecError, writable
 
 _AT_ONCE: Final = 4
 MAX_VALUE_CHARS: Final = 300
@@ -80,8 +80,8 @@ def change(spec: Spec, existing: Body | None) -> Change:
 
 
 def differences(existing: Mapping[str, Any], body: Mapping[str, Any]) -> list[Difference]:
-    """Properties of the body to be sent that are not as they are now, leaf by leaf."""
-    return _differences(existing, body, ())
+    """What the body to be sent changes of the resource as ARM returned it, leaf by leaf."""
+    return _differences(writable(existing), body, ())
 
 
 def _differences(existing: Any, wanted: Any, path: tuple[str, ...]) -> list[Difference]:
@@ -89,8 +89,8 @@ def _differences(existing: Any, wanted: Any, path: tuple[str, ...]) -> list[Diff
     plain = tuple(part.partition("[")[0] for part in path)
     if isinstance(wanted, Mapping) and isinstance(existing, Mapping):
         found: list[Difference] = []
-        for key, value in wanted.items():
-            found += _differences(existing.get(key), value, (*path, key))
+        for key in sorted(wanted.keys() | existing.keys()):
+            found += _differences(existing.get(key), wanted.get(key), (*path, key))
         return found
     if isinstance(wanted, list) and _named(wanted) and (existing is None or isinstance(existing, list)):
         before = {str(child.get("name")): child for child in existing or []}

@@ -27,7 +27,8 @@ def network_interface(plan: ClusterPlan, node: NodeName) -> Spec:
             "location": plan.location,
             "tags": plan.all_tags,
             "properties": {
-                "networkSecurityGroup": {"id": plan.id(plan.security_group)} if brought else None,
+                # Left unsaid otherwise: one that somebody attached to the interface is no business of ours.
+                **({"networkSecurityGroup": {"id": plan.id(plan.security_group)}} if brought else {}),
                 "ipConfigurations": [
                     {
                         "name": "primary",

@@ -87,7 +87,7 @@ class Spec:
             update = _dropped(update, path)
         if not force and not differs(existing, update, self.keep_foreign):
             return None
-        body: Body = overlay(_without_read_only(existing), update, self.keep_foreign)
+        body: Body = overlay(writable(existing), update, self.keep_foreign)
         return body
 
 
@@ -106,7 +106,8 @@ _READ_ONLY = ("id", "name", "type", "etag", "systemData", "managedBy", "resource
 _READ_ONLY_PROPERTIES = ("provisioningState", "resourceGuid", "vmId", "timeCreated", "instanceView", "uniqueId")
 
 
-def _without_read_only(existing: Mapping[str, Any]) -> Body:
+def writable(existing: Mapping[str, Any]) -> Body:
+    """A resource as ARM returns it, without what is ARM's own."""
     body = {key: value for key, value in existing.items() if key not in _READ_ONLY}
     if isinstance(body.get("properties"), Mapping):
         body["properties"] = {k: v for k, v in body["properties"].items() if k not in _READ_ONLY_PROPERTIES}

@@ -119,6 +119,18 @@ async def test_a_rule_more_and_a_tag_more(app: App) -> None:
     assert paths["properties.loadBalancingRules[reports]"]["before"] is None
 
 
+async def test_what_goes_away_is_shown_too(app: App) -> None:
+    record = await app.provisioned(network__dnsLabel="pay-example")
+    for spec in cluster_specs(plan_of(record, subscription_id=SUBSCRIPTION)):
+        arm_of(app).place(spec.ref, dict(spec.wanted))
+    body = (await ask(app, "validate")).body
+    (changed,) = (change for change in body["changes"] if change["action"] == "update")
+    assert changed["name"] == "pay-vip"
+    (difference,) = changed["differences"]
+    assert (difference["path"], difference["after"]) == ("properties.dnsSettings", None)
+    assert "pay-example" in difference["before"]
+
+
 async def test_what_put_would_refuse_is_a_problem_of_the_answer(app: App) -> None:
     await built(app)
     body = (await ask(app, "validate", compute__vmSize="Standard_D8s_v5")).body

@@ -224,6 +224,12 @@ class TestUpdate:
         assert body is not None
         assert body["properties"]["ipConfigurations"][0]["properties"]["loadBalancerBackendAddressPools"]
 
+    def test_a_security_group_that_somebody_put_on_an_interface_stays(self) -> None:
+        existing = returned(network_interface(plan(), "a"))
+        existing["properties"]["networkSecurityGroup"] = {"id": "/subscriptions/s/theirs"}
+        assert network_interface(plan(), "a").parameters(existing) is None
+        assert network_interface(brought_plan(), "a").parameters(existing) is not None
+
     def test_tags_of_others_stay(self) -> None:
         existing = returned(load_balancer(plan()))
         existing["tags"]["cost-centre"] = "4711"
