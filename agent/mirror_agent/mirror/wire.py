@@ -138,6 +138,10 @@ _SPACE: Final = struct.Struct("<QQQQ")
 _KEEP: Final = struct.Struct("<HIQq")
 
 
+# No file system has longer files, and what is computed with a position still fits the system calls (found by fuzzing).
+POSITION_MAX: Final = 1 << 62
+
+
 class Frame(NamedTuple):
     """A decoded frame; `payload` is a view into the receive buffer, valid until the next read."""
 
@@ -172,6 +176,8 @@ def decode(buffer: memoryview, start: int, end: int) -> Frame | None:
         raise WireError(f"frame length {length} is outside {HEADER_BYTES}..{MAX_FRAME_BYTES}")
     if op not in _OPS:
         raise WireError(f"frame operation {op} is unknown")
+    if offset > POSITION_MAX:
+        raise WireError(f"position {offset} of frame seq {seq}, operation {op}, is beyond {POSITION_MAX}")
     if end - start < length:
         return None
     payload = buffer[start + HEADER_BYTES : start + length]

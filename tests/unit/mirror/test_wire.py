@@ -31,7 +31,7 @@ def decode(data: bytes) -> wire.Frame | None:
     return wire.decode(memoryview(data), 0, len(data))
 
 
-@given(OPS, U16, U64, U64, U64, U64, st.binary(max_size=5000))
+@given(OPS, U16, U64, U64, U64, st.integers(0, wire.POSITION_MAX), st.binary(max_size=5000))
 def test_frames_round_trip(op: Op, flags: int, epoch: int, seq: int, fid: int, offset: int, data: bytes) -> None:
     encoded = wire.encode(op, flags=flags, epoch=epoch, seq=seq, fid=fid, offset=offset, data=data)
     frame = decode(encoded + b"the next frame begins here")
@@ -152,3 +152,8 @@ def test_handshake_needs_exactly_its_keys() -> None:
             wire.parse_json(memoryview(wire.json_payload(bad)), {"protocol": int})
     with pytest.raises(WireError):
         wire.parse_json(memoryview(b"[" * 100_000), {"protocol": int})
+
+
+def test_a_position_beyond_every_file_is_refused() -> None:
+    with pytest.raises(WireError, match="position"):
+        decode(wire.encode(Op.WRITE, epoch=1, seq=1, fid=16, offset=wire.POSITION_MAX + 1, data=b"x"))
