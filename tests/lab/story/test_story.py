@@ -23,6 +23,7 @@ from lab.info import LabInfo, find_lab
 from lab.prerequisites import missing_for_browser
 from tests.lab.story.maintenance import maintain_the_primary
 from tests.lab.story.node_console import visit_the_node
+from tests.lab.story.questions import question
 
 pytestmark = pytest.mark.lab
 
@@ -120,6 +121,7 @@ async def test_the_whole_story(lab: LabInfo, tmp_path: Path) -> None:
             f"announced reboot of the primary: outage {maintained.outage_s} s, in sync after {maintained.in_sync_s} s"
         )
         assert maintained.missing_writes == 0
+        await question(Nodes(lab, tmp_path, CLUSTER))
         no_browser = missing_for_browser()
         if no_browser:
             print(f"the node's console is not visited: {no_browser[0]}")
