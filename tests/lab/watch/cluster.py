@@ -145,6 +145,16 @@ class Watched:
                 raise AssertionError(f"not repaired in {deadline_s:.0f} s: {nodes}, {await self.remediation()}")
             await asyncio.sleep(POLL_S)
 
+    async def until_cured(self) -> None:
+        """The control plane has seen that the last action helped: at an audit after the repair."""
+        limit = time.monotonic() + ALERT_DEADLINE_S
+        status = ""
+        while status != "cured":
+            assert time.monotonic() < limit, f"the last action is {status!r} after {ALERT_DEADLINE_S:.0f} s"
+            await asyncio.sleep(POLL_S)
+            with contextlib.suppress(DemoFailed):
+                status = (await self.actions())[-1]["status"]
+
     # --- accidents --------------------------------------------------------------------------------------------------
     async def stop_agent(self, node: str) -> None:
         """For good: the service is stopped, so nothing in the VM starts it again."""

@@ -137,10 +137,12 @@ async def until_served(nodes: Nodes, node: str) -> None:
 async def until_roles(nodes: Nodes, wanted_roles: list[str]) -> None:
     limit = time.monotonic() + DEADLINE_S
     seen: dict[str, str] = {}
+    said: dict[str, Any] = {}
     while sorted(seen.values()) != wanted_roles:
-        assert time.monotonic() < limit, f"wanted {wanted_roles}, seen {seen}"
+        assert time.monotonic() < limit, f"wanted {wanted_roles}, seen {seen}, said {said}"
         for node in ("a", "b"):
             with contextlib.suppress(DemoFailed):  # it is just being restarted
                 status = await nodes.ask(node, "status")
                 seen[node] = f"{status['role']} {status['phase']}"
+                said[node] = {name: status.get(name) for name in ("rule", "sentence", "application", "wish")}
         await asyncio.sleep(0.2)

@@ -90,6 +90,7 @@ async def repaired(watched: Watched, victim: str, steps: list[str], alert: str, 
     assert {action["node"] for action in actions} == {victim}
     await watched.until_alerts(lambda seen: seen.get(alert) == "resolved", f"{alert} is resolved")
     resolved_s = time.monotonic() - began
+    await watched.until_cured()
     assert {node for node, role in (await watched.roles()).items() if role.startswith("PRIM")} == serving
     rule, _, subject = alert.partition(" ")
     told = [entry for notice in await watched.notices() for entry in notice["data"]["alerts"]]
