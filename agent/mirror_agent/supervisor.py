@@ -70,6 +70,7 @@ from mirror_agent.node.mirror_operations import MirrorOperations
 from mirror_agent.node.node import Node
 from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import Reporter
+from mirror_agent.node.resync_news import ResyncNews
 from mirror_agent.node.switches import Switches
 from mirror_agent.node.trips import act_on_trip
 from mirror_agent.paths import NODE_PATHS, Paths
@@ -212,6 +213,7 @@ class Supervisor:
             log=log.record,
             paths=paths,
         )
+        self._resync_news = ResyncNews(self._control_plane.poke)
         self._maintenance = ScheduledEventWatch(
             facts=lambda: maintenance_facts(self.node.state, self.node.now, relaying=relay.accepting),
             hand_over=self._commands.hand_over,
@@ -228,6 +230,7 @@ class Supervisor:
 
     def _mirror_reported(self, mirror: Mirror) -> None:
         self._operations.observe(self._engine.status)
+        self._resync_news.observe(self._engine.status.link)
         if mirror.acknowledging is Acknowledging.PARKED:
             self._checkers.suspend("the mirror holds the application's calls")
         else:
