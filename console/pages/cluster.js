@@ -7,6 +7,7 @@ import { live } from "../live.js";
 import { badge, bytes, duration, LINKS, number, resyncBar, roleBadge, safetyBadge, severityBadge, verdictBadge, when } from "../words.js";
 import { accessPart } from "./access.js";
 import { actionsOf } from "./cluster_actions.js";
+import { storyOf } from "./story.js";
 import { stripsPart } from "./strips.js";
 import { progressOf } from "./progress.js";
 
@@ -225,18 +226,5 @@ function checkersOf(checkers, restartsA, restartsB) {
             h("td", {}, checker.healthy === null ? badge("none", "not run") : checker.healthy ? badge("good", "healthy") : badge("bad", `failed ${checker.consecutiveFailures}×`)),
             h("td", {}, checker.message)))))),
     h("p", { class: "hint" }, `Restarts of the application in 24 hours: node a ${restartsA}, node b ${restartsB}. Three are the budget; after that the node gives up instead of looping.`),
-  ];
-}
-
-const KINDS = { role: ["good", "node"], verdict: ["none", "audit"], operator: ["warn", "person"], platform: ["none", "Azure"] };
-
-function storyOf(lines, next, more) {
-  return [
-    h("h2", {}, "What happened"),
-    h("ol", { class: "story" }, lines.map((line) => h("li", {},
-      when(line.at), badge(...(KINDS[line.kind] ?? ["none", line.kind])),
-      h("div", {}, h("strong", {}, line.title), line.detail ? ` ${line.detail}` : "", line.rule ? [" ", h("code", {}, line.rule)] : "")))),
-    lines.length === 0 && h("p", { class: "hint" }, "Nothing yet."),
-    next && h("button", { type: "button", id: "older", onclick: () => more(next) }, "Show older"),
   ];
 }
