@@ -53,7 +53,8 @@ def test_page(cluster: str, node: str, answer: ProbeAnswer) -> web.Response:
     listing = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows.items())
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Mirrorplane test page</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/mosaic.css"></head>'
+        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/mosaic.css">'
+        '<link rel="icon" href="/console/mark.svg" type="image/svg+xml"></head>'
         f"<body><main><h1>Cluster {escape(cluster)} was answered by node</h1>"
         f'<p class="node">{escape(node)}</p><dl>{listing}</dl></main></body></html>\n'
     )

@@ -50,7 +50,7 @@ class Watched:
 
     def hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not any(text in message.text for text in self.expected):
-            self.complaints.append(f"{message.type}: {message.text}")
+            self.complaints.append(f"{message.type}: {message.text} ({message.location['url']})")
 
     def see(self, request: Request) -> None:
         if not request.url.startswith((self.origin, "data:", "blob:")):
