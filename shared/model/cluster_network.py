@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Final, Self
@@ -38,7 +39,7 @@ _FORBIDDEN_RANGES: Final = tuple(
 )
 # Azure keeps the first four addresses and the last one of a subnet (network, gateway, two of DNS, broadcast).
 _FIRST_USABLE: Final = 4
-_NODE_HOST: Final = MappingProxyType({"a": 4, "b": 5})
+_NODE_HOST: Final[Mapping[NodeName, int]] = MappingProxyType({"a": 4, "b": 5})
 _VIRTUAL_IP_HOST: Final = 6
 _HOST: Final = re.compile(r"[A-Za-z0-9*.][A-Za-z0-9.:-]{0,252}")
 
@@ -200,7 +201,7 @@ class Network(ApiModel):
         for target, text in named.items():
             _check_address(target, text, subnet)
         taken: dict[str, str] = {}
-        addresses = {f"node {node}": node_address(self, node) for node in NODE_NAMES}
+        addresses = {f"node {node}": node_address(self, node) for node in _NODE_HOST}
         if self.frontend is Frontend.PRIVATE:
             addresses["the virtual IP"] = virtual_address(self)
         for word, address in addresses.items():
@@ -230,9 +231,6 @@ class Network(ApiModel):
                     )
 
 
-NODE_NAMES: Final[tuple[NodeName, ...]] = ("a", "b")
-
-
 def node_address(network: Network, node: NodeName) -> str:
     """The static private address of a node: the named one, or .4 of the subnet for a and .5 for b."""
     return network.node_addresses.get(node) or str(parse_range(network.subnet)[_NODE_HOST[node]])
@@ -247,7 +245,9 @@ def _check_address(target: str, text: str, subnet: ipaddress.IPv4Network) -> Non
     try:
         address = ipaddress.IPv4Address(text)
     except ValueError:
-        raise FieldError(target, f"{text!r} is no IPv4 address; write for example {str(subnet[10])!r}") from None
+        raise FieldError(
+            target, f"{text!r} is no IPv4 address; write for example {str(subnet[_FIRST_USABLE])!r}"
+        ) from None
     if address not in subnet:
         raise FieldError(target, f"{text} lies outside of subnet {subnet}; choose an address in it")
     if address < subnet[_FIRST_USABLE] or address == subnet[-1]:

@@ -52,6 +52,7 @@ def hub(**changes: Any) -> dict[str, Any]:
         ({"network__nodeAddresses": {"a": "10.0.0.3", "b": "10.0.0.9"}}, "10.0.0.4 is the first usable"),
         ({"network__nodeAddresses": {"a": "10.0.1.9", "b": "10.0.0.9"}}, "outside of subnet 10.0.0.0/24"),
         ({"network__nodeAddresses": {"a": "ten", "b": "10.0.0.9"}}, "'ten' is no IPv4 address"),
+        ({"network__subnet": "10.0.0.0/29", "network__nodeAddresses": {"a": "x", "b": "y"}}, "example '10.0.0.4'"),
         ({"network__privateAddress": "10.0.0.9"}, "needs a private frontend"),
         ({"network__frontend": "private", "network__privateAddress": "10.0.0.5"}, "node b and the virtual IP"),
         ({"network__controlPlaneUrl": "http://plane.internal"}, "no https address"),
