@@ -17,6 +17,7 @@ from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.views import Links
 from shared.console.board import ClusterBrief, Reading, brief
+from shared.console.lines import Line, audit_line, lines_of
 from shared.health.verdict import Health
 from shared.model.document import ApiModel
 from shared.model.principal import Principal
@@ -50,19 +51,30 @@ class FleetPage(ApiModel):
 
 
 async def read_fleet(plane: ControlPlane) -> Reading:
-    names, audits, fleet = await asyncio.gather(
-        plane.store.fleet.names(), plane.store.fleet.audits(), plane.store.audits.fleet()
-    )
-    by_name = {audit.cluster: audit for audit in audits}
-    briefs = tuple(brief(name, by_name.get(name)) for name in names)
+    """What the last audit posted, in one query; before the first one, and while one is just posting, the rows."""
+    fleet, posted = await asyncio.gather(plane.store.audits.fleet(), plane.store.fleet.posted())
+    before = plane.board.last
+    if posted is None:
+        lines = await _lines_of_rows(plane)
+    elif before is not None and before.posted == (posted.digest, posted.changes):
+        lines = before.briefs
+    else:
+        lines = lines_of(posted.text, posted.changes)
     return Reading(
-        briefs=briefs,
-        counts=Counter(entry.state for entry in briefs),
+        briefs=lines,
+        counts=Counter(entry.state for entry in lines),
         read_at=plane.clock(),
         audited_at=None if fleet is None else fleet.value.ended_at,
         storm=fleet is not None and fleet.value.storm,
         storm_sentence="" if fleet is None else fleet.value.sentence,
+        posted=None if posted is None else (posted.digest, posted.changes),
     )
+
+
+async def _lines_of_rows(plane: ControlPlane) -> tuple[Line, ...]:
+    names, audits = await asyncio.gather(plane.store.fleet.names(), plane.store.fleet.audits())
+    by_name = {audit.cluster: audit for audit in audits}
+    return tuple(audit_line(name, by_name.get(name)) for name in names)
 
 
 async def list_fleet(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
@@ -79,7 +91,7 @@ async def list_fleet(plane: ControlPlane, caller: Principal, call: Call) -> Answ
     else:
         found.sort(key=lambda entry: (-(entry.since.timestamp() if entry.since else 0.0), entry.cluster))
     page = FleetPage(
-        value=tuple(found[begin : begin + top]),
+        value=tuple(brief(line) for line in found[begin : begin + top]),
         counts=dict(reading.counts),
         matching=len(found),
         read_at=reading.read_at,

@@ -26,6 +26,7 @@ from shared.audit.collect import look
 from shared.audit.doubt import facts_in_doubt
 from shared.audit.notices import fresh_notices
 from shared.audit.remember import fleet_of, history_of, record_of, storm_turn, turns_of, with_fleet, worth_writing
+from shared.console.lines import ENDING, text_of, unknown_line, verdict_line
 from shared.health.assess import assess
 from shared.health.facts import Fact
 from shared.health.limits import OBSERVER_GAP_S, silent_after_s
@@ -34,7 +35,7 @@ from shared.health.verdict import ClusterVerdict
 from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.remediation.tick import remediate
-from shared.store.ports import MAX_PAGE, Changed, ClusterRows, Exists, StoreError, Unavailable
+from shared.store.ports import MAX_PAGE, Changed, ClusterRows, Exists, Noted, StoreError, Unavailable
 from shared.structured_log import Log
 
 HOLD_S: Final = 45.0  # longer than any range takes; a killed run is made up for by the second tick after it
@@ -59,7 +60,9 @@ async def audit_fleet(plane: ControlPlane) -> int:
     run = await _Run.begin(plane)
     if run is None:
         return 0
-    records = await _clusters(plane)
+    noted = await plane.store.fleet.noted()
+    everything = await _clusters(plane)
+    records = [record for record in everything if record.state is not ProvisioningState.DELETING]
     assessed = await _assess_all(plane, run, records)
     if records and not assessed.verdicts:
         raise Unavailable(f"no verdict on any of {len(records)} clusters: their rows could not be read")
@@ -70,6 +73,9 @@ async def audit_fleet(plane: ControlPlane) -> int:
         log.warning(rule, sentence=fleet.sentence, names=list(fleet.names))
     if not await run.keep(with_fleet(run.record, fleet, rule)):
         return 0
+    if assessed.failed == 0:
+        ending = [record.name for record in everything if record.state is ProvisioningState.DELETING]
+        await _post(plane, run, assessed.verdicts, ending, noted)
     await _tell_and_repair(plane, assessed.verdicts, run)
     await run.end()
     log.info(
@@ -81,6 +87,17 @@ async def audit_fleet(plane: ControlPlane) -> int:
         wall_s=round((plane.clock() - run.now).total_seconds(), 3),
     )
     return len(assessed.verdicts)
+
+
+async def _post(
+    plane: ControlPlane, run: _Run, verdicts: tuple[ClusterVerdict, ...], ending: list[str], noted: Noted
+) -> None:
+    """For the console's page of the fleet; the next audit makes up for one that could not."""
+    lines = [*(verdict_line(verdict) for verdict in verdicts), *(unknown_line(name, ENDING) for name in ending)]
+    try:
+        await plane.store.fleet.post(run.record.run_id, text_of(lines), noted)
+    except StoreError as error:
+        log.failure("board_failed", error, clusters=len(lines))
 
 
 async def _tell_and_repair(plane: ControlPlane, verdicts: tuple[ClusterVerdict, ...], run: _Run) -> None:
@@ -151,7 +168,7 @@ async def _clusters(plane: ControlPlane) -> list[ClusterRecord]:
     after: str | None = None
     while True:
         page = await plane.store.clusters.page(after, MAX_PAGE - 1)  # the adapter asks for one more than wanted
-        records += [entry.value for entry in page.items if entry.value.state is not ProvisioningState.DELETING]
+        records += [entry.value for entry in page.items]
         after = page.next
         if after is None:
             return records

@@ -1,8 +1,9 @@
 """The whole fleet at a glance, kept in this process for a few seconds.
 
-The verdicts are the audit's, one row per cluster, read whole: a page of a fleet of 10,000 costs no storage operation
-while the reading is fresh, and nobody waits for a reading that is under way unless there is nothing to show yet. What
-is shown is therefore up to `FRESH_S` (under load a little more) older than the audit's rows, and says when it was read.
+The verdicts are the audit's, posted whole at its end (`shared.store.board`): a page of a fleet of 10,000 costs no
+storage operation while the reading is fresh, and nobody waits for a reading that is under way unless there is nothing
+to show yet. What is shown is up to `FRESH_S` (under load a little more) older than what is posted, and says when it was
+read.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ from typing import Final
 from mirror_agent.contract import NodeName
 from pydantic import AwareDatetime
 
+from shared.console.lines import Line
 from shared.health.verdict import Health
-from shared.model.audit import AuditRecord
 from shared.model.document import ApiModel
 
 FRESH_S: Final = 2.0
 STALE_S: Final = 60.0
-NOT_AUDITED: Final = ("not-audited", "no audit has looked at this cluster yet")
 
 
 class NodeBrief(ApiModel):
@@ -44,12 +44,15 @@ class ClusterBrief(ApiModel):
 
 @dataclass(frozen=True)
 class Reading:
-    briefs: tuple[ClusterBrief, ...]
+    """`posted`: which text was read, if it was; the same one is not taken apart twice."""
+
+    briefs: tuple[Line, ...]
     counts: Mapping[Health, int]
     read_at: datetime
     audited_at: datetime | None
     storm: bool
     storm_sentence: str
+    posted: object = None
 
 
 @dataclass
@@ -60,6 +63,10 @@ class Board:
     _reading: Reading | None = None
     _read_s: float = 0.0
     _under_way: asyncio.Task[Reading] | None = field(default=None, repr=False)
+
+    @property
+    def last(self) -> Reading | None:
+        return self._reading
 
     async def look(self, read: Callable[[], Awaitable[Reading]]) -> Reading:
         """Raises what `read` raises, but only when there is nothing fit to show instead."""
@@ -86,19 +93,15 @@ def _seen(task: asyncio.Task[Reading]) -> None:
         task.exception()
 
 
-def brief(name: str, audit: AuditRecord | None) -> ClusterBrief:
-    if audit is None or audit.verdict is None:
-        rule, sentence = NOT_AUDITED
-        return ClusterBrief(cluster=name, state=Health.UNKNOWN, rule=rule, sentence=sentence, nodes={})
+def brief(line: Line) -> ClusterBrief:
+    nodes = {node: NodeBrief(state=state, sentence=sentence) for node, (state, sentence) in line.nodes.items()}
     return ClusterBrief(
-        cluster=name,
-        state=Health(audit.verdict.state),
-        rule=audit.verdict.rule,
-        sentence=audit.verdict.sentence,
-        since=audit.verdict.since,
-        serving=audit.serving,
-        nodes={
-            node: NodeBrief(state=Health(track.state), sentence=track.sentence) for node, track in audit.nodes.items()
-        },
-        paused_by=audit.paused_by,
+        cluster=line.cluster,
+        state=line.state,
+        rule=line.rule,
+        sentence=line.sentence,
+        since=line.since,
+        serving=line.serving,
+        nodes=nodes,
+        paused_by=line.paused_by,
     )

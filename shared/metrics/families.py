@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from shared.console.board import ClusterBrief, Reading
+from shared.console.board import Reading
+from shared.console.lines import Line
 from shared.health.verdict import Health
 from shared.model.alert import ACTIVE, FLEET, Alert
 
@@ -53,7 +54,7 @@ def _one(name: str, sentence: str, value: Callable[[Scrape], float | None]) -> M
     return Metric(f"mirrorplane_{name}", (), sentence, samples)
 
 
-def _each(name: str, sentence: str, value: Callable[[ClusterBrief, Scrape], float | None]) -> Metric:
+def _each(name: str, sentence: str, value: Callable[[Line, Scrape], float | None]) -> Metric:
     """One sample per cluster that has the value."""
 
     def samples(scrape: Scrape) -> list[Sample]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from shared.model.cluster import ClusterRecord
 from shared.model.operation import Operation
+from shared.store.board import BOARD, note
 from shared.store.ports import Page, Versioned
 from shared.store.rows import Row, Rows, StoredRow, document, parse, parse_all
 
@@ -28,14 +29,17 @@ class TableClusters:
         return None if row is None else _cluster(row)
 
     async def create(self, record: ClusterRecord) -> Versioned[ClusterRecord]:
-        return Versioned(record, await self._rows.insert(CLUSTERS, _cluster_row(record)))
+        made = Versioned(record, await self._rows.insert(CLUSTERS, _cluster_row(record)))
+        await self._rows.upsert(BOARD, [note(record.name, exists=True)])
+        return made
 
     async def replace(self, record: ClusterRecord, etag: str) -> Versioned[ClusterRecord]:
         return Versioned(record, await self._rows.replace(CLUSTERS, _cluster_row(record), etag))
 
     async def delete(self, record: ClusterRecord, etag: str) -> None:
-        note = Row(CLUSTER_PARTITION, _DELETED + record.id, {"name": record.name})
-        await self._rows.delete_if(CLUSTERS, CLUSTER_PARTITION, record.name, etag, leaving=note)
+        left = Row(CLUSTER_PARTITION, _DELETED + record.id, {"name": record.name})
+        await self._rows.delete_if(CLUSTERS, CLUSTER_PARTITION, record.name, etag, leaving=left)
+        await self._rows.upsert(BOARD, [note(record.name, exists=False)])
 
     async def page(self, after: str | None, limit: int) -> Page[Versioned[ClusterRecord]]:
         rows = await self._rows.scan(CLUSTERS, CLUSTER_PARTITION, limit + 1, after=after or "", before="~")

@@ -16,9 +16,10 @@ from mirror_agent.contract import NodeName
 
 from shared.model.audit import AuditRecord
 from shared.model.node_state import NodeState
+from shared.store.board import TableBoard
 from shared.store.desired import CLUSTER_PARTITION, CLUSTERS
 from shared.store.observed import AUDIT, LATEST, STATES
-from shared.store.ports import FLEET, ClusterRows, StoreError
+from shared.store.ports import FLEET, ClusterRows, Noted, Posted, StoreError
 from shared.store.rows import Rows, StoredRow, parse, parse_all
 from shared.store.witness import ROW_KEY, TABLE, witness_record
 from shared.structured_log import Log
@@ -33,6 +34,7 @@ class TableFleet:
     def __init__(self, rows: Rows, witness_rows: Rows) -> None:
         self._rows = rows
         self._witness_rows = witness_rows
+        self._board = TableBoard(rows)
 
     async def between(self, first: str, beyond: str, limit: int) -> Mapping[str, ClusterRows]:
         state_rows, witness_rows, audit_rows = await asyncio.gather(
@@ -63,6 +65,15 @@ class TableFleet:
         rows = await self._rows.scan_range(AUDIT, "", FLEET, MAX_CLUSTERS)
         rows += await self._rows.scan_range(AUDIT, f"{FLEET}!", "~", MAX_CLUSTERS)
         return [audit for audit, _ in parse_all(AuditRecord, [row for row in rows if row.key == LATEST])]
+
+    async def posted(self) -> Posted | None:
+        return await self._board.read()
+
+    async def noted(self) -> Noted:
+        return await self._board.noted()
+
+    async def post(self, run_id: str, text: str, noted: Noted) -> None:
+        await self._board.post(run_id, text, noted)
 
 
 def _audit(row: StoredRow) -> AuditRecord | None:

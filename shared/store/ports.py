@@ -248,6 +248,24 @@ class ClusterRows:
     audit_etag: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """The fleet as an audit left it. `changes`: clusters that exist or not, whatever the text says. `digest` is of the
+    text."""
+
+    text: str
+    digest: str
+    changes: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What an audit must know before it begins: the notes to remove after it, and what is posted."""
+
+    digest: str
+    etags: Mapping[str, str]
+
+
 class FleetRows(Protocol):
     """Reading and writing many clusters with few operations: the audit's own view of the tables."""
 
@@ -259,6 +277,15 @@ class FleetRows(Protocol):
 
     async def audits(self) -> list[AuditRecord]:
         """The last verdicts of all clusters; also of some that were deleted since."""
+
+    async def posted(self) -> Posted | None:
+        """The fleet as the last audit posted it, and what came and went since; None where nothing is posted."""
+
+    async def noted(self) -> Noted:
+        """What came and went since the last posting; read before the clusters that are posted next."""
+
+    async def post(self, run_id: str, text: str, noted: Noted) -> None:
+        """Replaces what is posted. The same text again costs nothing."""
 
 
 class Witness(Protocol):

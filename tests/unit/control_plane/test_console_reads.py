@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import azure.functions as func
@@ -12,10 +13,13 @@ from mirror_agent.contract import ApplicationState, Phase, Role
 from shared.api.fleet import read_fleet
 from shared.console import files
 from shared.console.board import FRESH_S, STALE_S, Board, Reading
+from shared.console.lines import Line, lines_of, text_of
 from shared.console.safety import Safety, safety
+from shared.health.verdict import Health
 from shared.model.audit import AuditRecord, TrackRecord
 from shared.model.node_state import ProbeOutcome, ProbeResult
 from shared.model.principal import AccessRole
+from shared.store.board import BOARD
 from shared.store.ports import Unavailable
 from tests.control_plane_app import App, functions
 from tests.control_plane_samples import NOW, heartbeat, node_state
@@ -320,3 +324,67 @@ def test_a_file_of_an_unknown_kind_is_refused_at_start(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match=r"notes\.txt"):
         files.load(tmp_path)
+
+
+# --- the board that an audit posts -----------------------------------------------------------------------------------
+async def test_after_an_audit_the_fleet_is_read_in_one_query(app: App) -> None:
+    for name in ("one", "two", "three"):
+        await app.provisioned(name)
+    await app.fire("health_audit", None)
+    posted = await app.plane.store.fleet.posted()
+    assert posted is not None
+    assert [line.cluster for line in lines_of(posted.text, posted.changes)] == ["one", "three", "two"]
+    app.rows.fail("scan_range", "audit", Unavailable("this would be the long way"))
+    body = (await app.send("GET", "fleet?order=name")).body
+    assert [(entry["cluster"], entry["rule"]) for entry in body["value"]] == [
+        (name, "cluster-never-seen") for name in ("one", "three", "two")
+    ]
+
+
+async def test_what_comes_and_goes_between_audits_is_on_the_board(app: App) -> None:
+    await app.provisioned("old")
+    await app.fire("health_audit", None)
+    await app.provisioned("new")
+    found = await app.plane.store.clusters.get("old")
+    assert found is not None
+    await app.plane.store.clusters.delete(found.value, found.etag)
+    body = (await app.send("GET", "fleet")).body
+    assert [(entry["cluster"], entry["rule"]) for entry in body["value"]] == [("new", "not-audited")]
+    app.clock.advance(30)
+    await app.fire("health_audit", None)
+    posted = await app.plane.store.fleet.posted()
+    assert posted is not None
+    assert posted.changes == {}, "the audit has seen them"
+
+
+async def test_a_change_while_an_audit_posts_is_not_forgotten(app: App) -> None:
+    board = app.plane.store.fleet
+    noted = await board.noted()
+    await app.provisioned("late")
+    await board.post("run", text_of([]), noted)
+    posted = await board.posted()
+    assert posted is not None
+    assert posted.changes == {"late": True}
+
+
+async def test_a_long_board_is_posted_in_parts_and_replaced_whole(app: App) -> None:
+    board = app.plane.store.fleet
+    noise = random.Random(7)
+    lines = [Line(f"c{number:05d}", Health.HEALTHY, "in-sync", noise.randbytes(60).hex()) for number in range(9000)]
+    await board.post("first", text_of(lines), await board.noted())
+    posted = await board.posted()
+    assert posted is not None
+    assert lines_of(posted.text, {}) == tuple(lines)
+    await board.post("second", text_of(lines[:1]), await board.noted())
+    posted = await board.posted()
+    assert posted is not None
+    assert [line.cluster for line in lines_of(posted.text, {"c00000": False, "x": True})] == ["x"]
+    assert [key for _, key in await app.rows.scan_keys(BOARD, "board", "board!", 100)] == ["head", "part|second|000"]
+
+
+def test_a_line_survives_the_text() -> None:
+    line = Line("c", Health.EXPOSED, "r", "ä", NOW, "b", {"a": (Health.DOWN, "gone")}, ("maintenance: x",))
+    assert lines_of(text_of([line, Line("d", Health.UNKNOWN, "r", "s")]), {}) == (
+        line,
+        Line("d", Health.UNKNOWN, "r", "s"),
+    )

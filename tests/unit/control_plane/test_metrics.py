@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shared.alerts.conditions import condition
 from shared.alerts.lifecycle import opened
-from shared.console.board import ClusterBrief, Reading
+from shared.console.board import Reading
+from shared.console.lines import Line
 from shared.health.verdict import Health
 from shared.metrics.families import METRICS, Scrape
 from shared.metrics.text import written
@@ -90,10 +91,7 @@ async def test_the_fleet_is_read_from_the_board_not_at_every_scrape(app: App) ->
 
 def test_ten_thousand_clusters_are_one_text() -> None:
     briefs = tuple(
-        ClusterBrief(
-            cluster=f"c-{number}", state=Health.HEALTHY, rule="r", sentence="s", since=NOW, nodes={}, serving="a"
-        )
-        for number in range(10_000)
+        Line(f"c-{number}", Health.HEALTHY, "r", "s", since=NOW, nodes={}, serving="a") for number in range(10_000)
     )
     reading = Reading(briefs, {Health.HEALTHY: 10_000}, NOW, NOW, storm=False, storm_sentence="")
     content, kind = written(Scrape(reading, (), frozenset(), NOW + timedelta(seconds=5)))

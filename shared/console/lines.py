@@ -1,0 +1,107 @@
+"""The fleet as lines, one per cluster, and the text in which an audit leaves them. Pure.
+
+Ten thousand lines are read in some tens of milliseconds: they are plain tuples until a page shows some of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from mirror_agent.contract import NodeName
+
+from shared.health.verdict import ClusterVerdict, Health
+from shared.model.audit import AuditRecord
+
+NOT_AUDITED: Final = ("not-audited", "no audit has looked at this cluster yet")
+ENDING: Final = ("being-deleted", "the cluster is being deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`nodes`: state and sentence of each."""
+
+    cluster: str
+    state: Health
+    rule: str
+    sentence: str
+    since: datetime | None = None
+    serving: NodeName | None = None
+    nodes: Mapping[NodeName, tuple[Health, str]] = field(default_factory=dict)
+    paused_by: tuple[str, ...] = ()
+
+
+def unknown_line(cluster: str, why: tuple[str, str] = NOT_AUDITED) -> Line:
+    return Line(cluster, Health.UNKNOWN, *why)
+
+
+def audit_line(name: str, audit: AuditRecord | None) -> Line:
+    if audit is None or audit.verdict is None:
+        return unknown_line(name)
+    track = audit.verdict
+    nodes = {node: (Health(seen.state), seen.sentence) for node, seen in audit.nodes.items()}
+    return Line(
+        name, Health(track.state), track.rule, track.sentence, track.since, audit.serving, nodes, audit.paused_by
+    )
+
+
+def verdict_line(verdict: ClusterVerdict) -> Line:
+    nodes = {node: (seen.state, seen.sentence) for node, seen in verdict.nodes.items()}
+    return Line(
+        verdict.cluster,
+        verdict.state,
+        verdict.rule,
+        verdict.sentence,
+        verdict.since,
+        verdict.serving,
+        nodes,
+        verdict.paused_by,
+    )
+
+
+def text_of(lines: Iterable[Line]) -> str:
+    """The same lines give the same text, whatever their order."""
+    rows = [
+        [
+            line.cluster,
+            line.state.value,
+            line.rule,
+            line.sentence,
+            None if line.since is None else line.since.isoformat(),
+            line.serving,
+            {node: [state.value, sentence] for node, (state, sentence) in sorted(line.nodes.items())},
+            list(line.paused_by),
+        ]
+        for line in sorted(lines, key=lambda line: line.cluster)
+    ]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def lines_of(text: str, changes: Mapping[str, bool]) -> tuple[Line, ...]:
+    """In the order of their names. `changes`: clusters that came or went since, and are there or not."""
+    found = {row[0]: _line(row) for row in json.loads(text)}
+    for name, exists in changes.items():
+        if not exists:
+            found.pop(name, None)
+        elif name not in found:
+            found[name] = unknown_line(name)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _line(row: list[object]) -> Line:
+    match row:
+        case [str(name), str(state), str(rule), str(sentence), since, serving, dict(nodes), list(paused)]:
+            return Line(
+                name,
+                Health(state),
+                rule,
+                sentence,
+                datetime.fromisoformat(since) if isinstance(since, str) else None,
+                serving if serving in ("a", "b") else None,
+                {node: (Health(seen), text) for node, (seen, text) in nodes.items()},
+                tuple(str(reason) for reason in paused),
+            )
+    raise ValueError(f"a line of the fleet's board has {len(row)} fields of an unknown kind: {str(row)[:80]}")
