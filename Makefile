@@ -10,6 +10,7 @@
 #                             gcc on the mount (an hour); its parts: torture-fsx, torture-databases, torture-trees
 #   make faults               some seventy accidents done to a real cluster in the lab, 20 minutes   ONLY=text RUNS=3
 #   make calm MINUTES=30      a bad day without an accident: nobody may take over
+#   make fuzz SECONDS_EACH=60 coverage-guided fuzzing of what reads the bytes of the other node (x86-64; installs atheris)
 #   make bench                measure the mirror against raw ext4 and GlusterFS (a quarter of an hour)  QUICK=1: few rows, a minute
 #   make browser              a browser drives both consoles against a cluster in the lab: create, lose, resync, swap, delete
 #   make screenshots          pictures of the console's pages, in docs/img
@@ -22,6 +23,7 @@ KEEP ?=
 SEEDS ?= 10000
 FIRST ?= 0
 MINUTES ?= 30
+SECONDS_EACH ?= 60
 ONLY ?=
 export ONLY
 TORTURE_SEEDS ?= 0-19
@@ -29,7 +31,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: browser calm faults options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
+.PHONY: browser calm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -110,3 +112,8 @@ faults: setup
 
 calm: setup
 	@$(PYTHON_BIN)/python -m lab.faults.calm --minutes $(MINUTES)
+
+# What reads the peer's bytes, and a replica's files under frames nobody would send; finds go to build/fuzz.
+fuzz: setup-lenient
+	@$(PYTHON_BIN)/python -m pip install -q -r requirements-fuzz.txt
+	@for target in parsers replica; do PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.fuzz $$target --seconds $(SECONDS_EACH) || exit 1; done

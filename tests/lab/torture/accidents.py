@@ -221,12 +221,20 @@ class Scene:
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     async def until(self, fact: Callable[[], bool]) -> None:
-        """Waits for a fact; a driver's failure ends the waiting."""
+        """Waits for a fact, as long as operations return; a driver's failure ends the waiting."""
 
         def failed_or_true() -> bool:
             return fact() or any(driver.failure is not None for driver in self.drivers)
 
-        await eventually(failed_or_true, PATIENCE_S)
+        while True:
+            returned = sum(driver.returned for driver in self.drivers)
+            try:
+                await eventually(failed_or_true, PATIENCE_S)
+            except TimeoutError:
+                if sum(driver.returned for driver in self.drivers) == returned:
+                    raise
+            else:
+                break
         for driver in self.drivers:
             if driver.failure is not None:
                 raise driver.failure
