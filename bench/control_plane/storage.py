@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables.aio import TableServiceClient
 
@@ -21,11 +22,16 @@ from shared.store.witness import TableWitness
 from tests.control_plane_samples import Clock
 
 
+IDLE_S: Final = 2.0
+
+
 class Counted(AioHttpTransport):  # type: ignore[misc]  # azure-core exports it lazily, without types
-    """Requests by method, as they leave for the service."""
+    """Requests by method, as they leave for the service. Azurite closes an idle connection after 5 s, and a busy machine
+    may notice too late: connections are not kept as long as that."""
 
     def __init__(self) -> None:
-        super().__init__()
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
+        super().__init__(session=aiohttp.ClientSession(connector=connector), session_owner=True)
         self.requests: Counter[str] = Counter()
 
     async def send(self, request: Any, **config: Any) -> Any:
