@@ -21,13 +21,12 @@ from shared.store.queue import MemoryReconcileQueue
 from shared.store.witness import TableWitness
 from tests.control_plane_samples import Clock
 
-
 IDLE_S: Final = 2.0
 
 
 class Counted(AioHttpTransport):  # type: ignore[misc]  # azure-core exports it lazily, without types
-    """Requests by method, as they leave for the service. Azurite closes an idle connection after 5 s, and a busy machine
-    may notice too late: connections are not kept as long as that."""
+    """Requests by method, as they leave for the service. Azurite closes an idle connection after 5 s, and a busy
+    machine may notice too late: connections are not kept as long as that."""
 
     def __init__(self) -> None:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
