@@ -11,11 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from enum import StrEnum
 from typing import Final
-
-from mirror_agent.contract import NodeName
-from pydantic import AwareDatetime
 
 from shared.api.call import Answer, Call, model_json
 from shared.api.clusters import named_cluster
@@ -23,7 +19,8 @@ from shared.api.plane import ControlPlane
 from shared.api.retention import VERDICTS_KEPT_DAYS
 from shared.api.timeline import Source, Window, walk, window_of
 from shared.api.views import Links
-from shared.model.audit import TurnKind, VerdictTurn
+from shared.console.story import HistoryLine, event_line, operator_line, turn_line
+from shared.model.audit import VerdictTurn
 from shared.model.cluster import ClusterRecord
 from shared.model.document import ApiModel
 from shared.model.event import RecordedEvent
@@ -35,25 +32,6 @@ from shared.store.ports import Page
 PER_SOURCE: Final = 100
 STRETCH: Final = timedelta(days=7)
 _SEARCHED_PAGE: Final = 1000
-
-
-class Kind(StrEnum):
-    ROLE = "role"
-    VERDICT = "verdict"
-    OPERATOR = "operator"
-    PLATFORM = "platform"
-
-
-class HistoryLine(ApiModel):
-    """`title` says it in a few words, `detail` in a sentence; `rule` is the named rule that decided, if one did."""
-
-    at: AwareDatetime
-    kind: Kind
-    title: str
-    detail: str = ""
-    node: NodeName | None = None
-    rule: str | None = None
-    who: str | None = None
 
 
 class HistoryList(ApiModel):
@@ -96,7 +74,7 @@ async def _turns(plane: ControlPlane, record: ClusterRecord, window: Window) -> 
 
     source = Source(read, at=lambda turn: turn.at, seek=reverse_ticks)
     found, more = await walk(_newest(), "history", source, window)
-    return _Part([_turn_line(turn) for turn in found], found[-1].at if found and more is not None else None)
+    return _Part([turn_line(turn) for turn in found], found[-1].at if found and more is not None else None)
 
 
 async def _operators(plane: ControlPlane, record: ClusterRecord, window: Window) -> _Part:
@@ -106,7 +84,7 @@ async def _operators(plane: ControlPlane, record: ClusterRecord, window: Window)
 
     source = Source(read, at=lambda entry: entry.at, seek=reverse_ticks)
     found, more = await walk(_newest(), "history", source, window)
-    return _Part([_operator_line(entry) for entry in found], found[-1].at if found and more is not None else None)
+    return _Part([operator_line(entry) for entry in found], found[-1].at if found and more is not None else None)
 
 
 async def _platform(plane: ControlPlane, record: ClusterRecord, window: Window) -> _Part:
@@ -115,39 +93,10 @@ async def _platform(plane: ControlPlane, record: ClusterRecord, window: Window) 
 
     source = Source(read, at=lambda event: event.received_at, seek=reverse_ticks)
     found, more = await walk(_newest(), "history", source, window)
-    lines = [
-        HistoryLine(at=event.received_at, kind=Kind.PLATFORM, title=event.type, detail=event.reason or event.subject)
-        for event in found
-    ]
+    lines = [line for line in map(event_line, found) if line is not None]
     return _Part(lines, found[-1].received_at if found and more is not None else None)
 
 
 def _newest() -> Call:
     """The paging of a source: its newest rows."""
     return Call(method="GET", path="", headers={}, route={}, query={"top": str(PER_SOURCE)}, body=b"")
-
-
-def _turn_line(turn: VerdictTurn) -> HistoryLine:
-    if turn.kind is TurnKind.ROLE:
-        title = f"Node {turn.node}: {turn.before or 'start'} → {turn.after}"
-        return HistoryLine(
-            at=turn.at, kind=Kind.ROLE, title=title, detail=turn.sentence, node=turn.node, rule=turn.rule
-        )
-    what = "Cluster" if turn.node is None else f"Node {turn.node}"
-    title = f"{what} is {turn.after}" + (f", was {turn.before}" if turn.before else "")
-    return HistoryLine(at=turn.at, kind=Kind.VERDICT, title=title, detail=turn.sentence, node=turn.node, rule=turn.rule)
-
-
-_WORDS: Final = {
-    "cluster_put": "create or change",
-    "cluster_delete": "delete",
-    "credential_create": "offer access to the nodes",
-    "credential_delete": "revoke access to the nodes",
-}
-
-
-def _operator_line(entry: JournalEntry) -> HistoryLine:
-    name, _, action = entry.what.partition(":")
-    word = action or _WORDS.get(name, name)
-    title = f"{entry.principal_name}: {word}" + ("" if entry.status < 400 else f", refused ({entry.result})")
-    return HistoryLine(at=entry.at, kind=Kind.OPERATOR, title=title, detail=entry.reason, who=entry.principal)
