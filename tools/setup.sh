@@ -104,6 +104,22 @@ install_packages() {
   distribution_python_ready || missing+=("/usr/bin/python3 is absent, older than 3.11 or has no venv: the lab's VMs boot with it")
 }
 
+# The schema by which cloud-init judges a boot document, for the tests. The package is unpacked and not installed:
+# installed, it would act at the next boot of this machine.
+fetch_boot_schema() {
+  local target=build/cloud-init/schema.json scratch
+  if [ -s "$target" ] || ! command -v apt-get > /dev/null 2>&1; then return 0; fi
+  scratch=$(mktemp -d)
+  if (cd "$scratch" && { apt-get download cloud-init || { apt-get update && apt-get download cloud-init; }; } \
+    && dpkg-deb -x cloud-init_*.deb x) > "$scratch/log" 2>&1; then
+    mkdir -p build/cloud-init
+    cp "$scratch"/x/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json "$target"
+  else
+    say "cloud-init could not be fetched; the tests of the boot document skip what needs its schema"
+  fi
+  rm -rf "$scratch"
+}
+
 check_kernel() {
   if [ "$(id -u)" -ne 0 ]; then
     missing+=("the lab needs root (namespaces, bridges, mounts): run with sudo, or as root in a VM")
@@ -186,6 +202,7 @@ mkdir -p build
 exec 9> build/setup.lock
 flock 9
 install_packages
+if [ "$tests" = 1 ]; then fetch_boot_schema; fi
 check_kernel
 if ! get_python; then
   say "Python 3.13 was not found: install it (pyenv install 3.13, uv python install 3.13) or set PYTHON=/path/to/python3.13" >&2
