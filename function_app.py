@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import azure.functions as func
 
 from functions import (
@@ -18,9 +20,11 @@ from functions import (
     remediation,
     tokens,
 )
+from shared.azure.telemetry import start_telemetry
 from shared.structured_log import quieten_libraries
 
 quieten_libraries()
+start_telemetry(os.environ)
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # each endpoint checks its own caller
 for module in (

@@ -9,6 +9,7 @@ from shared.api.repair import repair_fleet
 from shared.api.retention import remove_expired
 from shared.audit.pipeline import audit_fleet
 from shared.composition import control_plane
+from shared.telemetry import observed
 
 blueprint = new_blueprint()
 
@@ -16,7 +17,7 @@ blueprint = new_blueprint()
 @blueprint.function_name("health_audit")
 @blueprint.timer_trigger("timer", schedule="*/30 * * * * *")
 async def health_audit(timer: func.TimerRequest) -> None:
-    await audit_fleet(control_plane())
+    await observed("health_audit", audit_fleet(control_plane()))
 
 
 @blueprint.function_name("operation_repair")

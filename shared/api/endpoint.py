@@ -30,10 +30,12 @@ from shared.security.secret import bearer
 from shared.settings import SettingInvalid
 from shared.store.ports import Unavailable, Versioned
 from shared.structured_log import Log
+from shared.telemetry import now_ns, record
 
 log = Log("mirrorplane.api")
 _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 RETRY_WHEN_UNAVAILABLE_S: Final = 5
+_STEADY: Final = frozenset({"node_heartbeat"})  # leaves a span only when it is refused
 
 
 class Guard(Enum):
@@ -93,7 +95,7 @@ class Endpoint:
 
 async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Call) -> Answer:
     """Never raises."""
-    start = time.monotonic()
+    start, started_ns = time.monotonic(), now_ns()
     parts: ControlPlane | None = None
     caller: object = None
     try:
@@ -135,6 +137,20 @@ async def serve(plane: Callable[[], ControlPlane], endpoint: Endpoint, call: Cal
         request=call.request_id,
         clientRequest=headers.get("x-ms-client-request-id"),
     )
+    if endpoint.name not in _STEADY or answer.status >= 400:
+        record(
+            f"{call.method} {endpoint.documented_route or endpoint.route}",
+            started_ns,
+            failed=answer.status >= 500,
+            traceparent=call.headers.get("traceparent", ""),
+            http__request__method=call.method,
+            http__route=endpoint.documented_route or endpoint.route,
+            http__response__status_code=answer.status,
+            mirrorplane__function=endpoint.name,
+            mirrorplane__code=headers.get("x-ms-error-code"),
+            mirrorplane__caller=_shown(caller),
+            mirrorplane__request=call.request_id,
+        )
     return Answer(answer.status, answer.body, headers, answer.content_type)
 
 
