@@ -40,6 +40,10 @@ PROMISE_S: Final = 4.0  # the default of contract.Timing
 LONGEST_PAUSE_S: Final = 0.75 * PROMISE_S
 SHORTEST_PAUSE_S: Final = 0.3
 BETWEEN_S: Final = (4.0, 12.0)
+# Each client's. A commit of the ledger is some 12 KB for the link; at this loss and delay one TCP stream carries about
+# MSS / RTT x 1.22 / sqrt(loss) = 150 KB/s (Mathis et al. 1997), and a primary that writes faster than that while it is
+# alone never has its replica back.
+WRITE_PAUSE_S: Final = 1.0
 PROTECTED_SHARE_MIN: Final = 0.5
 BURN: Final = "while True: pass"
 
@@ -112,7 +116,7 @@ async def run(given: argparse.Namespace, state: Path) -> int:
         day = BadDay(given.minutes, given.seed)
         must = "Nobody takes over."
         name = f"{given.minutes:g} minutes of loss, jitter, a saturated machine and short pauses"
-        case = Case(name, "calm", must, day, service=Service.OPEN, primary=Primary.STAYS)
+        case = Case(name, "calm", must, day, service=Service.OPEN, primary=Primary.STAYS, pause_s=WRITE_PAUSE_S)
         performer = await Performer.begin(stage, BUILD)
         result, proof = await performer.perform(case, 1)
         share = protected_share(stage.watch.records)

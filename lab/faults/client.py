@@ -71,8 +71,10 @@ class Journal:
 class Writers:
     """`async with Writers(journal, address, port)`: they write until the block ends."""
 
-    def __init__(self, journal: Journal, address: str, port: int) -> None:
+    def __init__(self, journal: Journal, address: str, port: int, *, pause_s: float = PAUSE_S) -> None:
+        """`pause_s`: between two writes of a client."""
         self._journal = journal
+        self._pause_s = pause_s
         self._url = f"http://{address}:{port}/entries"
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,7 +106,7 @@ class Writers:
                 while True:
                     if not await self._write(session, through):
                         break
-                    await asyncio.sleep(PAUSE_S)
+                    await asyncio.sleep(self._pause_s)
             await asyncio.sleep(RETRY_PAUSE_S)
 
     def _session(self, through: str) -> aiohttp.ClientSession:

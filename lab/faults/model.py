@@ -44,6 +44,7 @@ class Case:
     fault: Callable[[Scene], Awaitable[None]]
     service: Service = Service.UNPLANNED
     primary: Primary = Primary.EITHER
+    pause_s: float = 0.02  # between two writes of a client
     # Longest gap between acknowledged writes that is accepted; None: measured only.
     limit_s: float | None = None
 

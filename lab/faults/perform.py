@@ -17,6 +17,7 @@ from lab.faults.judge import judge
 from lab.faults.model import NODES, Case, Observed, Result, Verdict
 from lab.faults.scene import CaseBroken, Scene, evidence, inside, paired, words
 from lab.faults.stage import Stage
+from lab.faults.watch import PERIOD_S, WRITE_EVERY
 
 SETTLE_DEADLINE_S: Final = 90.0
 BEFORE: Final = 15  # writes acknowledged by each client before the accident, and again after it
@@ -106,8 +107,8 @@ class Performer:
         watch = stage.watch
         prim = await settled(stage)
         began_wall = time.time()
-        async with Writers(journal, stage.address, stage.port) as writers:
-            watch.journal = journal
+        async with Writers(journal, stage.address, stage.port, pause_s=case.pause_s) as writers:
+            watch.journal, watch.write_every = journal, max(WRITE_EVERY, round(case.pause_s / PERIOD_S))
             scene = Scene(stage, prim, writers)
             await scene.writes(BEFORE, deadline_s=30.0)
             scene.renew()

@@ -77,6 +77,7 @@ class Watch:
         self._witness = witness
         self._row = row
         self.journal: Journal | None = None
+        self.write_every = WRITE_EVERY
         self.samples: list[Sample] = []
         self.alive: list[Alive] = []
         self.records: list[RecordSeen] = []
@@ -137,7 +138,7 @@ class Watch:
         while not self._end.wait(PERIOD_S):
             turn += 1
             journal = self.journal
-            if journal is not None and turn % WRITE_EVERY == 0 and self._serves_lately(node):
+            if journal is not None and turn % self.write_every == 0 and self._serves_lately(node):
                 self._write_directly(asker, node, journal)
                 continue
             sent_at = time.monotonic()
