@@ -35,7 +35,7 @@ ROLES: Final = {
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_both_parsers_read_it_and_see_the_same(path: Path) -> None:
     Source(path)
-    seen = BicepParser().parse(text=path.read_text(encoding="utf-8"))
+    seen: dict[str, Any] = dict(BicepParser().parse(text=path.read_text(encoding="utf-8")))
     compiled = compile_file(path)
     resources, modules = seen.get("resources", {}), seen.get("modules", {})
     assert set(compiled["resources"]) == {*resources, *modules}

@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from shared.provisioning.cloudinit import AGENT_UNIT, TEMPLATES, BootParameters, ProxySettings, cloud_config
