@@ -33,6 +33,7 @@ NAME: Final = "history"
 PAGES: Final = 20
 _SOMEBODY: Final = Principal("bench", "bench", "token", frozenset({AccessRole.MONITOR}))
 _MARK: Final = datetime(2001, 1, 1, tzinfo=UTC)
+_NUMBER: Final = 987654321
 
 
 async def measure(rows: int = ROWS) -> dict[str, Any]:
@@ -55,12 +56,12 @@ async def measure(rows: int = ROWS) -> dict[str, Any]:
 
 
 async def _write(table: RowScan, cluster_id: str, now: datetime, rows: int) -> None:
-    """Documents are cut from one: serialising a million of them would measure something else."""
-    entry = HistoryEntry(
-        cluster_id=cluster_id, node="a", heartbeat=beat("a", 1), received_at=_MARK, agent_start_seen_at=_MARK
-    )
-    head, tail = entry.model_dump_json(by_alias=True, ensure_ascii=True).split(f'"receivedAt":"{_MARK:%FT%TZ}"')
+    """Documents are made from one: serialising a million of them would measure something else."""
     started = now - timedelta(days=DAYS)
+    entry = HistoryEntry(
+        cluster_id=cluster_id, node="a", heartbeat=beat("a", _NUMBER), received_at=_MARK, agent_start_seen_at=started
+    )
+    text = entry.model_dump_json(by_alias=True, ensure_ascii=True)
     per_node = rows // len(NODES)
     step = timedelta(days=DAYS) / per_node
     for node in NODES:
@@ -68,7 +69,7 @@ async def _write(table: RowScan, cluster_id: str, now: datetime, rows: int) -> N
         for number in range(1, per_node + 1):
             at = started + number * step
             partition = node_day(cluster_id, node, at.date())
-            document = f'{head}"receivedAt":"{at.isoformat()}"{tail}'
+            document = text.replace(f"{_MARK:%FT%TZ}", at.isoformat()).replace(str(_NUMBER), str(number))
             made.setdefault(partition, []).append(Row(partition, history_key(started, number), {"doc0": document}))
         for partition_rows in made.values():
             await table.upsert(HISTORY, partition_rows)
