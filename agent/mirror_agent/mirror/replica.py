@@ -35,7 +35,7 @@ from mirror_agent.mirror.replica_verify import VerifyTarget
 from mirror_agent.mirror.resync_choice import RULES, Gap, floor_ns
 from mirror_agent.mirror.resync_report import Known, TooMuch, report_frames
 from mirror_agent.mirror.roots import prove_checkpoints
-from mirror_agent.mirror.standstill import Standstill, Token, device_of, device_token
+from mirror_agent.mirror.standstill import Work, device_of, device_token
 from mirror_agent.mirror.state import Point, StateStore
 from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.verify_record import record_of
@@ -268,7 +268,7 @@ class ReplicaSession:
         self._answer(Op.ACK, applied, offset=self._acked_bytes)
 
     def _pulses(self) -> None:
-        standstill = Standstill(boottime_s)
+        work = Work(boottime_s)
         while not self._ended.wait(limits.HEARTBEAT_S):
             try:
                 spaces = [_space(root) for root in self._roots]
@@ -276,18 +276,15 @@ class ReplicaSession:
                 log.error("replica: free space cannot be read (%s); the session ends", error)
                 self._shut(self._data, socket.SHUT_RD)
                 return
-            in_hand = [frame for frame in (self._applying, *self._flushing) if frame]
-            standing = wire.standing_field(standstill.look(in_hand, self._movement()))
+            standing = wire.standing_field(self._look_at(work))
             applied, applied_bytes = self.position
             self._answer(Op.PULSE, applied, fid=standing, offset=applied_bytes, data=wire.pulse_payload(spaces))
 
-    def _movement(self) -> Token | None:
-        """Equal to the last one if nothing moved that has to do with applying and flushing. What a resync sets aside
-        lies on another disk perhaps."""
+    def _look_at(self, work: Work) -> float | None:
+        """How long what this session has in hand has stood still. What a resync sets aside may lie on another disk."""
         disks = device_token(self._devices if self.resync is None else self._devices_of_resync)
-        if disks is None or self._cpu_clock is None:
-            return None
-        return (disks, time.clock_gettime_ns(self._cpu_clock))
+        cpu_ns = 0 if self._cpu_clock is None else time.clock_gettime_ns(self._cpu_clock)
+        return work.look(self._applying, tuple(self._flushing), disks, cpu_ns)
 
     def _flush_jobs(self) -> None:
         """Flushes one descriptor (closed afterwards) or, for -1, the file systems of all roots."""

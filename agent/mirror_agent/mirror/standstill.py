@@ -1,8 +1,9 @@
 """How long a replica's work has stood still: what tells a long flush from a disk that does not answer.
 
 Problem: to the callers of the primary both are the same, they wait. But a flush may rightly take a minute (a disk full
-of dirty pages), and then it gets on: the devices complete requests, or the applying thread uses the processor. A disk
-that hangs completes nothing, and the thread sleeps.
+of dirty pages), and then it gets on: the devices complete requests. So does a frame that takes long to apply: the
+devices complete requests, or the applying thread uses the processor. A disk that hangs completes nothing, and who waits
+for it sleeps.
 
 The figure is the time since the oldest work in hand (the frame being applied, flushes not answered) was taken up, or
 since anything moved, whichever is later. It is looked at with every pulse, so it is up to one pulse too small.
@@ -69,3 +70,21 @@ class Standstill:
         if not self._since_s or token is None:
             return None
         return max(0.0, now_s - max(self._moved_s, min(self._since_s.values())))
+
+
+class Work:
+    """What a replica's session has in hand. That the applying thread works says nothing about a flush: it goes on
+    applying, at least the primary's heartbeats, while the flush waits for the disk in a thread of its own."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._applying = Standstill(clock)
+        self._flushing = Standstill(clock)
+
+    def look(self, applying: int, flushing: Iterable[int], disks: Token | None, cpu_ns: int) -> float | None:
+        """As `Standstill.look`, for the frame being applied (0: none) and those being flushed. `cpu_ns`: processor time
+        of the applying thread."""
+        told = (
+            self._applying.look([applying] if applying else [], None if disks is None else (disks, cpu_ns)),
+            self._flushing.look(flushing, disks),
+        )
+        return max((seconds for seconds in told if seconds is not None), default=None)

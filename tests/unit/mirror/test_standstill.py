@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mirror_agent.mirror import wire
-from mirror_agent.mirror.standstill import Standstill, completed_requests, device_of, device_token
+from mirror_agent.mirror.standstill import Standstill, Work, completed_requests, device_of, device_token
 
 
 class Clock:
@@ -57,6 +57,29 @@ def test_without_counters_nothing_is_said() -> None:
     for _ in range(10):
         clock.now_s += 1.0
         assert standstill.look([5], None) is None
+
+
+def test_a_flush_stands_still_although_frames_are_applied_beside_it() -> None:
+    clock = Clock()
+    work = Work(clock)
+    work.look(0, [3], ("t",), 0)
+    for frame in range(1, 15):
+        clock.now_s += 0.5
+        # A heartbeat, say: the applying thread is at work at every look.
+        standing_s = work.look(frame, [3], ("t",), frame * 1_000_000)
+    assert standing_s == 7.0
+    assert work.look(0, [3], ("moved",), 99_000_000) == 0.0
+
+
+def test_a_frame_that_costs_processor_time_gets_on() -> None:
+    clock = Clock()
+    work = Work(clock)
+    for count in range(20):
+        clock.now_s += 0.5
+        assert work.look(8, [], ("t",), count * 1_000_000) == 0.0
+    clock.now_s += 5.0
+    assert work.look(8, [], ("t",), 19_000_000) == 5.0
+    assert work.look(8, [], None, 19_000_000) is None
 
 
 def test_counters_of_block_devices() -> None:
