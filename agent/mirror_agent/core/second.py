@@ -102,7 +102,9 @@ def _peer_published(state: State, now: Instant) -> Decision | None:
     if peer.role not in SERVING or peer.record_primary != state.peer_name or peer.record_epoch != peer.epoch:
         return None
     if state.me not in peer.record_in_sync:
-        if durable.complete and peer.epoch > durable.complete_epoch and peer.epoch != durable.prepared - 1:
+        # Not from an epoch before the one this node is prepared for: there the preparation is asked for, or else the
+        # heartbeat was long on its way (found by the simulator: one such took back what the record then relied on).
+        if durable.complete and peer.epoch > durable.complete_epoch and peer.epoch >= durable.prepared:
             changed = replace(durable, complete=False, prepared=Epoch(0))
             return become(Role.SECOND, peer.epoch, "unpublished", Phase.TRANSIENT, Persist(changed))
     elif _complete_at(state) and (state.epoch != peer.epoch or durable.complete_epoch != peer.epoch):
