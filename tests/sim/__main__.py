@@ -119,8 +119,9 @@ def seeds(first: int, count: int, jobs: int, report: Path | None) -> int:
         "outage_s_max": round(total.outage_s_max, 1),
         "rules_never_seen": sorted(set(RULES) - set(total.rules)),
         "rules_seen": dict(sorted(total.rules.items())),
+        "faults_struck": dict(sorted(total.struck.items())),
     }
-    print(json.dumps({key: value for key, value in summary.items() if key != "rules_seen"}))
+    print(json.dumps({key: value for key, value in summary.items() if key not in ("rules_seen", "faults_struck")}))
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         add_to(report, summary)

@@ -33,6 +33,7 @@ class Tally:
     recovered_s_max: float = 0.0
     outage_s_max: float = 0.0
     rules: Counter[str] = field(default_factory=Counter)
+    struck: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -45,6 +46,7 @@ class Tally:
         self.recovered_s_max = max(self.recovered_s_max, other.recovered_s_max)
         self.outage_s_max = max(self.outage_s_max, other.outage_s_max)
         self.rules += other.rules
+        self.struck += other.struck
         self.violations += other.violations
 
     def count(self, pair: Pair) -> None:
@@ -55,6 +57,7 @@ class Tally:
         self.simulated_s += pair.world.now
         self.recovered_s_max = max(self.recovered_s_max, pair.recovered_s)
         self.outage_s_max = max(self.outage_s_max, pair.outage_s)
+        self.struck.update(pair.world.struck)
         for node in pair.nodes.values():
             self.rules.update(node.rules)
 

@@ -228,7 +228,7 @@ class Engine:
         self.oracle.on_acknowledge(self.name, self.epoch, write)
 
     def flush(self) -> None:
-        if self.alive and not self.frozen:
+        if self.alive and not self.frozen and len(self.flushed) < len(self.data):  # it is a part of the data
             self.flushed |= self.data
 
     # -- what the node asks for -----------------------------------------------------------------------------------

@@ -188,6 +188,17 @@ def impose(pair: Pair, conditions: Conditions) -> None:
     pair.world.loss, pair.world.twice, pair.world.crawl = conditions.loss, conditions.twice, conditions.crawl
     pair.store.trouble, pair.store.linger = conditions.witness_trouble, conditions.linger
     pair.oracle.clocks_are_sane = not conditions.wild_clocks
+    for name, holds in (
+        ("schedule: messages are lost", conditions.loss > 0),
+        ("schedule: messages arrive twice", conditions.twice > 0),
+        ("schedule: messages overtake each other", conditions.crawl > 0),
+        ("schedule: engine calls fail or lose their answer", conditions.call_fails > 0),
+        ("schedule: starts of the application fail", any(part > 0 for part in conditions.app_fails.values())),
+        ("schedule: clocks drift", any(rate != 1.0 for rate in conditions.rates.values())),
+        ("schedule: clocks run wild", conditions.wild_clocks),
+    ):
+        if holds:
+            pair.world.count(name)
     for name, node in pair.nodes.items():
         node.app_fails, node.call_fails = conditions.app_fails[name], conditions.call_fails
         node.set_clock(rate=conditions.rates[name])
@@ -198,6 +209,7 @@ def arm(pair: Pair, schedule: Schedule) -> None:
     waiting = pair.armed
 
     def strike(fault: Fault) -> None:
+        pair.world.count(fault.kind)
         pair.world.note(f"FAULT {fault.kind} {fault.node} {fault.seconds:g} s")
         KINDS[fault.kind](pair, fault)
 

@@ -154,6 +154,8 @@ class Hands:
         kept = self.random.random()
 
         def run() -> None:
+            if kept < self.node.call_fails:
+                self.world.count("engine call that fails, or whose answer is lost")
             if kept < self.node.call_fails / 2:
                 done(ActionFailed(name, "injected: nothing was done"))
                 return

@@ -165,8 +165,11 @@ class SimNode:
         if not self.alive:
             return
         self.note(f"crashes{' with its machine' if machine else ''}")
+        if self.flushing:
+            self.world.count("crash during a save of the state")
         if self.flushing and self.random.random() < 0.5 and not self.disk_fails():
             # Torn the other way: it was on the disk already.
+            self.world.count("crash during a save of the state that is found done")
             self.disk, self.orderly, self.lost_power = self.state.durable, False, False
         self.alive = False
         self.lost_power = self.lost_power or machine
@@ -363,6 +366,7 @@ class SimNode:
 
         def done() -> None:
             if self.disk_fails():
+                self.world.count("save of the state that fails")
                 self.later(0.5, tried)
                 return
             self.disk = self.saved = durable

@@ -53,6 +53,7 @@ class Store:
 
         def at_store() -> None:
             if self.busy() or self.random.random() < self.trouble:
+                world.count("witness: a read is answered 429 or 503")
                 event: Event = WitnessUnknown(self.random.choice(("HttpResponseError 503", "HttpResponseError 429")))
             else:
                 event = RecordRead(self.record, str(self.version), requested_at)
@@ -71,26 +72,33 @@ class Store:
 
         def at_store() -> None:
             if self.busy():
+                world.count("witness: a write is answered 429")
                 reply(WitnessUnknown("HttpResponseError 429"))
                 return
             trouble = self.random.random() < self.trouble
             kind = self.random.randrange(5) if trouble else -1
             if kind == 0:
+                world.count("witness: a write is answered 409 or 503")
                 reply(WitnessUnknown(self.random.choice(("HttpResponseError 503", "HttpResponseError 409"))))
                 return
             landed = self.swap(record, etag, node, sent_at)
             if kind == 1:
+                world.count("witness: a write is answered 500 after it was done")
                 reply(WitnessUnknown("HttpResponseError 500"))
             elif kind == 2:
-                pass  # the answer is lost
+                world.count("witness: the answer to a write is lost")
             elif kind == 3 and not landed:
+                world.count("witness: a write is answered 412, and the record cannot be read")
                 reply(WitnessUnknown("the conditional write did not match, and the record could not be read"))
             elif landed and kind != 4:
                 reply(WriteWon(record, str(self.version), requested_at))
             else:  # 412, also when the network delivered the request twice and this is the answer to the second
+                world.count(f"witness: a write is answered 412{' although it was done' if landed else ''}")
                 reply(RecordRead(self.record, str(self.version), requested_at))
 
         linger = self.random.uniform(0.0, LINGER_S) if self.random.random() < self.linger else 0.0
         if self.linger_next:
             linger = self.linger_next.pop()
+        if linger > 2.0:
+            world.count("witness: a write arrives after it was given up")
         world.after(linger, lambda: world.send("witness", node, "store", at_store))

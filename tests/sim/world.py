@@ -11,7 +11,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from heapq import heappop, heappush
+
+from tests.sim.agenda import Agenda
 
 Path = tuple[str, str, str]  # ("hb"|"mirror"|"witness", from, to)
 
@@ -23,11 +24,7 @@ class World:
     seed: int
     tracing: bool = False
     now: float = 0.0
-    # Times at which something is due, what it is, and what else is due at the very same time, in order.
-    heap: list[float] = field(default_factory=list)
-    due: dict[float, Callable[[], None]] = field(default_factory=dict)
-    ties: dict[float, list[Callable[[], None]]] = field(default_factory=dict)
-    counter: int = 0
+    agenda: Agenda = field(default_factory=Agenda)
     steps: int = 0
     cut: dict[Path, int] = field(default_factory=dict)
     loss: float = 0.0
@@ -35,6 +32,8 @@ class World:
     crawl: float = 0.0  # part of the messages that take up to CRAWL_S, so that later ones overtake them
     twice: float = 0.0  # part of the heartbeats that arrive a second time, later
     trace: list[str] = field(default_factory=list)
+    # How often each kind of fault has struck.
+    struck: dict[str, int] = field(default_factory=dict)
     # Called after every step of a node and every change of the record, with the number of the step.
     on_step: Callable[[int], None] | None = None
 
@@ -42,34 +41,24 @@ class World:
         self.random = random.Random(self.seed)
         self.draw = self.random.random
 
+    @property
+    def counter(self) -> int:
+        """How much has been put in so far: a number that no two moments share."""
+        return self.agenda.number
+
     def stream(self, name: str) -> random.Random:
         """A generator of its own for one part of the world."""
         return random.Random(f"{self.seed}/{name}")
 
     def after(self, delay_s: float, work: Callable[[], None]) -> None:
-        self.counter += 1
-        at = self.now + delay_s
-        if at in self.due:
-            self.ties.setdefault(at, []).append(work)
-        else:
-            self.due[at] = work
-            heappush(self.heap, at)
+        self.agenda.put(self.now + delay_s, work)
 
     def run_until(self, end_s: float, done: Callable[[], bool] = lambda: False) -> None:
         """Until the time has come, or `done` says so; it is asked once a second."""
-        heap, due, ties = self.heap, self.due, self.ties
+        agenda = self.agenda
         ask_at = self.now + 1.0
-        while heap and heap[0] <= end_s:
-            at = heap[0]
-            self.now = at
-            work = due[at]
-            if ties and at in ties:
-                due[at] = ties[at].pop(0)
-                if not ties[at]:
-                    del ties[at]
-            else:
-                heappop(heap)
-                del due[at]
+        while agenda.due(end_s):
+            self.now, work = agenda.take()
             work()
             if self.now >= ask_at:
                 ask_at += 1.0
@@ -120,6 +109,9 @@ class World:
     def _arrive(self, way: Path, deliver: Callable[[], None]) -> None:
         if not self.cut or self.cut.get(way, 0) == 0:
             deliver()
+
+    def count(self, fault: str) -> None:
+        self.struck[fault] = self.struck.get(fault, 0) + 1
 
     def note(self, text: str) -> None:
         if self.tracing:
