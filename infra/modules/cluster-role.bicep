@@ -63,6 +63,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/proximityPlacementGroups/read' // compare with the spec, find a brought one
           'Microsoft.Compute/proximityPlacementGroups/write' // nodes near each other; also what placing a VM asks for
           'Microsoft.Compute/proximityPlacementGroups/delete' // tear down
+          'Microsoft.Compute/galleries/images/read' // VMs from the newest version of an image that was brought
           'Microsoft.Compute/galleries/images/versions/read' // VMs from an image that was brought
           'Microsoft.Compute/virtualMachines/read' // compare with the spec, before every repair
           'Microsoft.Compute/virtualMachines/write' // one per node

@@ -29,16 +29,20 @@ OPERATIONS: Final = (
 # called join; where there is no such action, Azure asks for another. Sources: the resource provider operations of
 # learn.microsoft.com, and the words of Azure's own LinkedAuthorizationFailed.
 LINKED: Final = {
-    "virtualnetworks/subnets": "Microsoft.Network/virtualNetworks/subnets/join/action",
-    "networksecuritygroups": "Microsoft.Network/networkSecurityGroups/join/action",
-    "natgateways": "Microsoft.Network/natGateways/join/action",
-    "publicipaddresses": "Microsoft.Network/publicIPAddresses/join/action",
-    "loadbalancers/backendaddresspools": "Microsoft.Network/loadBalancers/backendAddressPools/join/action",
-    "networkinterfaces": "Microsoft.Network/networkInterfaces/join/action",
-    "disks": "Microsoft.Compute/disks/write",
-    "availabilitysets": "Microsoft.Compute/availabilitySets/write",
-    "proximityplacementgroups": "Microsoft.Compute/proximityPlacementGroups/write",
-    "galleries/images/versions": "Microsoft.Compute/galleries/images/versions/read",
+    "virtualnetworks/subnets": {"Microsoft.Network/virtualNetworks/subnets/join/action"},
+    "networksecuritygroups": {"Microsoft.Network/networkSecurityGroups/join/action"},
+    "natgateways": {"Microsoft.Network/natGateways/join/action"},
+    "publicipaddresses": {"Microsoft.Network/publicIPAddresses/join/action"},
+    "loadbalancers/backendaddresspools": {"Microsoft.Network/loadBalancers/backendAddressPools/join/action"},
+    "networkinterfaces": {"Microsoft.Network/networkInterfaces/join/action"},
+    "disks": {"Microsoft.Compute/disks/write"},
+    "availabilitysets": {"Microsoft.Compute/availabilitySets/write"},
+    "proximityplacementgroups": {"Microsoft.Compute/proximityPlacementGroups/write"},
+    # A cluster may also name the definition alone: then the newest version is taken.
+    "galleries/images/versions": {
+        "Microsoft.Compute/galleries/images/read",
+        "Microsoft.Compute/galleries/images/versions/read",
+    },
 }
 # Data planes that are asked through clients of their own: what their documentation demands.
 DATA_PLANES: Final = {
@@ -90,14 +94,14 @@ def kind_of_id(resource_id: str) -> str:
 
 
 def linked_actions() -> set[str]:
-    found = set()
+    found: set[str] = set()
     for key, body in sent_by_the_reconciler():
         own = key.partition("@")[0].split("/")[1].lower()
         for resource_id in linked(body):
             kind = kind_of_id(resource_id)
             if own == "loadbalancers" and kind.startswith("loadbalancers/"):
                 continue  # rules of a balancer name its own frontends, pools and probes
-            found.add(LINKED[kind])
+            found |= LINKED[kind]
     return found
 
 
