@@ -215,9 +215,10 @@ def _noted(state: State, kind: str, message: str, now: Instant) -> tuple[tuple[s
 
 
 def _application(state: State, app: App, error: str, now: Instant) -> State:
+    """A failure out of STOPPING is a stop that failed, however often: it counts nothing against the application."""
     if app is App.FAILED and state.app is App.STOPPING:
         state = state.with_(failures=_noted(state, "StopApplication", error, now))
-    if app is App.FAILED and state.app is not App.FAILED:
+    if app is App.FAILED and state.app not in (App.FAILED, App.STOPPING):
         window = tuple(at for at in state.restarts if now - at < state.restart_window_s)
         return state.with_(app=app, app_error=error, restarts=(*window, now)[-MAX_RESTARTS_KEPT:])
     return state.with_(app=app, app_error=error if app is App.FAILED else state.app_error)

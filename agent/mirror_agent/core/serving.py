@@ -286,6 +286,8 @@ def _application(state: State, now: Instant) -> Decision | None:
                 reason = f"{len(recent)} failures in {state.restart_window_s:.0f} s, the last: {state.app_error}"
                 stopping = Persist(replace(state.durable, wish=Wish.STOP, stop_reason=reason))
                 return stay(state, "restart-budget-exhausted", Phase.TRANSIENT, stopping, detail=reason)
+            if failed_lately(state, "StopApplication", now):
+                return stay(state, "restart-application", Phase.TRANSIENT, detail=_failure(state, "StopApplication"))
             return stay(state, "restart-application", Phase.TRANSIENT, StopApplication(), detail=state.app_error)
         case App.STARTING:
             return _joining_meanwhile(state, "application-starting", now)

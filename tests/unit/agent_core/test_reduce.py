@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from mirror_agent.core.events import Event, RecordRead, WitnessUnknown, WriteBegan, WriteWon
-from mirror_agent.core.model import Epoch, Instant, Node, Proposal, Record, Role, State, needs_promise
+from mirror_agent.core.events import AppReported, Event, RecordRead, WitnessUnknown, WriteBegan, WriteWon
+from mirror_agent.core.model import App, Epoch, Instant, Node, Proposal, Record, Role, State, needs_promise
 from mirror_agent.core.reduce import apply
 
 from tests.golden.situation import NOW, state_of
@@ -81,3 +81,12 @@ def test_a_record_that_goes_back_or_vanishes_is_not_believed(read: RecordRead) -
 def test_an_unknown_fact_cannot_be_set() -> None:
     with pytest.raises(AssertionError, match="unknown facts"):
         state_of("a serves alone", {}).with_(rolle=Role.WAIT)
+
+
+def test_a_stop_that_fails_is_not_one_more_failure_of_the_application() -> None:
+    state = after(state_of("a serves, b is in sync", {}), AppReported(App.FAILED, "exit 1"))
+    assert state.restarts == (NOW,)
+    for _ in range(4):
+        state = after(state, AppReported(App.STOPPING), AppReported(App.FAILED, "the kernel still holds [69]"))
+    assert state.restarts == (NOW,)
+    assert [name for name, _, _ in state.failures] == ["StopApplication"]
