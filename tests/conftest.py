@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from lab.azurite.server import Azurite
 from lab.prerequisites import missing_for_azurite, missing_for_browser, missing_for_lab
@@ -14,6 +15,10 @@ from lab.prerequisites import missing_for_azurite, missing_for_browser, missing_
 # The tests start hundreds of processes of this tree. Without compiled modules each of them compiles the sources anew,
 # which is half of the time a mirror engine takes to start (0.22 s of processor time instead of 0.12 s).
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A slow or busy machine is no finding: hypothesis would fail an example that takes longer than 0.2 s.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
