@@ -57,6 +57,8 @@ class MirrorLimits:
     stall_s: float = limits.STALL_S
     leave_out_s: float = limits.LEAVE_OUT_S
     leave_out_slow: bool = False
+    slow_call_s: float = limits.SLOW_CALL_S
+    slow_for_s: float = limits.SLOW_FOR_S
     barrier_timeout_s: float = limits.BARRIER_TIMEOUT_S
     checkpoint_s: float = limits.CHECKPOINT_S
     resync_max_bytes_s: int = limits.RESYNC_MAX_BYTES_S
@@ -77,6 +79,8 @@ class MirrorLimits:
             raise MirrorConfigError(
                 f"limits: stall_s {self.stall_s} is below {limits.STALL_S_MIN}: the replica tells it with two pulses"
             )
+        if self.slow_call_s <= 0 or self.slow_for_s <= 0:
+            raise MirrorConfigError("limits: slow_call_s and slow_for_s must be greater than 0")
         if not 0 < self.leave_out_s <= limits.LEAVE_OUT_MAX_S:
             raise MirrorConfigError(
                 f"limits: leave_out_s {self.leave_out_s} must lie between 0 and {limits.LEAVE_OUT_MAX_S}"

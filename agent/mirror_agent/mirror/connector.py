@@ -254,7 +254,10 @@ class Connector:
             raise
         self._lost.clear()
         self.stream_id = stream_id
-        return Stream(data, acks, epoch=epoch, ring_bytes=self._config.limits.ring_bytes, on_lost=self._stream_lost)
+        ring_bytes, slow_call_s = self._config.limits.ring_bytes, self._config.limits.slow_call_s
+        return Stream(
+            data, acks, epoch=epoch, ring_bytes=ring_bytes, on_lost=self._stream_lost, slow_call_s=slow_call_s
+        )
 
     def _check(self, welcome: Welcome, epoch: int) -> None:
         if welcome.node != self._config.peer or welcome.epoch != epoch:

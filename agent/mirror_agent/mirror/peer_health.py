@@ -82,7 +82,7 @@ def sentence(rule: str, signs: Signs) -> str:
         "stalled": f"for {signs.standing_s or 0.0:.1f} s",
         "unapplied": f"for {signs.unapplied_s:.1f} s",
         "unanswered": f"for {signs.waiting_s:.1f} s",
-        "slow": f"for {limits.SLOW_FOR_S:g} s",
+        "slow": f"the longest now for {signs.waiting_s:.1f} s",
     }[rule]
     return f"{rule}: {RULES[rule]} ({figure})"
 
@@ -90,12 +90,14 @@ def sentence(rule: str, signs: Signs) -> str:
 class Slowness:
     """Says whether calls wait too long for the replica, over a window; begins late and ends late, so it does not flap.
 
-    Slow calls are those that waited longer than `limits.SLOW_CALL_S`. Begins when for `SLOW_FOR_S` at least half of the
-    calls of the last `SLOW_FOR_S` were slow, ends when fewer than a quarter are, or nobody called for that long.
+    Slow calls are those that waited longer than `call_s`. Begins when for `for_s` at least half of the calls of the
+    last `for_s` were slow, ends when fewer than a quarter are, or nobody called for that long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, call_s: float = limits.SLOW_CALL_S, for_s: float = limits.SLOW_FOR_S) -> None:
         self.slow = False
+        self._call_s = call_s
+        self._for_s = for_s
         self._points: deque[tuple[float, int, int]] = deque()
         self._since_s: float | None = None
 
@@ -103,9 +105,9 @@ class Slowness:
         """`calls`, `slow_calls`: counters that only grow; `waiting_s`: of the call that waits longest now."""
         points = self._points
         points.append((now_s, calls, slow_calls))
-        while len(points) > 2 and now_s - points[1][0] >= limits.SLOW_FOR_S:
+        while len(points) > 2 and now_s - points[1][0] >= self._for_s:
             points.popleft()
-        late = 1 if waiting_s > limits.SLOW_CALL_S else 0
+        late = 1 if waiting_s > self._call_s else 0
         made = calls - points[0][1] + late
         slow = slow_calls - points[0][2] + late
         if self.slow:
@@ -113,7 +115,7 @@ class Slowness:
             self._since_s = None
         elif made >= limits.SLOW_CALLS_MIN and 2 * slow >= made:
             self._since_s = now_s if self._since_s is None else self._since_s
-            self.slow = now_s - self._since_s >= limits.SLOW_FOR_S
+            self.slow = now_s - self._since_s >= self._for_s
         else:
             self._since_s = None
         return self.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from mirror_agent.mirror.config import MirrorLimits
@@ -31,8 +32,9 @@ class PeerWatch:
             leave_out_slow=bounds.leave_out_slow,
         )
         self._on_change = on_change
+        self._new_slowness = partial(Slowness, bounds.slow_call_s, bounds.slow_for_s)
         self._stream: Stream | None = None
-        self._slowness = Slowness()
+        self._slowness = self._new_slowness()
         self._leave_out = LeaveOut(bounds.leave_out_s)
         self._looked_s = 0.0
 
@@ -54,7 +56,7 @@ class PeerWatch:
             return
         self._looked_s = now_s
         if self._stream is not stream:
-            self._stream, self._slowness = stream, Slowness()
+            self._stream, self._slowness = stream, self._new_slowness()
         waiting_s = stream.longest_wait_s()
         slow = self._is_slow(stream, now_s, waiting_s)
         signs = Signs(now_s - stream.heard_s, now_s - stream.progress_s, stream.standing_s, waiting_s, slow)
@@ -69,7 +71,7 @@ class PeerWatch:
     def gone(self) -> None:
         """There is no stream: nobody waits, so nobody is slow."""
         if self._stream is not None:
-            self._stream, self._slowness = None, Slowness()
+            self._stream, self._slowness = None, self._new_slowness()
 
     def _is_slow(self, stream: Stream, now_s: float, waiting_s: float) -> bool:
         calls, slow_calls = stream.calls

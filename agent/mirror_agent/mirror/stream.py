@@ -62,6 +62,7 @@ class Stream:
         epoch: int,
         ring_bytes: int,
         on_lost: Callable[[Stream, str], None],
+        slow_call_s: float = limits.SLOW_CALL_S,
     ) -> None:
         self.epoch = epoch
         self.complete = False
@@ -97,7 +98,7 @@ class Stream:
         self._acked_bytes = 0
         self._syncs_sent = 0
         self._syncs_done = 0
-        self._waiters = Waiters()
+        self._waiters = Waiters(slow_call_s)
         self._reading = threading.Lock()
         self._wanted = threading.Event()
         self._room = threading.Condition()
@@ -114,7 +115,7 @@ class Stream:
 
     @property
     def calls(self) -> tuple[int, int]:
-        """Calls that waited for the replica, and how many of them longer than `limits.SLOW_CALL_S`."""
+        """Calls that waited for the replica, and how many of them longer than `slow_call_s`."""
         return self._waiters.calls, self._waiters.slow_calls
 
     def longest_wait_s(self) -> float:

@@ -32,9 +32,10 @@ _LATENCY_SAMPLES: Final = 65536
 
 class Waiters:
     """`latencies_ms`: how long each call of an application waited; `calls`, `slow_calls`: how many did, and how many of
-    them longer than `limits.SLOW_CALL_S`. What the engine itself waits for (a barrier, a checkpoint) does not count."""
+    them longer than `slow_call_s`. What the engine itself waits for (a barrier, a checkpoint) does not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_call_s: float = limits.SLOW_CALL_S) -> None:
+        self._slow_call_s = slow_call_s
         self.calls = 0
         self.slow_calls = 0
         self.latencies_ms: deque[float] = deque(maxlen=_LATENCY_SAMPLES)
@@ -91,7 +92,7 @@ class Waiters:
         if seconds < 0:
             return  # not a call
         self.calls += 1
-        self.slow_calls += seconds > limits.SLOW_CALL_S
+        self.slow_calls += seconds > self._slow_call_s
         self.latencies_ms.append(seconds * 1000)
 
     def longest_s(self) -> float:

@@ -6,10 +6,12 @@ import asyncio
 import errno
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mirror_agent.mirror import syscalls
+from mirror_agent.mirror.control import MirrorLimits
 
 from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
 from tests.lab.mirror.test_roles import Writer, lines
@@ -60,6 +62,35 @@ async def test_a_slow_link_only_takes_time(tmp_path: Path) -> None:
         await eventually(lambda: (pair.a.status.ack_latency_ms_p50 or 0) > 40)
         await writer.stop()
         assert lines(pair.b.root / "log") == list(range(1, writer.acknowledged + 1))
+
+
+async def test_a_slow_replica_is_told_and_left_out_where_that_was_chosen(tmp_path: Path) -> None:
+    """Calls of 0.3 s, where slow begins at 0.2 s: told; the same pair with the other choice parks and goes on alone."""
+    bounds = MirrorLimits(slow_call_s=0.2, slow_for_s=1.5, leave_out_s=60.0)
+    for limits in (bounds, replace(bounds, leave_out_slow=True)):
+        home = tmp_path / str(limits.leave_out_slow)
+        async with running_pair(home, limits=limits) as pair:
+            await pair.make_pair()
+            assert pair.a.status.replica_rule == ""
+            pair.relay.delay_s = 0.15
+            # Several, because a few calls tell nothing.
+            writers = [Writer(pair.a.root / f"log{number}") for number in range(4)]
+            for writer in writers:
+                writer.start()
+            await pair.a.until(lambda status: status.replica_rule == "slow")
+            if limits.leave_out_slow:
+                await pair.a.until(lambda status: status.acknowledging == "parked")
+                await pair.a.engine.release(epoch=2)
+                await writers[0].until(writers[0].acknowledged + 20)
+                assert pair.a.status.acknowledging == "solo"
+                assert pair.a.status.replica_left_out_s > 0
+            else:
+                assert pair.a.status.acknowledging == "paired"
+                pair.relay.delay_s = 0.0
+                await pair.a.until(lambda status: status.replica_rule == "")
+                assert pair.a.status.replica_taken_out == 0
+            for writer in writers:
+                await writer.stop()
 
 
 async def test_a_flapping_link_ends_in_identical_copies(pair: Pair) -> None:
