@@ -14,7 +14,7 @@ from shared.azure.ports import PowerAction
 from shared.azure.resources import ResourceRef, ResourceType
 from tests.control_plane_samples import record
 from tests.unit.infra.recording import SUBSCRIPTION, RecordedSession, Request, action_of
-from tests.unit.infra.sent_bodies import INFRA, control_plane, sdk_version, sent_by_the_reconciler
+from tests.unit.infra.sent_bodies import INFRA, ROOT, control_plane, sdk_version, sent_by_the_reconciler
 
 NOW: Final = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GROUP: Final = "mirrorplane-pay"
@@ -114,6 +114,18 @@ def granted() -> set[str]:
     return set(actions)
 
 
+def test_no_call_is_left_out_of_all_calls() -> None:
+    """A new method, or a new module that asks Azure, has to be added to `all_calls`."""
+    public = {kind: {name for name in vars(kind) if not name.startswith("_")} for kind in (AzureArm, AzureMachines)}
+    assert public[AzureArm] == {"get", "put", "delete", "list_group", "operation"}
+    assert public[AzureMachines] == {"instance_view", "power", "run_command"}
+    asks = re.compile(
+        r"session\.(network|compute|resource|credential)\b|ManagementClient\(|MetricsClient\(|LogsQueryClient\("
+    )
+    files = [path for path in (ROOT / "shared").rglob("*.py") if asks.search(path.read_text(encoding="utf-8"))]
+    assert {path.name for path in files} == {"arm.py", "observe.py", "session.py"}
+
+
 async def test_what_is_granted_is_what_the_code_uses() -> None:
     calls = await all_calls()
     used = {action_of(call) for call in calls} | linked_actions() | set(DATA_PLANES.values())
@@ -129,6 +141,12 @@ async def test_the_requests_carry_the_versions_whose_facts_are_kept() -> None:
     kinds = [kind.value for kind in ResourceType if kind is not ResourceType.GROUP]
     assert {kind: written[kind] for kind in kinds} == {kind: sdk_version(kind) for kind in kinds}
     assert written["Microsoft.Resources/subscriptions/resourcegroups"] == sdk_version(ResourceType.GROUP.value)
+
+
+async def test_only_writing_a_resource_and_running_a_command_have_a_body() -> None:
+    """Those are held against the specifications (test_arm_bodies); reading, deleting and switching send none."""
+    others = [call for call in await all_calls() if call.method != "PUT" and not call.path.endswith("/runCommand")]
+    assert [f"{call.method} {call.path}" for call in others if call.body] == []
 
 
 def test_the_assignment_is_of_this_role_to_the_identity_at_the_subscription() -> None:
