@@ -379,6 +379,20 @@ HANDING_OVER = (
         "    if asked == peer.epoch + 1 and asked != durable.prepared and caught_up:\n",
     ),
     _one(
+        "an-old-heartbeat-takes-the-data-of-a-prepared-node-for-incomplete",
+        "liveness: the record relies on a preparation that a late heartbeat has undone",
+        "second",
+        "peer.epoch >= durable.prepared:\n",
+        "peer.epoch != durable.prepared - 1:\n",
+    ),
+    _one(
+        "leave-a-living-primary-for-a-write-that-may-land",
+        "liveness: leaves and joins again at the same instant, without end",
+        "second",
+        "        if alive and linked and not idle and not sealed:\n",
+        "        if False:\n",
+    ),
+    _one(
         "hand-over-to-a-joining-peer",
         "I5: a lonely primary that stops names a peer without the data",
         "serving",
