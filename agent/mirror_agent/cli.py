@@ -8,12 +8,15 @@ Exit codes: 0 done; 1 failed or refused; 2 wrong usage; 3 no agent is running; 4
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mirror_agent import __version__
+from mirror_agent.cli_completion import SHELLS, script
 from mirror_agent.cli_mirror import QUARANTINE_VERBS, VERBS, add_mirror, run_metrics, run_mirror
 from mirror_agent.cli_output import show
 from mirror_agent.paths import Paths
@@ -26,12 +29,17 @@ USAGE: Final = 2
 AGENT_AWAY: Final = 3
 FORBIDDEN: Final = 4
 NO_ANSWER: Final = 5
+INTERRUPTED: Final = 130
+FOLLOW_S: Final = 1.0
+
+_HISTORIES: Final = ("history", "events")
 
 _QUERIES: Final = {
     "status": "what this node is, and how it is",
     "why": "the rule and the reasons of the last decision",
     "drill": "what this node would be allowed to do now, and why not; changes nothing",
     "history": "what happened, newest last",
+    "events": "the same as history",
 }
 _ACTIONS: Final = {
     "swap": "exchange the roles of the two nodes, in order",
@@ -52,6 +60,7 @@ _COMMANDS: Final = {
     "metrics": "the metrics of this node, as Prometheus reads them",
     "prim": "make this node primary although the rules forbid it: prim --force --why TEXT",
     "enrol": "make this machine a node of a cluster",
+    "completion": "a script for the shell: source <(mirrorctl completion bash)",
 }
 _DANGER: Final = """\
 A forced start makes the copy on this node the truth, whatever the other one may hold that is missing here.
@@ -79,8 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:
         known = _options(commands[options.command])
         parser.error(f"unknown argument {rest[0]!r}; {nearest(rest[0], tuple(sorted(known)))}")
+    if options.command == "completion":
+        print(script(parser, options.shell))
+        return OK
     try:
         return _enrol(options) if options.command == "enrol" else _ask(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except AgentAway as error:
         return _fail(AGENT_AWAY, f"{error}\nIs it running?  systemctl status mirrorplane-agent")
     except PermissionError as error:
@@ -106,9 +120,10 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         name: below.add_parser(name, help=sentence, description=sentence, parents=[] if name == "mirror" else [output])
         for name, sentence in _COMMANDS.items()
     }
-    commands["history"].add_argument(
-        "-n", "--limit", type=int, default=20, help=f"how many events, up to {MAX_HISTORY}"
-    )
+    for name in _HISTORIES:
+        commands[name].add_argument("-n", "--limit", type=int, default=20, help=f"how many events, up to {MAX_HISTORY}")
+        commands[name].add_argument("--follow", action="store_true", help="go on with what comes")
+    commands["completion"].add_argument("shell", choices=SHELLS)
     for name in (*_ACTIONS, *_SWITCHES):
         why = "written into the history beside your name"
         commands[name].add_argument("--reason", "--why", dest="reason", metavar="TEXT", default="", help=why)
@@ -163,9 +178,8 @@ def _misspelt(words: Sequence[str]) -> str | None:
 def _ask(options: argparse.Namespace) -> int:
     path = Paths(options.root).agent_socket
     match options.command:
-        case "history":
-            show(ask(path, "history", limit=options.limit), options.output)
-            return OK
+        case name if name in _HISTORIES:
+            return _history(path, options)
         case "mirror":
             return run_mirror(path, options)
         case "metrics":
@@ -179,6 +193,25 @@ def _ask(options: argparse.Namespace) -> int:
         case query:
             show(ask(path, query), options.output)
             return OK
+
+
+def _history(path: Path, options: argparse.Namespace) -> int:
+    """Followed as JSON, each event is one line of its own. An agent that starts anew goes on counting."""
+    found: list[dict[str, Any]] = ask(path, "history", limit=options.limit)
+    if not options.follow:
+        show(found, options.output)
+        return OK
+    last = 0
+    while True:
+        if options.output == "json":
+            for event in found:
+                print(json.dumps(event, ensure_ascii=False), flush=True)
+        elif found:
+            show(found, options.output)
+            sys.stdout.flush()
+        last = max((int(event["seq"]) for event in found), default=last)
+        time.sleep(FOLLOW_S)
+        found = [event for event in ask(path, "history", limit=MAX_HISTORY) if int(event["seq"]) > last]
 
 
 def _act(path: Path, op: str, options: argparse.Namespace, confirm: str = "") -> int:

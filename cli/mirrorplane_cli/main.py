@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from mirrorplane_cli import access, clusters, completion, operations, proposals, watch
+from mirrorplane_cli import access, authority, clusters, completion, operations, proposals, watch
 from mirrorplane_cli.api import ControlPlane
 from mirrorplane_cli.outcome import ExitCode, Failed
 from mirrorplane_cli.profile import load
@@ -29,6 +29,7 @@ ACTIONS: Final = {
     "stop": "stop the application on both nodes",
     "restart": "restart the application where it runs",
 }
+FORMS: Final = ("table", "json")
 WAIT_S: Final = 1800.0
 Command = Callable[[Session, argparse.Namespace], None]
 
@@ -43,14 +44,28 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(found.group(1), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             message = f"{found.group(1)!r} is not known here; {hint}"
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown:
+            near = difflib.get_close_matches(unknown.group(1), sorted(_options(self)), n=1, cutoff=0.5)
+            message += f"; did you mean {near[0]!r}?" if near else ""
         print(f"mirrorplane: {message}", file=sys.stderr)
         print(f"help: {self.prog} --help", file=sys.stderr)
         raise SystemExit(int(ExitCode.USAGE))
 
 
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """Those of a parser and of everything below it."""
+    known: set[str] = set()
+    for action in parser._actions:
+        known |= {option for option in action.option_strings if option.startswith("--")}
+        if isinstance(action, argparse._SubParsersAction):
+            known |= {option for below in action.choices.values() for option in _options(below)}
+    return known
+
+
 def parser() -> Parser:
     top = Parser(prog="mirrorplane", description="The control plane's command line.", epilog=__doc__)
-    top.add_argument("-o", "--output", choices=("table", "json"), default="table", help="table (default) or json")
+    top.add_argument("-o", "--output", choices=FORMS, default="table", help="table (default) or json")
     words = top.add_subparsers(dest="word", required=True, metavar="COMMAND", parser_class=Parser)
 
     def word(
@@ -58,6 +73,8 @@ def parser() -> Parser:
     ) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = parent.add_parser(name, help=what, description=what)
         made.set_defaults(command=command)
+        # Also behind the word, where people write it; without a default, which would undo the one before it.
+        made.add_argument("-o", "--output", choices=FORMS, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if waits.get("waits"):
             made.add_argument("--wait", action="store_true", help="until the operation has ended")
             made.add_argument("--timeout", type=float, default=WAIT_S, metavar="S", help=f"with --wait ({WAIT_S:g} s)")
@@ -98,6 +115,15 @@ def parser() -> Parser:
         action.add_argument("name")
         action.add_argument("--reason", default="", help="kept in the journal")
         action.add_argument("--node", choices=("a", "b"), help="only this node")
+    rotate = word(cluster, "rotate-ca", "replace its certificate authority, step by step", authority.rotate, waits=True)
+    rotate.add_argument("name")
+    rotate.add_argument("--reason", default="", help="kept in the journal")
+    rotate.add_argument(
+        "--overlap-hours", type=int, metavar="N", help="how long old certificates of people go on working (720)"
+    )
+    word(cluster, "authority", "its certificate authorities, and how far a rotation is", authority.show).add_argument(
+        "name"
+    )
     remove = word(cluster, "delete", "delete a cluster with all its data", clusters.delete, waits=True)
     remove.add_argument("name")
     remove.add_argument("--confirm", metavar="NAME", help="the name once more")
@@ -137,6 +163,9 @@ def parser() -> Parser:
     new_token.add_argument("--role", choices=ROLES, default="Monitor")
     new_token.add_argument("--expires", metavar="TIME")
     word(token, "delete", "remove a token; it ends at once", access.token_delete).add_argument("id")
+
+    keys = group("keys", "keys of the control plane")
+    word(keys, "rewrap", "wrap all keys with the present wrapping key", authority.rewrap)
 
     credentials = group("credentials", "access to the nodes of a cluster for people")
     word(credentials, "list", "who has access", access.credential_list).add_argument("cluster")

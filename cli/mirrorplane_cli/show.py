@@ -13,10 +13,10 @@ BAR: Final = 24
 class Screen:
     """`form` is table or json. Progress goes to `aside` (standard error), so that output can be piped."""
 
-    def __init__(self, form: str, out: TextIO = sys.stdout, aside: TextIO = sys.stderr) -> None:
+    def __init__(self, form: str, out: TextIO | None = None, aside: TextIO | None = None) -> None:
         self.form = form
-        self._out = out
-        self._aside = aside
+        self._out = out or sys.stdout
+        self._aside = aside or sys.stderr
         self._open_line = False
 
     def rows(self, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
@@ -45,6 +45,11 @@ class Screen:
 
     def json(self, document: object) -> None:
         print(json.dumps(document, indent=2, ensure_ascii=False), file=self._out)
+
+    def json_line(self, document: object) -> None:
+        """One of many, for programs that read line by line."""
+        if self.form == "json":
+            print(json.dumps(document, ensure_ascii=False), file=self._out, flush=True)
 
     def line(self, text: str) -> None:
         """A sentence for people; programs read the exit code or the JSON."""

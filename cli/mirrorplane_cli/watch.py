@@ -49,16 +49,22 @@ def silence(session: Session, given: Namespace) -> None:
 
 
 def events(session: Session, given: Namespace) -> None:
-    """Oldest first. With --cluster the story of that cluster, else what the platform said."""
+    """Oldest first. With --cluster the story of that cluster, else what the platform said. Followed as JSON, each event
+    is one line of its own."""
     columns = STORY if given.cluster else EVENTS
     shown = _newest(session, given)
-    session.screen.rows(shown, columns)
+    if given.follow and session.screen.form == "json":
+        for row in shown:
+            session.screen.json_line(row)
+    else:
+        session.screen.rows(shown, columns)
     seen = {_key(row) for row in shown}
     while given.follow:
         session.sleep(FOLLOW_S)
         fresh = [row for row in _newest(session, given) if _key(row) not in seen]
         for row in fresh:
             seen.add(_key(row))
+            session.screen.json_line(row)
             words = [str(row.get(path)) for path in columns.values() if row.get(path)]
             session.screen.line("  ".join(words))
 
