@@ -13,19 +13,24 @@ DISK = "disk"
 STATE = "/var/lib/mirrorplane"
 AGENT_UNIT = "mirrorplane-agent"
 STALL_S = 15.0
-# Stop the agent, lay a small memory file system with a copy of its state over the state, start it; and back.
+# Stop the agent, lay a small memory file system with a copy of its state over the state, start it; and back. Each command
+# on a line of its own: `set -e` does not see what fails on the left of `&&`. The quarantine grows from case to case.
 COVER = f"""set -e
 systemctl stop {AGENT_UNIT}
-mkdir -p /run/covered && mount -t tmpfs -o size=8m,mode=700 faults /run/covered
-cp -a {STATE}/. /run/covered/ && mount --move /run/covered {STATE}
+mkdir -p /run/covered
+mount -t tmpfs -o size=$(($(du -sm {STATE} | cut -f1) + 8))m,mode=700 faults /run/covered
+cp -a {STATE}/. /run/covered/
+mount --move /run/covered {STATE}
 systemctl start {AGENT_UNIT}
 """
 UNCOVER = f"""set -e
 rm -f {STATE}/filler
 systemctl stop {AGENT_UNIT}
-rm -rf /run/uncovered && cp -a {STATE} /run/uncovered
+rm -rf /run/uncovered
+cp -a {STATE} /run/uncovered
 umount {STATE}
-cp -a /run/uncovered/. {STATE}/ && sync
+cp -a /run/uncovered/. {STATE}/
+sync
 systemctl start {AGENT_UNIT}
 """
 # dd ends with an error when nothing more fits; then no block may be left.
