@@ -35,6 +35,7 @@ def test_any_bytes_are_a_value_or_a_wire_error(number: int) -> None:
             continue
 
 
+@pytest.mark.lab  # a replica sets owners, which only root may
 def test_no_frame_reaches_anything_outside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     applied = 0

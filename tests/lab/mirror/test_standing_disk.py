@@ -34,31 +34,32 @@ def run(*command: str) -> str:
 
 
 @contextlib.contextmanager
-def disk(image: Path, place: Path) -> Iterator[None]:
-    """An ext4 of its own at `place`; skips the test where this machine has no loop devices that count requests."""
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    try:
-        run("mkfs.ext4", "-q", str(image))
-        run("mount", "-o", "loop", str(image), str(place))
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no image can be mounted here: {getattr(error, 'stderr', error)}")
-    try:
-        if completed_requests(place.stat().st_dev) is None:
-            pytest.skip("the loop device counts no requests here")
-        (place / "lost+found").rmdir()
-        yield
-    finally:
-        syscalls.umount(str(place), syscalls.MNT_DETACH)
-
-
-@contextlib.contextmanager
 def frozen(place: Path) -> Iterator[None]:
     run("fsfreeze", "--freeze", str(place))
     try:
         yield
     finally:
         run("fsfreeze", "--unfreeze", str(place))
+
+
+@contextlib.contextmanager
+def disk(image: Path, place: Path) -> Iterator[None]:
+    """An ext4 of its own at `place`; skips the test where this machine cannot mount, freeze or count that."""
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    with contextlib.ExitStack() as mounted:
+        try:
+            run("mkfs.ext4", "-q", str(image))
+            run("mount", "-o", "loop", str(image), str(place))
+            mounted.callback(syscalls.umount, str(place), syscalls.MNT_DETACH)
+            with frozen(place):
+                pass
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no image can be mounted and frozen here: {getattr(error, 'stderr', error)}")
+        if completed_requests(place.stat().st_dev) is None:
+            pytest.skip("the loop device counts no requests here")
+        (place / "lost+found").rmdir()
+        yield
 
 
 @pytest_asyncio.fixture
