@@ -49,10 +49,11 @@ BURN: Final = "while True: pass"
 
 
 @asynccontextmanager
-async def saturated() -> AsyncIterator[None]:
+async def saturated(niceness: int) -> AsyncIterator[None]:
     """As many busy loops as there are processors."""
+    command = ["nice", "-n", str(niceness), sys.executable, "-c", BURN]
     processes = [
-        await start_child([sys.executable, "-c", BURN], log=None, env={"PATH": os.environ.get("PATH", "/usr/bin")})
+        await start_child(command, log=None, env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")})
         for _ in range(os.cpu_count() or 1)
     ]
     try:
@@ -65,8 +66,9 @@ async def saturated() -> AsyncIterator[None]:
 class BadDay:
     """The fault of the one long case; counts what it did."""
 
-    def __init__(self, minutes: float, seed: int) -> None:
+    def __init__(self, minutes: float, seed: int, niceness: int) -> None:
         self._minutes = minutes
+        self._niceness = niceness
         self._random = random.Random(seed)
         self.pauses: dict[str, int] = {}
 
@@ -74,7 +76,7 @@ class BadDay:
         a, b = scene.place("a").address, scene.place("b").address
         chance = f"numgen random mod 100 < {LOSS_PERCENT}"
         end = time.monotonic() + 60.0 * self._minutes
-        async with saturated(), delayed(scene, low_s=0.0, high_s=JITTER_S):
+        async with saturated(self._niceness), delayed(scene, low_s=0.0, high_s=JITTER_S):
             await scene.drop(f"ip saddr {a} ip daddr {b} {chance}", f"ip saddr {b} ip daddr {a} {chance}")
             while time.monotonic() < end:
                 await scene.hold(self._random.uniform(*BETWEEN_S))
@@ -113,7 +115,7 @@ async def run(given: argparse.Namespace, state: Path) -> int:
     try:
         stage.occupy()
         await provision(stage)
-        day = BadDay(given.minutes, given.seed)
+        day = BadDay(given.minutes, given.seed, given.nice)
         must = "Nobody takes over."
         name = f"{given.minutes:g} minutes of loss, jitter, a saturated machine and short pauses"
         case = Case(name, "calm", must, day, service=Service.OPEN, primary=Primary.STAYS, pause_s=WRITE_PAUSE_S)
@@ -127,6 +129,7 @@ async def run(given: argparse.Namespace, state: Path) -> int:
             "made": circumstances(),
             "minutes": given.minutes,
             "seed": given.seed,
+            "niceness_of_the_load": given.nice,
             "failovers": result.primary_changes,
             "times_recorded_alone": times_alone(stage.watch.records),
             "protected_share": round(share, 3),
@@ -150,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top = argparse.ArgumentParser(prog="python -m lab.faults.calm", description="A bad day without an accident.")
     top.add_argument("--minutes", type=float, default=30.0)
     top.add_argument("--seed", type=int, default=1, help="of the pauses and the jitter")
+    top.add_argument("--nice", type=int, default=0, help="of the processes that use all processors")
     top.add_argument("--state", type=Path, help="state directory of the lab")
     top.add_argument("--lab", metavar="ID", help="use this running lab and leave it up")
     given = top.parse_args(arguments)
