@@ -6,6 +6,7 @@ import { h, part, say, scroll } from "../dom.js";
 import { live } from "../live.js";
 import { badge, bytes, duration, LINKS, number, resyncBar, roleBadge, safetyBadge, severityBadge, verdictBadge, when } from "../words.js";
 import { accessPart } from "./access.js";
+import { adviceOf } from "./advice.js";
 import { actionsOf } from "./cluster_actions.js";
 import { storyOf } from "./story.js";
 import { stripsPart } from "./strips.js";
@@ -37,10 +38,10 @@ export function clusterPage({ name, may }) {
 
   function show(view) {
     const { cluster, reports } = view;
-    summary.show(view.safety, view.verdict, cluster.virtualIp, cluster.provisioningState, cluster.location, cluster.network.rules, view.pausedBy, view.remediation, tick(view.safety.since, view.clock));
+    summary.show(view.safety, view.verdict, cluster.virtualIp, cluster.provisioningState, cluster.location, cluster.network.rules, view.pausedBy, view.remediation, view.witness, tick(view.safety.since, view.clock), lines.value[0] ?? null, adviceOf(view));
     operation.show(view.operation);
     alerts.show(view.alerts);
-    pair.show(["a", "b"].map((node) => nodeFacts(view, node)), linkFacts(view));
+    pair.show(["a", "b"].map((node) => nodeFacts(view, node)), linkFacts(view), cluster.virtualIp, view.safety.serving);
     actions.show(actionsOf(view, may), cluster.etag);
     checks.show(checkerFacts(reports), reports.a?.heartbeat.restartsInWindow ?? 0, reports.b?.heartbeat.restartsInWindow ?? 0);
   }
@@ -103,15 +104,18 @@ const encodeReason = (text) => text.normalize("NFKD").replace(/[^\x20-\x7e]/g, "
 
 const tick = (since, clock) => (since ? Math.floor((new Date(clock) - new Date(since)) / 1000) : null);
 
-function summaryOf(safety, verdict, virtualIp, state, location, rules, pausedBy, remediation, exposedS) {
+function summaryOf(safety, verdict, virtualIp, state, location, rules, pausedBy, remediation, witness, exposedS, last, advice) {
   const address = virtualIp.fqdn ?? virtualIp.address ?? "not yet known";
   const ports = rules.map((rule) => `${rule.name} ${rule.frontendPort}`).join(", ");
   return [
     h("p", { class: "big" }, safetyBadge(safety.state), " ", safety.sentence,
       exposedS !== null && h("strong", {}, ` Exposed for ${duration(exposedS)}.`)),
+    h("p", {}, h("strong", {}, "To do: "), advice),
+    last && h("p", {}, h("strong", {}, "Last: "), `${last.title}, `, when(last.at)),
     h("dl", {},
       fact("Virtual IP", address),
       fact("Serves", safety.serving ? `node ${safety.serving}, epoch ${safety.epoch}` : "nobody, as far as is known"),
+      fact("Safety record", witness ? `epoch ${witness.epoch}, primary ${witness.primary || "nobody"}, in sync: ${(witness.inSync.match(/[ab]/g) ?? ["nobody"]).join(", ")}` : "none yet"),
       fact("Verdict", verdict ? [verdictBadge(verdict.state), " ", verdict.sentence, " ", h("code", {}, verdict.rule)] : "no audit yet"),
       fact("Resources", `${state} in ${location}`),
       fact("Rules", ports || "none beside the console"),
@@ -175,8 +179,11 @@ function linkFacts(view) {
   };
 }
 
-function pairOf([a, b], link) {
-  return [nodeCard(a), linkCard(link), nodeCard(b)];
+function pairOf([a, b], link, virtualIp, serving) {
+  const address = virtualIp.fqdn ?? virtualIp.address;
+  const entry = address && h("div", { class: `entry ${serving ?? "nobody"}` }, `Virtual IP ${address}`,
+    serving ? h("div", { class: "arrow", "aria-hidden": "true" }, "→") : h("div", {}, "leads nowhere now"));
+  return [entry, nodeCard(a), linkCard(link), nodeCard(b)];
 }
 
 function nodeCard(node) {

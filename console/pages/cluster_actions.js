@@ -48,7 +48,12 @@ export function actionsOf(view, may) {
       title: "Stop",
       danger: true,
       refusal: common("Control") ?? busy ?? notReady ?? (stopped ? "Both nodes are stopped." : null),
-      effects: ["The application stops on both nodes. Nobody serves until somebody starts the cluster.", "The replica stops first, so that both hold the same data."],
+      effects: [
+        "The application stops on both nodes. Nobody serves until somebody starts the cluster.",
+        safety.state === "in-sync" ? "The replica stops first, so that both hold the same data."
+        : serving ? `Node ${other} is not in sync: after this only node ${serving} can serve again, and its data disk is the only complete copy.`
+        : "It is not known that both nodes hold the same data.",
+      ],
     },
     {
       word: "delete",
@@ -56,9 +61,10 @@ export function actionsOf(view, may) {
       danger: true,
       refusal: common("Admin") ?? (cluster.provisioningState === "Deleting" ? "It is being deleted." : null),
       effects: [
+        safety.state === "exposed" && serving ? `Only node ${serving} has the newest writes.` : null,
         `Both machines, their disks with all data, the virtual IP ${cluster.virtualIp.address ?? ""} and everything else tagged as this cluster's are deleted.`,
         "There is no way back. Resources that do not carry the cluster's tags are left alone.",
-      ],
+      ].filter(Boolean),
     },
   ];
 }

@@ -98,5 +98,5 @@ function requestOf(name, document) {
     "  -H 'Content-Type: application/json' --data @cluster.json",
   ].join("\n");
   return h("section", { class: "card", "aria-label": "The same as a request" }, h("h2", {}, "The same as a request"),
-    h("pre", { tabindex: "0" }, curl), h("h3", {}, "cluster.json"), h("pre", { tabindex: "0" }, json));
+    h("pre", { class: "wrap" }, curl), h("h3", {}, "cluster.json"), h("pre", { tabindex: "0" }, json));
 }

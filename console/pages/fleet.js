@@ -1,16 +1,17 @@
-// All clusters, worst first: searched, filtered and paged by the server.
+// All clusters, worst first: searched, filtered and paged by the server. One page is shown, whatever the fleet's size.
 
-import { follow, get } from "../api.js";
+import { get } from "../api.js";
 import { h, part, scroll } from "../dom.js";
 import { live } from "../live.js";
 import { number, verdictBadge, when } from "../words.js";
 
 const VERDICTS = ["down", "exposed", "degraded", "unknown", "healthy"];
+const TOP = 50;
 const ORDERS = [["worst", "worst first"], ["name", "by name"], ["newest", "newest change first"]];
 
 export function fleetPage({ may }) {
   const wanted = { search: "", verdict: "", order: "worst" };
-  let more = []; // pages beyond the first, as they were when asked for
+  let pages = [""]; // what continues to each page so far; the last one is shown
 
   const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
   const storm = part("div", {}, (on, sentence) => on && h("p", { class: "note warn", role: "status" }, `Storm: ${sentence}`));
@@ -21,37 +22,35 @@ export function fleetPage({ may }) {
   const table = part("div", scroll("Clusters"), (rows, matching) => [
     matching === 0 ? empty() : tableOf(rows),
   ]);
-  const foot = part("div", { class: "buttons" }, (shown, matching, next) => [
-    h("span", { class: "hint" }, `${number(shown)} of ${number(matching)} shown`),
-    next && h("button", { type: "button", id: "more", onclick: () => showMore(next) }, "Show more"),
+  const foot = part("nav", { class: "buttons", "aria-label": "Pages" }, (begin, shown, matching, next) => [
+    h("span", { class: "hint" }, shown ? `${number(begin + 1)} to ${number(begin + shown)} of ${number(matching)}` : ""),
+    begin > 0 && h("button", { type: "button", id: "back", onclick: () => turn(pages.slice(0, -1)) }, "Back"),
+    next && h("button", { type: "button", id: "more", onclick: () => turn([...pages, next]) }, "Next"),
   ]);
-  let first = null;
 
   const reader = live(
-    (signal) => get("fleet", { ...wanted, top: 50 }, { signal }),
-    (page) => { first = page; draw(); },
+    (signal) => get("fleet", { ...wanted, top: TOP, continue: pages.at(-1) }, { signal }),
+    draw,
     (error) => note.show(error?.message ?? ""),
     4000,
   );
 
-  function draw() {
-    storm.show(first.storm, first.stormSentence);
-    chips.show(first.counts, wanted.verdict);
-    const rows = [...first.value, ...more.flatMap((page) => page.value)];
-    table.show(rows, first.matching);
-    const last = more.at(-1) ?? first;
-    foot.show(rows.length, first.matching, last.nextLink ?? null);
+  function draw(page) {
+    if (page.value.length === 0 && pages.length > 1) return turn(pages.slice(0, -1)); // the fleet became shorter
+    storm.show(page.storm, page.stormSentence);
+    chips.show(page.counts, wanted.verdict);
+    table.show(page.value, page.matching);
+    foot.show((pages.length - 1) * TOP, page.value.length, page.matching, page.nextLink ? new URL(page.nextLink).searchParams.get("continue") : null);
   }
 
-  async function showMore(link) {
-    more.push(await follow(link));
-    draw();
+  function turn(to) {
+    pages = to;
+    reader.now();
   }
 
   function choose(change) {
     Object.assign(wanted, change);
-    more = [];
-    reader.now();
+    turn([""]);
   }
 
   function chip(verdict, word, count) {

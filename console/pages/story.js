@@ -1,9 +1,9 @@
-// What happened, newest first: changes of roles and verdicts, what people did and why, what Azure said.
+// What happened, newest first: changes of roles and verdicts, what people did and why, alerts, repairs, what Azure said.
 
 import { h } from "../dom.js";
 import { badge, when } from "../words.js";
 
-const KINDS = { role: ["good", "node"], verdict: ["none", "audit"], operator: ["warn", "person"], platform: ["none", "Azure"] };
+const KINDS = { role: ["good", "node"], verdict: ["none", "audit"], operator: ["warn", "person"], alert: ["bad", "alert"], repair: ["busy", "repair"], platform: ["none", "Azure"] };
 const RESOURCE = /^Microsoft\.Resources\.Resource(Write|Delete|Action)(Success|Failure|Cancel)$/;
 const VERBS = { Write: "written", Delete: "deleted", Action: "acted on" };
 const ENDS = { Success: "", Failure: ", failed", Cancel: ", cancelled" };

@@ -22,10 +22,11 @@ LOOKS: Final[tuple[tuple[str, bool, ViewportSize], ...]] = (
 )
 
 
-async def picture(tab: Watched, name: str) -> None:
+async def picture(tab: Watched, name: str, *, whole: bool = True) -> None:
+    """`whole`: the page from top to bottom; else what a screen shows, such as a dialog."""
     barriers = await tab.barriers()
     assert barriers == [], f"{name}: {barriers}"
     fits = await tab.page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     assert fits, f"{name}: the page is wider than the screen"
     SCREENS.mkdir(parents=True, exist_ok=True)
-    await tab.page.screenshot(path=SCREENS / f"{name}.png", full_page=True)
+    await tab.page.screenshot(path=SCREENS / f"{name}.png", full_page=whole)

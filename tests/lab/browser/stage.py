@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.data.tables import UpdateMode
+from azure.data.tables.aio import TableClient
 from mirror_agent.contract import ApplicationState, CheckerReport, Heartbeat, MirrorReport, NodeName, Phase, Role
 
 from lab.azurite.server import Azurite
@@ -27,6 +29,7 @@ from shared.security.enrolment import create_enrolment_token
 from shared.security.secret import hashed
 from shared.store.connect import connect
 from shared.store.ports import Store
+from shared.store.witness import ROW_KEY, TABLE
 from tests.control_plane_app import BOOTSTRAP, csr, enrol_body
 from tests.control_plane_samples import cluster_body, heartbeat
 from tests.lab.functions_host.process import REPOSITORY, Answer, HostProcess
@@ -108,6 +111,13 @@ class Stage:
         assert made.status == 201, made.body
         return self.url + str(json.loads(made.body)["url"]).removeprefix("https://control.example.org")
 
+    async def witnessed(self, record: ClusterRecord, epoch: int, primary: NodeName, in_sync: str) -> None:
+        """The safety record as a node writes it."""
+        words = {"primary": primary, "in_sync": in_sync, "nonce": "stage", "rule": "stage"}
+        row = {"PartitionKey": record.id, "RowKey": ROW_KEY, "epoch": epoch, **words}
+        async with TableClient.from_connection_string(self._settings["AzureWebJobsStorage"], TABLE) as table:
+            await table.update_entity(row, mode=UpdateMode.REPLACE)
+
     async def settle(self, name: str) -> ClusterRecord:
         found = await self.store.clusters.get(name)
         assert found is not None
@@ -157,6 +167,8 @@ class Stage:
             acknowledging="paired",
             operations=48_211,
             replicated_bytes=734_003_200,
+            operations_per_s=120.4,
+            replicated_bytes_per_s=1_468_006,
             in_flight_bytes=8192,
             ack_latency_ms_p50=0.6,
             ack_latency_ms_p99=2.4,
@@ -184,6 +196,8 @@ class Stage:
             replicated_bytes=1_048_576,
             resync_done_bytes=None if resync is None else resync[0],
             resync_total_bytes=None if resync is None else resync[1],
+            resync_remaining_s=None if resync is None else 42.0,
+            replicated_bytes_per_s=0.0 if resync is None else 18_000_000,
         )
         self.beat(
             name,
@@ -210,7 +224,14 @@ class Stage:
                 **words,
             )
 
-    async def audited(self, record: ClusterRecord, state: str, sentence: str, nodes: Mapping[NodeName, str]) -> None:
+    async def audited(
+        self,
+        record: ClusterRecord,
+        state: str,
+        sentence: str,
+        nodes: Mapping[NodeName, str],
+        serving: NodeName = "a",
+    ) -> None:
         now = datetime.now(UTC)
 
         def track(word: str) -> TrackRecord:
@@ -223,7 +244,7 @@ class Stage:
             run_id="stage",
             verdict=track(state),
             nodes={node: track(word) for node, word in nodes.items()},
-            serving="a",
+            serving=serving,
         )
         found = await self.store.audits.get(record.id)
         await self.store.audits.put(verdict, None if found is None else found.etag)
@@ -232,7 +253,7 @@ class Stage:
             cluster=record.name,
             kind=TurnKind.CLUSTER,
             at=now,
-            before="healthy",
+            before="unknown" if state == "healthy" else "healthy",
             after=state,
             rule=f"{state}-rule",
             sentence=sentence,

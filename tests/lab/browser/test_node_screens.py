@@ -32,7 +32,7 @@ async def test_every_page(chromium: Browser, look: tuple[str, bool, ViewportSize
                 if state == "node-exposed":
                     await tab.page.get_by_role("button", name="Force primary").click()
                     await expect(tab.page.get_by_role("dialog")).to_contain_text("312 files")
-                    await picture(tab, f"node-force-{name}")
+                    await picture(tab, f"node-force-{name}", whole=False)
             async with watched(chromium, url, None, dark=dark, viewport=viewport, expected=("401",)) as tab:
                 await tab.page.goto(url)
                 await expect(tab.page.get_by_text("This node wants a client certificate.")).to_be_visible()

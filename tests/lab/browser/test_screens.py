@@ -40,10 +40,14 @@ async def fleet(stage: Stage) -> None:
     ledger = await stage.cluster("ledger-prod")
     stage.in_sync("ledger-prod")
     await stage.past(ledger)
+    await stage.witnessed(ledger, 3, "a", "a,b")
     await stage.audited(ledger, "healthy", "both nodes report, the probes agree", {"a": "healthy", "b": "healthy"})
     orders = await stage.cluster("orders")
     stage.exposed("orders", resync=(300 << 20, 1 << 30))
-    await stage.audited(orders, "exposed", "node b serves without a replica in sync", {"a": "degraded", "b": "exposed"})
+    await stage.audited(
+        orders, "exposed", "node b serves without a replica in sync", {"a": "degraded", "b": "exposed"}, "b"
+    )
+    await stage.witnessed(orders, 4, "b", "b")
     await stage.firing(orders, "node-silent", "node a of orders was silent for 75 s")
     await stage.begun("begun")
 
@@ -60,7 +64,7 @@ async def test_every_page(stage: Stage, chromium: Browser, look: tuple[str, bool
             await tab.page.goto(f"{stage.url}/{address}")
             await tab.page.get_by_role("button", name=button).first.click()
             await expect(tab.page.get_by_role("dialog")).to_be_visible()
-            await picture(tab, f"{page}-{name}")
+            await picture(tab, f"{page}-{name}", whole=False)
             await tab.page.keyboard.press("Escape")
     async with watched(chromium, stage.url, None, dark=dark, viewport=viewport, expected=("401",)) as tab:
         await tab.page.goto(stage.url)

@@ -1,0 +1,39 @@
+// What to do now, in one sentence, from what the page shows. "Nothing" is the usual answer, and is said.
+
+import { duration, roleKind } from "../words.js";
+
+const BUSY = ["NotStarted", "Running"];
+
+export function adviceOf(view) {
+  const { safety, reports, operation, alerts, cluster, remediation } = view;
+  if (operation && BUSY.includes(operation.status)) return `Wait: ${operation.action ?? operation.kind} is under way, ${operation.percentComplete} %.`;
+  if (operation?.status === "Failed") return "Read the error of the operation below; what was asked for did not happen.";
+  const firing = alerts.filter((alert) => alert.state === "firing");
+  switch (safety.state) {
+    case "in-sync":
+      return firing.length ? "Look at the alert below, and acknowledge it if you take it. The data is safe meanwhile." : "Nothing.";
+    case "exposed":
+      return exposed(safety.serving, reports, cluster, remediation);
+    case "not-serving":
+      return stopped(reports) ? "Press Start: both nodes are stopped." : "Look at what each node says below; it names what it waits for.";
+    default:
+      return "Look at the nodes themselves: the control plane does not hear them. They work on without it.";
+  }
+}
+
+function exposed(serving, reports, cluster, remediation) {
+  if (!serving) return "Wait: the application is starting.";
+  const lost = serving === "a" ? "b" : "a";
+  const report = reports[lost];
+  const mirror = reports[serving]?.heartbeat.mirror;
+  if (mirror?.link === "resync") {
+    const left = mirror.resyncRemainingS === null || mirror.resyncRemainingS === undefined ? "" : ` (${duration(mirror.resyncRemainingS)} left)`;
+    return `Nothing: node ${lost} is being brought up to date${left}. Do not stop node ${serving} before that is done.`;
+  }
+  if (report?.fresh && report.heartbeat.role === "STOP") return `Press Start: node ${lost} is stopped.`;
+  const repairs = remediation ? ` Repair: ${remediation}` : cluster.remediation?.mode === "on" ? " The control plane repairs it by itself if it stays away." : "";
+  if (report?.fresh && roleKind(report.heartbeat.role, report.heartbeat.phase) === "busy") return `Wait: node ${lost} is coming back.`;
+  return `Bring node ${lost} back: its machine is silent.${repairs}`;
+}
+
+const stopped = (reports) => ["a", "b"].every((node) => reports[node]?.fresh && reports[node].heartbeat.role === "STOP");
