@@ -53,10 +53,13 @@ def _prepare_process(parent: int | None) -> None:
     threading.stack_size(_STACK_BYTES)
 
 
-def _abort_and_end(config: MirrorConfig) -> None:
-    """The mounts must not outlive this process as something that hangs."""
-    for entry in config.paths:
-        mounts.abort(entry.path)
+def _leave_behind(config: MirrorConfig, parent: int | None) -> None:
+    """Before this process ends by itself. A supervisor that lives puts another engine in its place. Without one, the
+    mounts must not stay as something that hangs, nor vanish while applications may live: the next engine's start, when
+    nobody serves here, detaches what is left of them."""
+    if parent is None or os.getppid() != parent:
+        for entry in config.paths:
+            mounts.disconnect(entry.path)
 
 
 def main() -> int:
@@ -77,8 +80,8 @@ def main() -> int:
         return 2
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        log.warning("signal %d: aborting", number)
-        _abort_and_end(config)
+        log.warning("signal %d: ending", number)
+        _leave_behind(config, arguments.parent)
         os._exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,7 +94,7 @@ def main() -> int:
     try:
         server.serve(engine)
     finally:
-        _abort_and_end(config)
+        _leave_behind(config, arguments.parent)
     # Threads may be stuck in a dead disk; the kernel ends them with the process.
     logging.shutdown()
     os._exit(0)

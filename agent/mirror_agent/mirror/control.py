@@ -181,6 +181,10 @@ class MirrorHandle:
         for entry in self.config.paths:
             mounts.abort(entry.path)
 
+    def _disconnect_mounts(self) -> None:
+        for entry in self.config.paths:
+            mounts.disconnect(entry.path)
+
     def _prepare(self) -> tuple[Path, Path]:
         self._abort_mounts()
         return self._write_files()
@@ -325,7 +329,7 @@ class MirrorHandle:
             await asyncio.wait_for(self._process.wait(), _ENDING_S)
         except TimeoutError:
             # Stuck in the disk, with the connections open.
-            await asyncio.get_running_loop().run_in_executor(None, self._abort_mounts)
+            await asyncio.get_running_loop().run_in_executor(None, self._disconnect_mounts)
 
     async def _bury(self) -> None:
         """Returns when no thread of the process can write any more (a thread stuck in the disk still could)."""

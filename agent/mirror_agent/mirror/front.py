@@ -242,7 +242,7 @@ class Front:
                     call.holding.clear()
         except Exception:  # a mount without a server hangs its users: better none at all, loudly
             log.exception("serving %s failed; its mount is aborted", self.root.path)
-            mounts.abort(self.root.path)
+            mounts.disconnect(self.root.path)
         finally:
             turns.end(call)
             self._descriptors.end_call(call)

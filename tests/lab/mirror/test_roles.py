@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -304,11 +306,52 @@ async def test_epoch_travels_in_the_stream(pair: Pair) -> None:
         await pair.a.engine.set_epoch(epoch=6)
 
 
-async def test_killed_supervisor_side_leaves_no_mount(tmp_path: Path) -> None:
-    async with running_pair(tmp_path) as pair:
-        await pair.make_pair()
-        process = pair.a.engine._process
-        assert process is not None
-        process.terminate()
-        assert await pair.a.engine.wait_dead() == 128 + 15
-        assert not mounts.mounted(str(pair.a.root))
+SUPERVISOR = """
+import asyncio, sys
+from pathlib import Path
+from mirror_agent.mirror.config import config_from_json
+from mirror_agent.mirror.control import MirrorHandle
+
+async def main():
+    config = config_from_json(Path(sys.argv[1]).read_text())
+    handle = await MirrorHandle.launch(config, on_status=lambda status: None)
+    await handle.become_primary(epoch=1, paired=False)
+    print("primary", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_supervisor_leaves_a_dead_mount_over_the_directory(tmp_path: Path) -> None:
+    """An application that outlives it for a moment must not reach, by a path, the directory below the mount."""
+    pair = Pair(tmp_path)
+    root, config_file = pair.a.root, tmp_path / "config.json"
+    config_file.write_text(pair.a.config.to_json())
+    below = root.stat().st_dev
+    supervisor = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SUPERVISOR, str(config_file), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert supervisor.stdout is not None
+        assert await asyncio.wait_for(supervisor.stdout.readline(), DEADLINE_S) == b"primary\n"
+        assert root.stat().st_dev != below
+        supervisor.kill()
+        await supervisor.wait()
+
+        def dead() -> bool:
+            try:
+                assert root.stat().st_dev != below, "the directory itself was reached"
+                os.listdir(root)
+            except OSError as error:
+                return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+            return False
+
+        await eventually(dead)
+        await pair.a.launch()
+        await pair.a.engine.become_replica(epoch=1)
+        assert root.stat().st_dev == below
+    finally:
+        if supervisor.returncode is None:
+            supervisor.kill()
+        await pair.a.close()
