@@ -44,7 +44,7 @@ class ClusterBrief(ApiModel):
 
 @dataclass(frozen=True)
 class Reading:
-    """`posted`: which text was read, if it was; the same one is not taken apart twice."""
+    """`posted`: digest and changes of the text that was read, if one was; the same is not taken apart twice."""
 
     briefs: tuple[Line, ...]
     counts: Mapping[Health, int]
@@ -52,7 +52,7 @@ class Reading:
     audited_at: datetime | None
     storm: bool
     storm_sentence: str
-    posted: object = None
+    posted: tuple[str, Mapping[str, bool]] | None = None
 
 
 @dataclass

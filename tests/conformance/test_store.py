@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import random
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -251,6 +252,21 @@ async def test_the_events_of_one_cluster_are_read_without_those_of_others(store:
         assert list(first.items) == mine[:2]
         rest = await store.events.page_of(name, TODAY, first.next, 2)
         assert (list(rest.items), rest.next) == (mine[2:], None)
+
+
+async def test_a_fleet_is_posted_whole_and_notes_outlive_the_audit_that_did_not_see_them(store: Store) -> None:
+    seen, late = (f"c{uuid.uuid4().hex[:12]}" for _ in range(2))
+    await store.clusters.create(record(seen))
+    noted = await store.fleet.noted()
+    await store.clusters.create(record(late))
+    texts = [f"text {number} " + random.Random(number).randbytes(700_000).hex() for number in range(2)]
+    for text in texts:  # longer than a row
+        await store.fleet.post(uuid.uuid4().hex, text, noted)
+        posted = await store.fleet.posted()
+        assert posted is not None
+        assert posted.text == text
+        assert posted.changes[late]
+        assert seen not in posted.changes
 
 
 async def test_tokens(store: Store) -> None:
