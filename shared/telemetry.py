@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.structured_log import Log
+
+log = Log("mirrorplane.telemetry")
 Attribute = str | int | float | bool
 
 
@@ -41,7 +44,10 @@ def record(name: str, started_ns: int, *, failed: bool, traceparent: str = "", *
     """Ends now. Attributes that are None are left out; a name `a__b` becomes `a.b`."""
     if _sink is not None:
         known = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}
-        _sink(Span(name, started_ns, now_ns(), failed, known, traceparent))
+        try:
+            _sink(Span(name, started_ns, now_ns(), failed, known, traceparent))
+        except Exception as error:  # noqa: BLE001 - a request that went well does not fail for its telling
+            log.failure("span_not_recorded", error, span=name)
 
 
 async def observed(name: str, work: Awaitable[int]) -> int:

@@ -7,7 +7,7 @@ A node renews at two thirds of its certificate's life, so one whose end is near 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,6 +24,7 @@ from shared.store.ports import Changed
 from shared.structured_log import Log
 
 PAGE: Final = 100
+AT_ONCE: Final = 16
 EXPIRY_RULE: Final = "certificate-expires"
 EXPIRES_SOON: Final = timedelta(days=14)
 MAX_NAMED: Final = 20
@@ -90,18 +91,21 @@ async def watch_certificates(plane: ControlPlane) -> int:
         for fact in await plane.store.alerting.event_facts.open()
         if fact.kind is EventFactKind.RAISED and fact.subject.startswith(f"{EXPIRY_RULE}/")
     }
-    standing: set[tuple[str, str]] = set()
-    for record in await _records(plane):
-        for node, sentence in await _ending(plane, record, now):
-            standing.add((record.name, node))
-            await raise_alert(plane, record.name, EXPIRY_RULE, node, sentence, now)
-    for cluster, node in sorted(raised - standing):
+    records = await _records(plane)
+    standing: dict[tuple[str, str], str] = {}
+    for begin in range(0, len(records), AT_ONCE):
+        for found in await asyncio.gather(*(_ending(plane, one, now) for one in records[begin : begin + AT_ONCE])):
+            standing |= found
+    for (cluster, node), sentence in sorted(standing.items()):
+        await raise_alert(plane, cluster, EXPIRY_RULE, node, sentence, now)
+    for cluster, node in sorted(raised - set(standing)):
         await clear_alert(plane, cluster, EXPIRY_RULE, node, now)
     return len(standing)
 
 
-async def _ending(plane: ControlPlane, record: ClusterRecord, now: datetime) -> Sequence[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+async def _ending(plane: ControlPlane, record: ClusterRecord, now: datetime) -> dict[tuple[str, str], str]:
+    """Of the cluster's nodes: (cluster, node) and the sentence."""
+    found: dict[tuple[str, str], str] = {}
     for node, state in (await plane.store.node_states.of_cluster(record.id)).items():
         told = state.heartbeat.certificate
         if told is None:
@@ -109,7 +113,7 @@ async def _ending(plane: ControlPlane, record: ClusterRecord, now: datetime) -> 
         left = datetime.fromisoformat(told.expires_utc) - now
         if left < EXPIRES_SOON:
             why = told.failure or "the node does not say why it was not renewed"
-            found.append((node, f"the certificate of node {node} expires in {max(left.days, 0)} days: {why}"))
+            found[record.name, node] = f"the certificate of node {node} expires in {max(left.days, 0)} days: {why}"
     return found
 
 

@@ -7,7 +7,7 @@ every 15 s. Asking again while one is under way changes nothing but the end of i
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 from cryptography import x509
@@ -139,7 +139,7 @@ async def advance_rotation(plane: ControlPlane, record: ClusterRecord) -> Cluste
     winner."""
     for _ in range(MAX_STAGES_AT_ONCE):
         trust = record.trust
-        if trust is None or trust.rotation is None:
+        if trust is None or trust.rotation is None or _rests(trust.rotation, plane.clock()):
             break
         reports, now = await _reports(plane.store, record.id), plane.clock()
         operation = None
@@ -239,6 +239,11 @@ def _with_overlap(trust: ClusterTrust, rotation: Rotation, request: RotateReques
         until = rotation.stage_since + timedelta(seconds=overlap_s)
     changed = rotation.model_copy(update={"overlap_s": overlap_s, "overlap_until": until})
     return trust.model_copy(update={"rotation": changed})
+
+
+def _rests(rotation: Rotation, now: datetime) -> bool:
+    """Weeks of overlap in which there is nothing to look at."""
+    return rotation.told and rotation.overlap_until is not None and now < rotation.overlap_until
 
 
 async def _tell(

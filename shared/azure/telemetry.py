@@ -11,29 +11,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from shared.structured_log import Log
 from shared.telemetry import open_telemetry_sink, send_to
 
 CONNECTION: Final = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+log = Log("mirrorplane.telemetry")
 _INSTRUMENTED: Final = ("azure_sdk", "django", "fastapi", "flask", "psycopg2", "requests", "urllib", "urllib3")
 
 
 def start_telemetry(environment: Mapping[str, str]) -> bool:
     """Once at the start of the process; True if spans are sent. The exporter finds the credential in
-    APPLICATIONINSIGHTS_AUTHENTICATION_STRING. Raises ValueError for a connection string that is none."""
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING. A connection string that is none is logged: nobody's clusters should go
+    unwatched for it."""
     if not environment.get(CONNECTION):
         return False
     from azure.monitor.opentelemetry import configure_azure_monitor
     from opentelemetry import trace
 
-    configure_azure_monitor(
-        connection_string=environment[CONNECTION],
-        disable_logging=True,
-        disable_metrics=True,
-        enable_live_metrics=False,
-        enable_performance_counters=False,
-        instrumentation_options={name: {"enabled": False} for name in _INSTRUMENTED},
-        **_sampling(environment),
-    )
+    try:
+        configure_azure_monitor(
+            connection_string=environment[CONNECTION],
+            disable_logging=True,
+            disable_metrics=True,
+            enable_live_metrics=False,
+            enable_performance_counters=False,
+            instrumentation_options={name: {"enabled": False} for name in _INSTRUMENTED},
+            **_sampling(environment),
+        )
+    except ValueError as error:
+        log.failure("telemetry_not_configured", error, setting=CONNECTION)
+        return False
     send_to(open_telemetry_sink(trace.get_tracer_provider()))
     return True
 

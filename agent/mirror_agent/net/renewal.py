@@ -17,7 +17,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
@@ -92,6 +91,7 @@ class CertificateRenewal:
         self._spread = jitter()
         self._back_off = BackOff(jitter, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         self._used = load_node_certificate(paths)
+        self._in_use = self._used  # by servers and clients; `_used` is what the files say
         self._heard: TrustOrder | None = None
         self._order: TrustOrder | None = None  # what was heard and is not carried out yet
         self._ordered = asyncio.Event()
@@ -101,7 +101,8 @@ class CertificateRenewal:
 
     @property
     def report(self) -> CertificateReport:
-        return self._used.report(self._failure)
+        """What servers and clients use: a rotation goes on by it."""
+        return self._in_use.report(self._failure)
 
     def remaining_days(self) -> float:
         return remaining_days(self._used.ends, self._wall())
@@ -117,13 +118,14 @@ class CertificateRenewal:
         while True:
             self._ordered.clear()
             try:
+                self._use()
                 await self._follow_order()
                 if self._due():
                     await self._renew()
                     await self._follow_order()
                 self._succeeded()
                 pause_s = self._until_due_s()
-            except (OSError, CertificateRefused, aiohttp.ClientError, ValidationError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a certificate must not end the agent
                 self._failed(error)
                 pause_s = self._back_off.delay_s()
             self._warn()
@@ -149,7 +151,7 @@ class CertificateRenewal:
         before = _prints(self._used.trusted)
         if before != _prints(joined(wanted, (self._used.issuer,))):
             self._used = await asyncio.to_thread(store_trust, self._paths, wanted, self._used)
-            self._changed()
+            self._use()
             self._log("certificate.trust", authorities=len(self._used.trusted), before=len(before))
         if self._order is order and _prints(self._used.trusted) == _prints(wanted):
             self._order = None
@@ -166,8 +168,6 @@ class CertificateRenewal:
         trusting = await asyncio.to_thread(store_trust, self._paths, joined(before.trusted, authorities), before)
         await asyncio.to_thread(store_pair, self._paths, answer.certificate_pem, key)
         self._used = NodeCertificate(found.certificate, found.issuer, trusting.trusted)
-        await asyncio.to_thread(self._paths.node_key.unlink, True)
-        self._changed()
         self._log(
             "certificate.renewed",
             serial=self._used.report().serial,
@@ -175,6 +175,14 @@ class CertificateRenewal:
             expires_in_days=self.remaining_days(),
             new_issuer=before.issuer_sha256 != found.issuer_sha256,
         )
+        self._use()
+        await asyncio.to_thread(self._paths.node_key.unlink, True)  # the enrolment's key is nobody's any more
+
+    def _use(self) -> None:
+        """Raises OSError; it is tried again then until the new files are in use."""
+        if self._in_use is not self._used:
+            self._changed()
+            self._in_use = self._used
 
     async def _ask(self, request: RenewRequest) -> RenewResponse:
         """Raises OSError (also for a refusal and a timeout), aiohttp.ClientError, ValidationError."""

@@ -321,3 +321,22 @@ def test_an_authority_is_one_by_its_constraints(tmp_path: Path) -> None:
     with pytest.raises(CertificateRefused, match="5 authorities"):
         authorities_of("".join(new_authority("demo", "c-1", NOW).certificate_pem for _ in range(5)).encode())
     assert x509.load_pem_x509_certificate(leaf.encode()).subject.rfc4514_string() == "CN=demo-a"
+
+
+async def test_new_files_that_cannot_be_read_are_tried_until_they_are_in_use(node: Node) -> None:
+    failures = [OSError(24, "Too many open files"), RuntimeError("something nobody thought of")]
+
+    def changed() -> None:
+        if failures:
+            raise failures.pop(0)
+        node.changes += 1
+
+    node.renewal._changed = changed  # what the supervisor gives
+    node.wall, before = NOW + LIFE * 0.9, node.renewal.report.serial
+    async with node.running():
+        await eventually(lambda: bool(node.renewal.report.failure), "not in use")
+        assert node.renewal.report.serial == before, "and it is not said that it is"
+        await node.look()
+        await node.look()
+        await eventually(lambda: node.changes == 1, "in use in the end")
+    assert node.plane.asked == 1, "and not asked for another one"

@@ -200,3 +200,23 @@ def test_microsofts_exporter_sends_the_request() -> None:
 
 def test_without_a_connection_string_nothing_is_even_imported() -> None:
     _run(_SENDS_NOT)
+
+
+_GOES_ON = """
+import function_app
+from shared.telemetry import record
+record("nothing", 0, failed=False)
+assert function_app.app.get_functions()
+"""
+
+
+def test_a_connection_string_that_is_none_keeps_nobody_from_working() -> None:
+    _run(_GOES_ON, APPLICATIONINSIGHTS_CONNECTION_STRING="nonsense", APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL="true")
+
+
+async def test_a_sink_that_fails_does_not_fail_the_request(app: App) -> None:
+    def broken(span: object) -> None:
+        raise RuntimeError("no room")
+
+    with recorded_by(broken):
+        assert (await app.send("GET", "clusters")).status == 200
