@@ -1,9 +1,8 @@
 // Everything the control plane runs on, in one resource group, and its role for the clusters in the subscription.
 //
 // One user-assigned identity does all the work; no key of the host's storage account exists (shared keys are off).
-// A second storage account holds the witness rows: the signatures that nodes present there are made with that account's
-// key (Table Storage knows no other kind that is bound to one row), so there shared keys are on, and the key is
-// known to Key Vault alone. See docs/deploy.md.
+// A second storage account has keys, known to Key Vault alone: the witness rows and Event Grid's dead letters cannot do
+// without (modules/witness.bicep says why).
 targetScope = 'resourceGroup'
 
 @description('Region of the control plane. Clusters may be in any region.')
@@ -239,8 +238,7 @@ output url string = app.outputs.url
 
 @description('For deploying code and for events.bicep.')
 output functionAppName string = app.outputs.name
-output storageAccountName string = storage.outputs.name
-output identityName string = identity.name
+output witnessAccountName string = witness.outputs.name
 
 @description('Whose rights the role assignments are about.')
 output principalId string = identity.properties.principalId

@@ -6,11 +6,8 @@ targetScope = 'resourceGroup'
 @description('The function app, with its code deployed.')
 param functionAppName string
 
-@description('Its storage account; undelivered events go to the container dead-letters.')
-param storageAccountName string
-
-@description('Its identity, which writes the dead letters.')
-param identityName string
+@description('The control plane\'s storage account with keys; undelivered events go to its container dead-letters.')
+param witnessAccountName string
 
 @description('Tags of every resource.')
 param tags object = {}
@@ -26,32 +23,17 @@ resource app 'Microsoft.Web/sites@2025-05-01' existing = {
 }
 
 resource storage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
-  name: storageAccountName
-}
-
-resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
-  name: identityName
+  name: witnessAccountName
 }
 
 var functionId = '${app.id}/functions/platform_event'
 var mine = '${subscription().id}/resourceGroups/mirrorplane-'
-var identities = {
-  type: 'UserAssigned'
-  userAssignedIdentities: {
-    '${identity.id}': {}
-  }
-}
+// Written with the account's key: topics of global sources have no identity.
 var deadLetters = {
-  identity: {
-    type: 'UserAssigned'
-    userAssignedIdentity: identity.id
-  }
-  deadLetterDestination: {
-    endpointType: 'StorageBlob'
-    properties: {
-      resourceId: storage.id
-      blobContainerName: 'dead-letters'
-    }
+  endpointType: 'StorageBlob'
+  properties: {
+    resourceId: storage.id
+    blobContainerName: 'dead-letters'
   }
 }
 var retry = {
@@ -63,7 +45,6 @@ resource health 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (healthEvents
   name: '${functionAppName}-health'
   location: 'global'
   tags: tags
-  identity: identities
   properties: {
     source: subscription().id
     topicType: 'microsoft.resourcenotifications.healthresources'
@@ -92,7 +73,7 @@ resource healthToApp 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-0
       isSubjectCaseSensitive: false
     }
     retryPolicy: retry
-    deadLetterWithResourceIdentity: deadLetters
+    deadLetterDestination: deadLetters
   }
 }
 
@@ -100,7 +81,6 @@ resource changes 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (resourceEve
   name: '${functionAppName}-resources'
   location: 'global'
   tags: tags
-  identity: identities
   properties: {
     source: subscription().id
     topicType: 'Microsoft.Resources.Subscriptions'
@@ -130,6 +110,6 @@ resource changesToApp 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-
       isSubjectCaseSensitive: false
     }
     retryPolicy: retry
-    deadLetterWithResourceIdentity: deadLetters
+    deadLetterDestination: deadLetters
   }
 }

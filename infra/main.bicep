@@ -60,6 +60,5 @@ module controlPlane 'control-plane.bicep' = {
 
 output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_FUNCTION_APP_NAME string = controlPlane.outputs.functionAppName
-output AZURE_STORAGE_ACCOUNT_NAME string = controlPlane.outputs.storageAccountName
-output AZURE_IDENTITY_NAME string = controlPlane.outputs.identityName
+output AZURE_WITNESS_ACCOUNT_NAME string = controlPlane.outputs.witnessAccountName
 output MIRRORPLANE_URL string = controlPlane.outputs.url

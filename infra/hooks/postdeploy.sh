@@ -6,6 +6,5 @@ az deployment group create \
   --resource-group "$AZURE_RESOURCE_GROUP" \
   --name mirrorplane-events \
   --template-file infra/events.json \
-  --parameters functionAppName="$AZURE_FUNCTION_APP_NAME" \
-  storageAccountName="$AZURE_STORAGE_ACCOUNT_NAME" identityName="$AZURE_IDENTITY_NAME" \
+  --parameters functionAppName="$AZURE_FUNCTION_APP_NAME" witnessAccountName="$AZURE_WITNESS_ACCOUNT_NAME" \
   --output none

@@ -1,4 +1,4 @@
-// The function host's storage account: tables, the reconcile queue, the code package, dead-lettered events.
+// The function host's storage account: tables, the reconcile queue, the code package.
 // Reached with the identity only; there is no key that could leak.
 
 param name string
@@ -6,7 +6,7 @@ param location string
 param tags object
 param sku string
 
-@description('Reached through private endpoints only (trusted Azure services excepted: Event Grid delivers dead letters).')
+@description('Reached through private endpoints and by trusted Azure services only.')
 param locked bool
 
 @description('The control plane\'s identity.')
@@ -52,15 +52,6 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-08-01' = {
 resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' = {
   parent: blobs
   name: 'app-package'
-  properties: {
-    publicAccess: 'None'
-  }
-}
-
-// Events that the control plane did not take within a day; docs/deploy.md says how to look at them.
-resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' = {
-  parent: blobs
-  name: 'dead-letters'
   properties: {
     publicAccess: 'None'
   }

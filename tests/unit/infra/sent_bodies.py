@@ -38,12 +38,7 @@ EVERYTHING: Final[dict[str, Any]] = {
     "alertWebhooks": "[]",
     "alertEmail": "night@example.net",
 }
-EVENTS: Final = {
-    "functionAppName": "mp-app",
-    "storageAccountName": "mpst",
-    "identityName": "mp",
-    "tags": {"costs": "1"},
-}
+EVENTS: Final = {"functionAppName": "mp-app", "witnessAccountName": "mpwit", "tags": {"costs": "1"}}
 _TYPE_OF: Final = {kind.value.rsplit("/", 1)[1]: kind.value for kind in ResourceType}
 
 
