@@ -28,7 +28,7 @@ export function accessPart(name) {
 
   function listOf(credentials) {
     if (credentials.length === 0) return h("p", { class: "hint" }, "Nobody yet.");
-    return h("table", {},
+    return h("table", { class: "wide" },
       h("thead", {}, h("tr", {}, ["Who", "Role", "State", "Offered", "Until", ""].map((word) => h("th", { scope: "col" }, word)))),
       h("tbody", {}, credentials.map((credential) => h("tr", {},
         h("th", { scope: "row" }, credential.name), h("td", {}, credential.role), h("td", {}, badge(STATES[credential.state], credential.state)),

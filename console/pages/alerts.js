@@ -28,7 +28,7 @@ export function alertsPage({ may }) {
   function openOf(alerts) {
     return [
       h("h2", {}, "Open alerts"),
-      alerts.length === 0 ? h("p", {}, "None.") : h("div", scroll("Alerts"), h("table", {},
+      alerts.length === 0 ? h("p", {}, "None.") : h("div", scroll("Alerts"), h("table", { class: "wide" },
         h("thead", {}, h("tr", {}, ["Severity", "State", "Cluster", "What", "Since", ""].map((word) => h("th", { scope: "col" }, word)))),
         h("tbody", {}, alerts.map(row)))),
     ];

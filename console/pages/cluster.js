@@ -57,9 +57,12 @@ export function clusterPage({ name, may }) {
   }
 
   function gone() {
-    reader.leave();
-    slow.leave();
+    leave();
     element.replaceChildren(h("p", {}, `There is no cluster ${name} (any more). `, h("a", { href: "#/" }, "To the fleet")));
+  }
+
+  function leave() {
+    for (const asking of [reader, slow, strips, access]) asking?.leave();
   }
 
   function actionsPart(offered) {
@@ -95,7 +98,7 @@ export function clusterPage({ name, may }) {
   return [`Cluster ${name}`, {
     element,
     enter() { reader.enter(); slow.enter(); strips.enter(); access?.enter(); },
-    leave() { reader.leave(); slow.leave(); strips.leave(); access?.leave(); },
+    leave,
   }];
 }
 

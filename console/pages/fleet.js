@@ -77,7 +77,7 @@ export function fleetPage({ may }) {
 }
 
 function tableOf(rows) {
-  return h("table", {},
+  return h("table", { class: "wide" },
     h("caption", { class: "unseen" }, "Clusters with their last verdict"),
     h("thead", {}, h("tr", {}, ["Cluster", "Verdict", "Serving", "Node a", "Node b", "Why", "Since"].map((word) => h("th", { scope: "col" }, word)))),
     h("tbody", {}, rows.map((row) => h("tr", {},

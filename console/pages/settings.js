@@ -12,7 +12,7 @@ export function settingsPage({ may, me }) {
   if (!may("Admin")) {
     return ["Settings", { element: h("div", {}, about, h("p", { class: "hint" }, "API tokens are managed by an administrator.")) }];
   }
-  const list = part("div", scroll("API tokens"), (tokens) => h("table", {},
+  const list = part("div", scroll("API tokens"), (tokens) => tokens.length === 0 ? h("p", { class: "hint" }, "None yet.") : h("table", { class: "wide" },
     h("thead", {}, h("tr", {}, ["Name", "Role", "Made", "By", "Expires", ""].map((word) => h("th", { scope: "col" }, word)))),
     h("tbody", {}, tokens.map((token) => h("tr", {}, h("th", { scope: "row" }, token.name), h("td", {}, token.role), h("td", {}, when(token.createdAt)),
       h("td", {}, token.createdBy), h("td", {}, when(token.expiresAt)),

@@ -111,6 +111,15 @@ class Stage:
         assert made.status == 201, made.body
         return self.url + str(json.loads(made.body)["url"]).removeprefix("https://control.example.org")
 
+    async def copies(self, record: ClusterRecord, count: int) -> None:
+        """So many more clusters like this one, `<name>-000` and on; nobody has looked at them yet."""
+
+        async def copy(number: int) -> None:
+            name = f"{record.name}-{number:03d}"
+            await self.store.clusters.create(record.model_copy(update={"name": name, "id": str(uuid.uuid4())}))
+
+        await asyncio.gather(*(copy(number) for number in range(count)))
+
     async def witnessed(self, record: ClusterRecord, epoch: int, primary: NodeName, in_sync: str) -> None:
         """The safety record as a node writes it."""
         words = {"primary": primary, "in_sync": in_sync, "nonce": "stage", "rule": "stage"}

@@ -65,6 +65,26 @@ async def test_the_fleet_shows_the_worst_first_and_filters(stage: Stage, chromiu
         await expect(page.get_by_role("heading", name="Cluster fleet-lone")).to_be_visible()
 
 
+async def test_a_large_fleet_is_turned_page_by_page(stage: Stage, chromium: Browser) -> None:
+    await stage.copies(await stage.cluster("many"), 120)
+    async with watched(chromium, stage.url, ADMIN) as tab:
+        page = tab.page
+        await page.goto(stage.url)
+        await page.get_by_label("Search by name").fill("many-")
+        await page.get_by_label("Order").select_option("name")
+        foot = page.get_by_label("Pages")
+        await expect(foot).to_contain_text("1 to 50 of 120")
+        await foot.get_by_role("button", name="Next").click()
+        await foot.get_by_role("button", name="Next").click()
+        await expect(foot).to_contain_text("101 to 120 of 120")
+        await expect(page.locator("tbody tr")).to_have_count(20)
+        await expect(foot.get_by_role("button", name="Next")).to_have_count(0)
+        await foot.get_by_role("button", name="Back").click()
+        await expect(page.locator("tbody tr").first).to_contain_text("many-050")
+        await page.get_by_label("Search by name").fill("many-007")
+        await expect(foot).to_contain_text("1 to 1 of 1")
+
+
 async def test_a_failover_is_seen_as_it_happens(stage: Stage, chromium: Browser) -> None:
     record = await stage.cluster("story")
     stage.in_sync("story")

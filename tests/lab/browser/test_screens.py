@@ -23,7 +23,7 @@ PAGES: Final = {
     "exposed": ("#/clusters/orders", "29 % of 1.0 GiB"),
     "new": ("#/new", "cluster.json"),
     "alerts": ("#/alerts", "node-silent"),
-    "journal": ("#/journal", "cluster_put"),
+    "journal": ("#/journal", "create or change"),
     "settings": ("#/settings", "API tokens"),
     "progress": ("#/clusters/begun", "Operation: create"),
 }

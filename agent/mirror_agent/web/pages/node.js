@@ -9,7 +9,10 @@ import { pairOf, summaryOf } from "./node_view.js";
 const here = nodeApi(true);
 const there = nodeApi(false);
 
+const brand = (text) => h("span", { class: "brand" }, h("img", { src: "/console/mark.svg", alt: "", width: 26, height: 26 }), text);
+
 async function enter() {
+  document.getElementById("bar").replaceChildren(brand("Mirrorplane node"));
   try {
     open(await here.get("me"));
   } catch (error) {
@@ -30,7 +33,7 @@ function main(element) {
 function open(me) {
   document.title = `${me.cluster} – node ${me.node}`;
   document.getElementById("bar").replaceChildren(
-    h("span", { class: "brand" }, h("img", { src: "/console/mark.svg", alt: "", width: 26, height: 26 }), `Cluster ${me.cluster}`),
+    brand(`Cluster ${me.cluster}`),
     h("span", {}, `answered by node ${me.node}`),
     h("div", { class: "who" }, h("span", {}, `${me.name} (${me.role})`)));
 

@@ -97,6 +97,7 @@ async def test_from_an_empty_fleet_to_a_deleted_cluster(lab: LabInfo, tmp_path: 
         await no_barriers(tab)
         tell("the alert came and is acknowledged")
         await page.goto(f"{url}/#/clusters/{NAME}")
+        tab.expected = ("404",)  # how the page learns that its cluster is gone
         await chapters.delete_by_button(page)
         tell("deleted by button")
 
