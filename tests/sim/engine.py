@@ -332,10 +332,12 @@ class Engine:
         return ""
 
     def seal(self, epoch: Epoch) -> str:
-        if self.mode is not Mode.REPLICA:
-            return "not a replica"
+        if self.mode not in (Mode.REPLICA, Mode.STOPPED):
+            return f"the engine is {self.mode.value}"
         if not self.rises(epoch):
             return "the epoch is lower than this node's"
+        if self.mode is Mode.STOPPED:
+            return ""  # sealed before, for an epoch that is over: nothing is received any more, only the epoch rises
         self.flushed = set(self.data)
         self.reset()
         self.refuses_below = epoch
