@@ -303,8 +303,8 @@ class Timing(Contract):
     probe_interval_s: Seconds = 5.0
     probe_threshold: Annotated[int, Field(ge=1, le=10)] = 1
     control_plane_heartbeat_s: Seconds = 10.0
-    """Between two reports to the control plane when nothing changes; a change is reported at once. Three missed ones are
-    silence. The rhythm is most of what a cluster costs there (see docs/audit.md)."""
+    """Between two reports to the control plane when nothing changes; a change is reported at once. Three missed ones
+    are silence. The rhythm is most of what a cluster costs there (see docs/audit.md)."""
 
     @model_validator(mode="after")
     def _safe_together(self) -> Self:
