@@ -72,11 +72,11 @@ options: setup
 browser: setup-lenient
 	@$(PYTHON_BIN)/python -m pytest -m flow -s tests/lab/browser/flow
 
-# The pages of the control plane's console with an invented fleet; all looks and sizes are in build/screens.
+# The pages of both consoles with an invented fleet; all looks and sizes are in build/screens.
 screenshots: setup-lenient
 	@$(PYTHON_BIN)/python -m pytest -q tests/lab/browser/test_screens.py tests/lab/browser/test_node_screens.py
 	@mkdir -p docs/img
-	@for name in fleet-light cluster-light exposed-dark new-light fleet-phone; do cp build/screens/$$name.png docs/img/; done
+	@for name in fleet-light cluster-light exposed-dark new-light fleet-phone node-light node-force-light; do cp build/screens/$$name.png docs/img/; done
 
 # Every part adds its rows to build/torture.json; the last step sums them up and fails if one was not clean.
 torture: setup-tests torture-fsx torture-databases torture-trees
