@@ -6,6 +6,7 @@
 #   make check                style, types, layers and the tests that need no lab
 #   make sim SEEDS=10000      the decision core against a simulated world with faults, and against bugs put into it on
 #                             purpose: build/sim.json; FIRST=seed to begin with
+#   make sim-million          a million schedules in slices, goes on where it was interrupted: bench/results/sim.json
 #   make torture              1,000,000 random operations with engines killed, databases on machines switched off, git and
 #                             gcc on the mount (an hour); its parts: torture-fsx, torture-databases, torture-trees
 #   make faults               some seventy accidents done to a real cluster in the lab, 20 minutes   ONLY=text RUNS=3
@@ -31,7 +32,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: browser calm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim watch
+.PHONY: browser calm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -105,6 +106,9 @@ sim: setup-lenient
 	@rm -f build/sim.json
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --compile --seeds $(SEEDS) --first $(FIRST) --sweep 5 --json build/sim.json
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.mutants --known --limit 300 --json build/sim.json
+
+sim-million: setup-lenient
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.million
 
 # Real processes, namespaces, packets and file systems; see docs/faults.md. Result: build/faults.json.
 faults: setup
