@@ -221,11 +221,6 @@ def _cidr_subnet(block: str, bits: int, index: int) -> str:
     return str(list(ipaddress.ip_network(block).subnets(new_prefix=bits))[index])
 
 
-def _cidr_host(block: str, index: int) -> str:
-    """Azure counts usable hosts from 0, so 0 is the network's first address after its own."""
-    return str(ipaddress.ip_network(block)[index + 1])
-
-
 def _union(*given: Any) -> Any:
     if isinstance(given[0], dict):
         return {key: value for entry in given for key, value in entry.items()}
@@ -247,11 +242,8 @@ def _environment() -> dict[str, Any]:
 
 _PURE: Final[Mapping[str, Callable[..., Any]]] = {
     "add": lambda a, b: a + b,
-    "cidrHost": _cidr_host,
     "cidrSubnet": _cidr_subnet,
     "coalesce": lambda *given: next((value for value in given if value is not None), None),
-    "concat": lambda *given: "".join(given),
-    "contains": lambda box, thing: thing in box,
     "createArray": lambda *given: list(given),
     "createObject": _object,
     "empty": lambda value: not value,
@@ -265,13 +257,8 @@ _PURE: Final[Mapping[str, Callable[..., Any]]] = {
     "less": lambda a, b: a < b,
     "not": lambda value: not value,
     "null": lambda: None,
-    "range": lambda first, count: list(range(first, first + count)),
-    "replace": lambda text, old, new: text.replace(old, new),
     "string": str,
     "sub": lambda a, b: a - b,
-    "take": lambda value, count: value[:count],
-    "tenant": lambda: {"tenantId": TENANT},
-    "toLower": str.lower,
     "true": lambda: True,
     "union": _union,
     "uniqueString": _unique,
