@@ -73,6 +73,18 @@ Worth an alert, beside those the control plane raises itself ([alerts.md](alerts
 | metric | labels | meaning |
 | --- | --- | --- |
 """
+SPANS = """
+## Application Insights
+
+With `APPLICATIONINSIGHTS_CONNECTION_STRING` the function app sends one span per request and one per health audit
+through `azure-monitor-opentelemetry` (with the identity of `APPLICATIONINSIGHTS_AUTHENTICATION_STRING`); without it
+nothing of OpenTelemetry is imported. They are rows of `AppRequests`: `Name` is the method and the route, or
+`health_audit`; `Properties` hold `mirrorplane.function`, `.caller` (kind and id), `.code` of a refusal, `.request` (the
+answer's `x-ms-request-id`), `.count` (clusters of an audit), `http.route` and the status. No path, query, header or body
+is sent. A caller's `traceparent` is continued. Heartbeats of nodes leave a span only when they are refused. Everything
+is sampled unless `OTEL_TRACES_SAMPLER` says otherwise. `infra/monitoring/workbook.json` is an Azure workbook over them
+(Azure Monitor, Workbooks, New, Advanced editor).
+"""
 
 
 def document() -> str:
@@ -90,7 +102,7 @@ def document() -> str:
         f"| `{metric.name}` | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.help} |"
         for metric in FLEET_METRICS
     ]
-    return HEAD + "\n".join(rows) + "\n" + tail + CONTROL_PLANE + "\n".join(fleet) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + tail + CONTROL_PLANE + "\n".join(fleet) + "\n" + SPANS
 
 
 def main() -> int:
