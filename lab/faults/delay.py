@@ -100,8 +100,10 @@ async def delayed(scene: Scene, *, low_s: float, high_s: float, seed: int = 1) -
     one, two = scene.place("a").address, scene.place("b").address
     added: list[str] = []
     try:
-        # What comes back from the relay is let through by the address groups, not as part of a flow seen twice.
-        await scene.rules("relayed", "type filter hook prerouting priority -300", f'iifname "{DEVICE}" notrack')
+        # What comes back from the relay is seen a second time: its flows are tracked apart, or answers, which the
+        # address groups let through as part of a flow only, would end here.
+        zone = f'iifname "{DEVICE}" ct zone set {ROUTES}'
+        await scene.rules("relayed", "type filter hook prerouting priority -300", zone)
         await ip_batch(router, [f"link set {DEVICE} up", f"route add default dev {DEVICE} table {ROUTES}"])
         for sender, receiver in ((one, two), (two, one)):
             link = (await run(["ip", "-n", router, "-o", "route", "get", sender])).split(" dev ")[1].split()[0]
