@@ -79,11 +79,11 @@ SPANS = """
 With `APPLICATIONINSIGHTS_CONNECTION_STRING` the function app sends one span per request and one per health audit
 through `azure-monitor-opentelemetry` (with the identity of `APPLICATIONINSIGHTS_AUTHENTICATION_STRING`); without it
 nothing of OpenTelemetry is imported. They are rows of `AppRequests`: `Name` is the method and the route, or
-`health_audit`; `Properties` hold `mirrorplane.function`, `.caller` (kind and id), `.code` of a refusal, `.request` (the
-answer's `x-ms-request-id`), `.count` (clusters of an audit), `http.route` and the status. No path, query, header or body
-is sent. A caller's `traceparent` is continued. Heartbeats of nodes leave a span only when they are refused. Everything
-is sampled unless `OTEL_TRACES_SAMPLER` says otherwise. `infra/monitoring/workbook.json` is an Azure workbook over them
-(Azure Monitor, Workbooks, New, Advanced editor).
+`health_audit`; `Properties` hold `mirrorplane.function`, `.caller` (kind and id), `.code` of a refusal, `.request`
+(the answer's `x-ms-request-id`), `.count` (clusters of an audit), `http.route` and the status. No path, query, header
+or body is sent. A caller's `traceparent` is continued. Heartbeats of nodes leave a span only when they are refused.
+Everything is sampled unless `OTEL_TRACES_SAMPLER` says otherwise. `infra/monitoring/workbook.json` is an Azure
+workbook over them (Azure Monitor, Workbooks, New, Advanced editor).
 """
 
 
