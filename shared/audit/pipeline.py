@@ -26,7 +26,7 @@ from shared.audit.collect import look
 from shared.audit.doubt import facts_in_doubt
 from shared.audit.notices import fresh_notices
 from shared.audit.remember import fleet_of, history_of, record_of, storm_turn, turns_of, with_fleet, worth_writing
-from shared.console.lines import ENDING, text_of, unknown_line, verdict_line
+from shared.console.lines import ENDING, UNREAD, text_of, unknown_line, verdict_line
 from shared.health.assess import assess
 from shared.health.facts import Fact
 from shared.health.limits import OBSERVER_GAP_S, silent_after_s
@@ -73,9 +73,7 @@ async def audit_fleet(plane: ControlPlane) -> int:
         log.warning(rule, sentence=fleet.sentence, names=list(fleet.names))
     if not await run.keep(with_fleet(run.record, fleet, rule)):
         return 0
-    if assessed.failed == 0:
-        ending = [record.name for record in everything if record.state is ProvisioningState.DELETING]
-        await _post(plane, run, assessed.verdicts, ending, noted)
+    await _post(plane, run, assessed.verdicts, everything, noted)
     await _tell_and_repair(plane, assessed.verdicts, run)
     await run.end()
     log.info(
@@ -90,10 +88,20 @@ async def audit_fleet(plane: ControlPlane) -> int:
 
 
 async def _post(
-    plane: ControlPlane, run: _Run, verdicts: tuple[ClusterVerdict, ...], ending: list[str], noted: Noted
+    plane: ControlPlane,
+    run: _Run,
+    verdicts: tuple[ClusterVerdict, ...],
+    everything: list[ClusterRecord],
+    noted: Noted,
 ) -> None:
-    """For the console's page of the fleet; the next audit makes up for one that could not."""
-    lines = [*(verdict_line(verdict) for verdict in verdicts), *(unknown_line(name, ENDING) for name in ending)]
+    """For the console's page of the fleet, every cluster; the next audit makes up for one that could not."""
+    judged = {verdict.cluster for verdict in verdicts}
+    lines = [verdict_line(verdict) for verdict in verdicts]
+    lines += [
+        unknown_line(record.name, ENDING if record.state is ProvisioningState.DELETING else UNREAD)
+        for record in everything
+        if record.name not in judged
+    ]
     try:
         await plane.store.fleet.post(run.record.run_id, text_of(lines), noted)
     except StoreError as error:

@@ -18,6 +18,7 @@ from shared.model.audit import AuditRecord
 
 NOT_AUDITED: Final = ("not-audited", "no audit has looked at this cluster yet")
 ENDING: Final = ("being-deleted", "the cluster is being deleted")
+UNREAD: Final = ("not-audited", "the last audit could not read what is stored about this cluster")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from shared.console.lines import Line, lines_of, text_of
 from shared.console.safety import Safety, safety
 from shared.health.verdict import Health
 from shared.model.audit import AuditRecord, TrackRecord
+from shared.model.cluster import ProvisioningState
 from shared.model.node_state import ProbeOutcome, ProbeResult
 from shared.model.principal import AccessRole
 from shared.store.board import BOARD
@@ -355,6 +356,18 @@ async def test_what_comes_and_goes_between_audits_is_on_the_board(app: App) -> N
     posted = await app.plane.store.fleet.posted()
     assert posted is not None
     assert posted.changes == {}, "the audit has seen them"
+
+
+async def test_a_cluster_that_is_being_deleted_stays_on_the_board(app: App) -> None:
+    for name in ("one", "two"):
+        await app.provisioned(name)
+    ending = await app.plane.store.clusters.get("two")
+    assert ending is not None
+    deleting = ending.value.model_copy(update={"state": ProvisioningState.DELETING})
+    await app.plane.store.clusters.replace(deleting, ending.etag)
+    await app.fire("health_audit", None)
+    body = (await app.send("GET", "fleet?order=name")).body
+    assert [entry["rule"] for entry in body["value"]] == ["cluster-never-seen", "being-deleted"]
 
 
 async def test_a_change_while_an_audit_posts_is_not_forgotten(app: App) -> None:
