@@ -13,8 +13,8 @@ DISK = "disk"
 STATE = "/var/lib/mirrorplane"
 AGENT_UNIT = "mirrorplane-agent"
 STALL_S = 15.0
-# Stop the agent, lay a small memory file system with a copy of its state over the state, start it; and back. One command
-# a line: `set -e` does not see what fails on the left of `&&`. The quarantine grows from case to case.
+# Stop the agent, lay a small memory file system with a copy of its state over the state, start it; and back.
+# One command a line: `set -e` does not see what fails on the left of `&&`. The quarantine grows from case to case.
 COVER = f"""set -e
 systemctl stop {AGENT_UNIT}
 mkdir -p /run/covered
