@@ -85,12 +85,12 @@ def _behind(sight: Sight) -> str:
         return f"Node {sight.peer} does not answer: how far node {sight.me} is behind is not known."
     mirror = peer["mirror"]
     files, size = mirror.get("dirtyFiles"), mirror.get("dirtyBytes")
-    since = f" in the last {_duration(peer['exposedForS'])}" if peer.get("exposedForS") else ""
+    alone = f" for {_duration(peer['exposedForS'])}" if peer.get("exposedForS") else ""
     if files is None:
-        return f"Node {sight.peer} answers, and does not say how much it changed while it was alone{since}."
+        return f"Node {sight.peer} answers, and does not say how much it changed while it was alone{alone}."
     return (
         f"Node {sight.me} is behind: node {sight.peer} has noted changes of {files:,} files ({_size(size or 0)}) since "
-        f"its newest checkpoint{'; it has been alone' + since if since else ''}. These would be lost."
+        f"its newest checkpoint{f'; it has been alone{alone}' if alone else ''}. These would be lost."
     )
 
 
