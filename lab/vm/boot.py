@@ -13,6 +13,7 @@ import os
 import signal
 import stat
 import sys
+import traceback
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,6 +111,8 @@ def _pid_one(spec: BootSpec, parent: int) -> None:
         os.execve("/usr/bin/python3", ["/usr/bin/python3", "-I", f"/{GUEST_DIRECTORY}", "init"], environment)
     except OSError as error:
         print(f"boot of {spec.hostname} (hypervisor {parent}): {error}", file=sys.stderr, flush=True)
+    except BaseException:  # noqa: BLE001 - `finally` ends this process: nobody else will ever say what happened
+        traceback.print_exc()
     finally:
         os._exit(code)
 
