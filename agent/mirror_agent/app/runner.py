@@ -175,15 +175,6 @@ class ApplicationRunner:
             self._state = ApplicationState.STOPPED if isinstance(outcome, Killed) else ApplicationState.FAILED
         return outcome
 
-    async def strike(self) -> None:
-        """SIGKILL to every process of the application that is there now: none of them makes another system call. That
-        they are gone is for `kill_now` to see."""
-        self._break_off(_ON_REQUEST)
-        child = self._child
-        if child is not None:
-            await self._hold(child.pid)
-            KillWalk(child.pid).step()
-
     async def close(self) -> None:
         """Kill whatever is left and end the runner child."""
         await self.kill_now()

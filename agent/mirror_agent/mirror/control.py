@@ -129,26 +129,27 @@ class MirrorHandle:
         await self._call("resync")
 
     async def abort(self) -> None:
-        """Fails all pending calls of applications and removes the mounts now; the engine is stopped or dead."""
+        """Fails all pending and later calls of applications now; the engine is stopped or dead. The dead mounts stay,
+        since applications may live: `stop` and the next role detach them."""
         if self._in_replacement:
-            await self._kill()
+            await self._kill(detach=False)
             return
         loop = asyncio.get_running_loop()
         # Told first, so that the engine stops answering; done here as well, because it may be unable to.
         told = loop.create_task(self._call("abort", within_s=_ENGINE_ABORT_S))
         await asyncio.sleep(0)
         try:
-            await asyncio.wait_for(loop.run_in_executor(None, self._abort_mounts), _ENGINE_ABORT_S)
+            await asyncio.wait_for(loop.run_in_executor(None, self._disconnect_mounts), _ENGINE_ABORT_S)
         except TimeoutError:
-            log.error("abort: detaching %s took too long; killing the engine", [e.path for e in self.config.paths])
+            log.error("abort: disconnecting %s took too long; killing the engine", [e.path for e in self.config.paths])
         try:
             await told
         except MirrorError as error:
             log.warning("abort: the engine did not confirm (%s); killing it", error)
-            await self._kill()
+            await self._kill(detach=False)
 
     async def stop(self) -> None:
-        """Ends the process whatever it does; mounts are aborted. Idempotent."""
+        """Ends the process whatever it does and detaches the mounts: no application may live. Idempotent."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(MirrorError):  # it may be dead already, which is what we want
                 await self._call("exit", within_s=2.0)
@@ -173,7 +174,7 @@ class MirrorHandle:
 
     async def _leave_nothing(self) -> None:
         """Nobody will serve what is kept for a successor: its users must not wait for one. The mounts stay until they
-        are detached by `abort`, `stop` or the next start, so that no path leads to what is below them meanwhile."""
+        are detached by `stop` or the next start, so that no path leads to what is below them meanwhile."""
         if self._estate[1].fileno() >= 0:
             await asyncio.get_running_loop().run_in_executor(None, drain, self._estate[1])
 
@@ -376,21 +377,21 @@ class MirrorHandle:
             self._pending.pop(number, None)
             raise MirrorError(f"{name}: the mirror engine did not answer within {within_s} s") from None
 
-    async def _kill(self) -> None:
+    async def _kill(self, *, detach: bool = True) -> None:
         """Ends the engine, and a replacement in progress."""
         self._ending = True
         replacing, self._replacing = self._replacing, None
         if replacing is not None:
             replacing.cancel()
             await asyncio.wait({replacing})
-        await self._end_everything()
+        await self._end_everything(detach=detach)
         if replacing is not None and self.status.mode == "primary":
             ended = "the mirror engine was ended in the middle of its replacement"
             self._publish(MirrorStatus(mode="failed", epoch=self.status.epoch, error=ended))
         for end in self._estate:
             end.close()
 
-    async def _end_everything(self) -> None:
+    async def _end_everything(self, *, detach: bool) -> None:
         self._ending = True
         loop = asyncio.get_running_loop()
         if self._process is not None:
@@ -398,11 +399,11 @@ class MirrorHandle:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
             # Before the process is waited for: nobody may hang because it is stuck in the disk.
-            await loop.run_in_executor(None, self._abort_mounts)
+            await loop.run_in_executor(None, self._disconnect_mounts)
             await self._process.wait()
         await self._close_control()
         if self._reading is not None:
             await self._reading
-        # Its descriptors died with the process; what is left is a dead mount point.
-        await loop.run_in_executor(None, self._abort_mounts)
+        if detach:  # its descriptors died with the process; what is left is a dead mount point
+            await loop.run_in_executor(None, self._abort_mounts)
         await self._leave_nothing()

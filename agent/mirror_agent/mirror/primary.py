@@ -186,10 +186,11 @@ class Primary:
             raise MirrorError(f"drain: a request on {path} did not end; abort this node")
 
     def take_down(self) -> bool:
-        """Fails what is pending and removes the mounts; False if a thread is stuck and this process must be ended."""
+        """Fails what is pending and what comes; False if a thread is stuck and this process must be ended. Mounts that
+        are still there stay, dead: applications may live, and the directory itself lies below them."""
         self.outlet.discard()
         for front in self.fronts:
-            mounts.abort(front.root.path)
+            mounts.disconnect(front.root.path)
         self.succession.end()
         self.connector.close()
         ended = self.connector.join(_STUCK_S)

@@ -102,7 +102,9 @@ class Engine:
             return "the mirror engine is not running"
         return await self._call(work)
 
-    async def abort(self) -> str:
+    async def abort(self, users_killed: Callable[[], Awaitable[object]]) -> str:
+        """Fails every call on the mounts at once and ends the engine. The dead mounts are detached after `users_killed`
+        only: whoever lives on would write into the directory below them, past the mirror."""
         if self._handle is None:
             self._report(MirrorStatus())
             return ""
@@ -111,6 +113,7 @@ class Engine:
             await handle.abort()
         except MirrorError as error:
             self._log("mirror.abort-failed", reason=str(error))
+        await users_killed()
         return await self.stop()
 
     async def stop(self) -> str:

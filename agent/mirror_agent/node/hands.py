@@ -7,10 +7,8 @@ moment of acting, because the loop may have slept since the decision (I4: deadli
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final
 
 from mirror_agent.app.connections import reset_connections
 from mirror_agent.app.node_checkers import NodeCheckers
@@ -47,9 +45,6 @@ from mirror_agent.net.witness import Found, Lost, Missing, Unknown, Witness, Won
 from mirror_agent.node.engine import Engine
 from mirror_agent.node.fence import SelfFence
 from mirror_agent.node.node import Node
-
-# What is pending in the mount must not wait longer for its end than this, whatever /proc does.
-STRIKE_S: Final = 1.0
 
 
 class Hands:
@@ -108,7 +103,7 @@ class Hands:
             case StopMirror():
                 return self._on_engine(action, engine.stop())
             case AbortMirror():
-                return self._abort(action)
+                return self._on_engine(action, engine.abort(self._runner.kill_now))
             case StartApplication(epoch):
                 return self._start(epoch)
             case StopApplication():
@@ -174,15 +169,6 @@ class Hands:
         if failure:
             self._log.record("mirror.action-failed", action=type(action).__name__, reason=failure)
             self._node.post(ActionFailed(type(action).__name__, failure))
-
-    async def _abort(self, action: Action) -> None:
-        """Whoever may still write is struck before the mount goes: the directory itself lies below it."""
-        try:
-            async with asyncio.timeout(STRIKE_S):
-                await self._runner.strike()
-        except TimeoutError:
-            self._log.record("application.strike-late", waited_s=STRIKE_S)
-        await self._on_engine(action, self._engine.abort())
 
     # -- application ----------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.agent_samples import Recorded, eventually
 from tests.lab.mirror.pair import CLUSTER, Authority
 
 pytestmark = pytest.mark.lab
+
+
+async def nobody() -> None:
+    """No application runs."""
 
 
 @dataclass
@@ -64,8 +69,29 @@ async def test_an_engine_stopped_on_purpose_has_not_failed(bench: Bench) -> None
     assert await bench.engine.stop() == ""
     assert bench.modes()[-1] is Mode.STOPPED
     assert await bench.engine.become_primary(Epoch(4), paired=False) == ""
-    assert await bench.engine.abort() == ""
+    assert await bench.engine.abort(nobody) == ""
     assert Mode.FAILED not in bench.modes()
+
+
+async def test_an_abort_uncovers_the_directory_only_when_its_users_are_killed(bench: Bench) -> None:
+    """Below the mount lies the directory itself: a process that opened its files anew would write there."""
+    data = bench.root / "data"
+    assert await bench.engine.become_primary(Epoch(4), paired=False) == ""
+    (data / "before").write_text("x")
+    found: list[int | None] = []
+
+    async def users_killed() -> None:
+        for path in ("before", "anew"):
+            try:
+                (data / path).write_text("past the mirror")
+            except OSError as error:
+                found.append(error.errno)
+
+    assert await bench.engine.abort(users_killed) == ""
+    assert found == [errno.ENOTCONN, errno.ENOTCONN]
+    assert mounts.mounted(str(data)) == []
+    assert [path.name for path in data.iterdir()] == ["before"]
+    assert (data / "before").read_text() == "x"
 
 
 async def test_an_engine_that_dies_has(bench: Bench) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
-from mirror_agent.core.actions import AbortMirror, Lane, WriteWitness
+from mirror_agent.core.actions import Lane, WriteWitness
 from mirror_agent.core.events import RecordRead
 from mirror_agent.core.model import (
     Acknowledging,
@@ -28,7 +26,6 @@ from mirror_agent.core.reduce import apply
 from mirror_agent.eventlog import EventLog
 from mirror_agent.mirror.control import MirrorConfig, MirrorError, MirrorHandle, MirrorStatus
 from mirror_agent.net.witness import Found, Lost, ReadOutcome, WriteOutcome
-from mirror_agent.node import hands as hands_module
 from mirror_agent.node.durable import DurableStore
 from mirror_agent.node.engine import Engine
 from mirror_agent.node.hands import Hands
@@ -84,52 +81,6 @@ async def test_a_lost_write_brings_a_record_that_is_as_old_as_the_request(tmp_pa
     assert clock.now == asked_at + 1.5
     assert node.state.record == NEWER
     assert node.state.witness.known_at == asked_at
-
-
-class Order:
-    """Runner and engine that note what is asked of them; `stuck`: /proc never answers."""
-
-    def __init__(self, *, stuck: bool = False) -> None:
-        self.asked: list[str] = []
-        self._stuck = stuck
-
-    async def strike(self) -> None:
-        self.asked.append("strike")
-        if self._stuck:
-            await asyncio.Event().wait()
-
-    async def abort(self) -> str:
-        self.asked.append("abort")
-        return ""
-
-
-@pytest.mark.parametrize("stuck", [False, True])
-async def test_whoever_may_write_is_struck_before_the_mount_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stuck: bool
-) -> None:
-    """Below the mount lies the directory itself: a process that opened its files anew would write there."""
-    monkeypatch.setattr(hands_module, "STRIKE_S", 0.01)
-    log = EventLog(tmp_path / "events.jsonl", stderr=io.StringIO())
-    state = CoreState(A, B, Timing(), Instant(0.0), durable=Durable(identity="disk-a"))
-    node = RunningNode(state, store=DurableStore(tmp_path, boot_id="boot"), log=log)
-    order, unused = Order(stuck=stuck), cast(Any, None)
-    hands = Hands(
-        node,
-        witness=unused,
-        engine=cast(Any, order),
-        runner=cast(Any, order),
-        checkers=unused,
-        service_ports=(),
-        relay_ended=unused,
-        fence=unused,
-        start_id="1",
-        log=log,
-    )
-    hands.act(AbortMirror())
-    await eventually(lambda: not node.lanes.busy(Lane.MIRROR_ABORT), "the mount is gone")
-    await node.close()
-    log.close()
-    assert order.asked == ["strike", "abort"]
 
 
 class DeafHandle:
