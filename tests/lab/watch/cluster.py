@@ -34,8 +34,8 @@ COMPUTE_VERSION: Final = "2024-07-01"
 LIMITS: Final = {
     "sickForS": 120.0,
     "graceS": 0.0,
-    "agentStepS": 60.0,
-    "machineStepS": 300.0,
+    "agentStepS": 240.0,
+    "machineStepS": 600.0,
     "replaceStepS": 900.0,
     "coolDownS": 5.0,
     "healthyResetS": 30.0,
