@@ -77,10 +77,15 @@ def main(spec_path: Path) -> int:
     os.unshare(os.CLONE_NEWNS | os.CLONE_NEWUTS | os.CLONE_NEWIPC | os.CLONE_NEWPID | os.CLONE_NEWCGROUP)
     mount("none", "/", "none", MS_REC | MS_PRIVATE)
     parent = os.getpid()
+    # Opened before the fork: the child's pivot_root moves our root as well, and paths of the machine are gone then.
+    channel = os.open(spec.channel, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         _pid_one(spec, parent)
-    (Path(spec.channel) / "pid1").write_text(str(pid))
+    pid_file = os.open("pid1", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644, dir_fd=channel)
+    os.write(pid_file, str(pid).encode())
+    os.close(pid_file)
+    os.close(channel)
     # The power button reaches the guest through us; the lab may also signal PID 1 itself.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
     status = os.waitpid(pid, 0)[1]
