@@ -22,6 +22,6 @@ class Limits:
     node_poll_s: float = 2.0
     """While waiting for the nodes: enrolment, replication, configuration."""
     fresh_s: float = 30.0
-    """A heartbeat older than this says nothing about now (the agent sends every 10 s, unless the cluster says otherwise)."""
+    """A heartbeat older than this says nothing about now (the agent sends every 10 s by default)."""
     purge_rows: int = 500
     """Rows removed in one tick of a deletion."""
