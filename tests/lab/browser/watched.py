@@ -60,6 +60,8 @@ class Watched:
         """What axe-core finds serious or critical on the page as it is now."""
         if not await self.page.evaluate("() => 'axe' in window"):
             await self.page.evaluate(_AXE.read_text(encoding="utf-8"))
+        # a dialog that still fades in has no contrast yet
+        await self.page.evaluate("() => Promise.allSettled(document.getAnimations().map((one) => one.finished))")
         found: dict[str, Any] = await self.page.evaluate("() => axe.run(document)")
         return [
             f"{entry['id']} ({entry['impact']}): {entry['nodes'][0]['html']}"
