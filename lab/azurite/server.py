@@ -25,6 +25,9 @@ KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1S
 START_TIMEOUT_S: Final = 30.0
 STOP_GRACE_S: Final = 3.0
 START_ATTEMPTS: Final = 3
+# Longer than any client keeps an idle connection (aiohttp: 15 s), as Azure Storage does. With Azurite's own 5 s a request may
+# meet a connection that is just being closed, and one that may not be sent twice fails.
+KEEP_ALIVE_S: Final = 60
 
 
 class AzuriteFailed(RuntimeError):
@@ -87,6 +90,7 @@ class Azurite:
         argv = ["node", str(modules / "node_modules/azurite/dist/src/azurite.js")]
         for service, port in (("blob", self.blob_port), ("queue", self.queue_port), ("table", self.table_port)):
             argv += [f"--{service}Host", self.host, f"--{service}Port", str(port)]
+            argv += [f"--{service}KeepAliveTimeout", str(KEEP_ALIVE_S)]
         argv += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", "--silent"]
         environment = {**os.environ, "NO_UPDATE_NOTIFIER": "1"}
         process = await start_child(argv, log=self._log, env=environment, cwd=modules, also=self._also)
