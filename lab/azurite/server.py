@@ -25,8 +25,8 @@ KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1S
 START_TIMEOUT_S: Final = 30.0
 STOP_GRACE_S: Final = 3.0
 START_ATTEMPTS: Final = 3
-# Longer than a client keeps an idle connection (aiohttp: 15 s). With Azurite's own 5 s a request may meet a connection that
-# is just being closed, and one that may not be sent twice fails.
+# Longer than a client keeps an idle connection (aiohttp: 15 s). With Azurite's own 5 s a request may meet a connection
+# that is just being closed, and one that may not be sent twice fails.
 KEEP_ALIVE_S: Final = 60
 
 
