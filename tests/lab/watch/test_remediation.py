@@ -36,7 +36,7 @@ async def provisioned(lab: LabInfo, state: Path, **limits: float) -> AsyncIterat
 
 
 async def test_an_agent_that_was_stopped_for_good(lab: LabInfo, tmp_path: Path) -> None:
-    # An alert whose cause is gone within the wait for its group is told to nobody: the repair has to come later than that.
+    # An alert whose cause is gone within the wait for its group is told to nobody: the repair has to come later.
     async with provisioned(lab, tmp_path, sickForS=240.0) as watched:
         victim, began = await watched.replica(), time.monotonic()
         await watched.stop_agent(victim)
