@@ -14,14 +14,16 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     IPvAnyAddress,
     StringConstraints,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -45,12 +47,18 @@ MAX_FILES = 32
 MAX_FILE_BYTES = 256 * 1024
 MAX_REPLICATED_PATHS = 4
 MAX_CHECKERS = 16
+MAX_RESTARTS = 20
 MAX_HEARTBEATS_PER_POST = 64
 MAX_SENTENCE_CHARS = 500
 MAX_REVOKED_SERIALS = 256
 MAX_TRUSTED_AUTHORITIES = 4
+MAX_FARM_NODES = 4
 
-NodeName = Literal["a", "b"]
+# A mirror has the nodes a and b, a farm the first two, three or four.
+NodeName = Literal["a", "b", "c", "d"]
+ALL_NODES: Final[tuple[NodeName, ...]] = get_args(NodeName)
+MIRROR_NODES: Final[tuple[NodeName, NodeName]] = ("a", "b")
+assert len(ALL_NODES) == MAX_FARM_NODES
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=1024)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -63,14 +71,22 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
+class ClusterKind(StrEnum):
+    """A mirror replicates to its other node and one node serves; in a farm all nodes serve and nothing is shared."""
+
+    MIRROR = "mirror"
+    FARM = "farm"
+
+
 class Role(StrEnum):
-    """State of the module on one node; the words of a SafeKit user."""
+    """State of the module on one node; the words of a SafeKit user. UP is a farm's: the application runs here."""
 
     STOP = "STOP"
     WAIT = "WAIT"
     ALONE = "ALONE"
     PRIM = "PRIM"
     SECOND = "SECOND"
+    UP = "UP"
 
 
 class Phase(StrEnum):
@@ -185,6 +201,9 @@ class Checker(Contract):
     interval_s: Seconds = 2.0
     timeout_s: Seconds = 5.0
     threshold: Annotated[int, Field(ge=1, le=100)] = 2
+    grace_s: Annotated[float, Field(ge=0, le=86400)] | None = None
+    """Failures before the first healthy test do not count for so long after the application's start; without it for the
+    application's `startTimeoutS`, and on the replica not at all."""
     action: CheckerAction = CheckerAction.RESTART
     when: CheckerWhen = CheckerWhen.PRIM
     match: str | None = None
@@ -246,7 +265,8 @@ class Application(Contract):
     `startPrim` and `stopPrim` are shell scripts (run by /bin/sh in the module directory). `startPrim` starts the
     application and returns 0, leaving daemons running; `stopPrim` stops it. Environment: MODULE_DIR, MODULE_NODE,
     MODULE_EPOCH, MODULE_ROLE and `environment`. `prepare` runs once per node after installation, as root, before the
-    module first starts; it must be idempotent.
+    module first starts; it must be idempotent. A farm runs the same scripts on every node and replicates nothing: what
+    belongs to one kind of cluster only is checked where the kind is known (`misplaced`).
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
@@ -260,12 +280,16 @@ class Application(Contract):
     environment: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")], str] = Field(
         default_factory=dict
     )
-    replicated_paths: Annotated[tuple[ReplicatedPath, ...], Field(min_length=1, max_length=MAX_REPLICATED_PATHS)]
+    replicated_paths: Annotated[tuple[ReplicatedPath, ...], Field(max_length=MAX_REPLICATED_PATHS)] = ()
     mirror: MirrorPolicy = MirrorPolicy()
     checkers: Annotated[tuple[Checker, ...], Field(max_length=MAX_CHECKERS)] = ()
     service_ports: Annotated[tuple[Port, ...], Field(max_length=32)] = ()
     start_timeout_s: Seconds = 60.0
     stop_timeout_s: Seconds = 20.0
+    restart_limit: Annotated[int, Field(ge=0, le=MAX_RESTARTS)] = 3
+    """Failures of the application within `restart_window_s` after which a node restarts it here; one more stops the
+    module on this node, and the other one serves."""
+    restart_window_s: Seconds = 86400.0
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -286,6 +310,46 @@ class Application(Contract):
                     "name a directory of the same disk outside of it, for instance where the disk is mounted"
                 )
         return self
+
+
+def misplaced(kind: ClusterKind, application: Application) -> list[tuple[str, str]]:
+    """(field, reason with remedy) for everything of the application that a cluster of this kind cannot have."""
+    if kind is ClusterKind.MIRROR:
+        if application.replicated_paths:
+            return []
+        return [
+            (
+                "replicatedPaths",
+                "a mirror replicates at least one directory and none is listed; name the application's data directory, "
+                "or ask for kind 'farm'",
+            )
+        ]
+    found = []
+    if application.replicated_paths:
+        path = application.replicated_paths[0].path
+        found.append(
+            (
+                "replicatedPaths",
+                f"a farm replicates nothing, but {path!r} is listed; remove it or ask for kind 'mirror'",
+            )
+        )
+    if application.mirror != MirrorPolicy():
+        found.append(("mirror", "a farm has no mirror to set up; remove the field or ask for kind 'mirror'"))
+    for index, checker in enumerate(application.checkers):
+        if checker.when is CheckerWhen.SECOND:
+            reason = (
+                f"checker {checker.name!r}: a farm has no replica for 'second'; use 'prim', which is every node here"
+            )
+            found.append((f"checkers[{index}].when", reason))
+        if checker.action is CheckerAction.FAILOVER:
+            reason = f"checker {checker.name!r}: a farm has nobody to fail over to; use 'restart' or 'stop'"
+            found.append((f"checkers[{index}].action", reason))
+    return found
+
+
+def _fits(kind: ClusterKind, application: Application) -> None:
+    for field, reason in misplaced(kind, application):
+        raise ValueError(f"application.{field}: {reason}")
 
 
 class Timing(Contract):
@@ -349,6 +413,52 @@ class NodeConfiguration(Contract):
     failover: bool = True
     default_primary: NodeName | None = None
 
+    @model_validator(mode="after")
+    def _two_nodes(self) -> Self:
+        for name in (self.node, self.peer.name, self.default_primary or "a"):
+            if name not in MIRROR_NODES:
+                raise ValueError(f"a mirror has the nodes a and b, not {name!r}; only a farm has more")
+        _fits(ClusterKind.MIRROR, self.application)
+        return self
+
+
+class FarmConfiguration(Contract):
+    """What a node of a farm is told: as `NodeConfiguration`, but all of its peers, and nothing to agree on with them.
+
+    There is no safety record: every node decides for itself whether its application runs. Of `timing` only the probe's
+    and the report's rhythm mean something. `minimumHealthy` is told so that a node can say what its absence costs; the
+    control plane and the load balancer are what keep to it.
+    """
+
+    kind: Literal["farm"]
+    version: int
+    cluster_name: str
+    cluster_id: str
+    node: NodeName
+    address: str
+    peers: Annotated[tuple[Peer, ...], Field(min_length=1, max_length=MAX_FARM_NODES - 1)]
+    application: Application
+    timing: Timing = Timing()
+    minimum_healthy: Annotated[int, Field(ge=1, lt=MAX_FARM_NODES)] = 1
+
+    @model_validator(mode="after")
+    def _a_farm(self) -> Self:
+        names = [self.node, *(peer.name for peer in self.peers)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a node is named twice: {names}")
+        _fits(ClusterKind.FARM, self.application)
+        return self
+
+
+def _kind(value: object) -> str:
+    """Configurations of mirrors say no kind, as they did before there were farms: any agent understands them."""
+    return str(value.get("kind", "mirror")) if isinstance(value, dict) else getattr(value, "kind", "mirror")
+
+
+Configuration = Annotated[
+    Annotated[NodeConfiguration, Tag("mirror")] | Annotated[FarmConfiguration, Tag("farm")], Discriminator(_kind)
+]
+
 
 class EnrolRequest(Contract):
     """POST /api/nodes/enrol, authorised by the single-use enrolment token. The key pair never leaves the node."""
@@ -363,7 +473,7 @@ class EnrolResponse(Contract):
     certificate_pem: str
     ca_pem: str
     node_credential: str = Field(repr=False)
-    configuration: NodeConfiguration
+    configuration: Configuration
 
 
 class RenewRequest(Contract):
@@ -501,7 +611,7 @@ class CommandResult(Contract):
 
 
 class Heartbeat(Contract):
-    """State of one node at one moment."""
+    """State of one node at one moment. In a farm the epoch is 0, and what is said of replicas is left out."""
 
     node: NodeName
     boot_id: Annotated[str, StringConstraints(max_length=64)]
@@ -540,7 +650,7 @@ class HeartbeatResponse(Contract):
     prints them) are the client certificates the node's console refuses: always the whole list, None from a control
     plane that does not know of it. `trust` is there while the node's certificate report differs from it."""
 
-    configuration: NodeConfiguration | None = None
+    configuration: Configuration | None = None
     commands: tuple[Command, ...] = ()
     confirmed_results: tuple[str, ...] = ()
     revoked_serials: (

@@ -25,7 +25,7 @@ from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.app.outcomes import Prepared
 from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.clock import BOOT_CLOCK
-from mirror_agent.contract import NodeConfiguration
+from mirror_agent.contract import Configuration, FarmConfiguration, NodeConfiguration
 from mirror_agent.core.budget import UnsafeTiming, budget
 from mirror_agent.core.events import (
     ActionFailed,
@@ -89,8 +89,7 @@ LEAVE_DEADLINE_S: Final = 60.0
 class Supervisor:
     """Owns every part of the agent; `run` returns when the node has left."""
 
-    def __init__(self, agent: AgentFile, *, paths: Paths, log: EventLog) -> None:
-        configuration = agent.configuration
+    def __init__(self, agent: AgentFile, configuration: NodeConfiguration, *, paths: Paths, log: EventLog) -> None:
         self._agent = agent
         self._configuration = configuration
         self._paths = paths
@@ -108,6 +107,8 @@ class Supervisor:
             started_at=Instant(BOOT_CLOCK.now_s()),
             durable=durable,
             failover=self._switches.failover.on,
+            restart_limit=configuration.application.restart_limit,
+            restart_window_s=configuration.application.restart_window_s,
         )
         self.node = Node(state, store=store, log=log)
         self._witness = TableWitness(configuration.witness)
@@ -266,8 +267,10 @@ class Supervisor:
         else:
             self._checkers.switch_off(f"switched off by {switch.who}: {switch.why}".rstrip(": "))
 
-    def _new_configuration(self, configuration: NodeConfiguration) -> None:
+    def _new_configuration(self, configuration: Configuration) -> None:
         """Kept for the next start of the agent; what can change while it runs changes now."""
+        if isinstance(configuration, FarmConfiguration):
+            raise ValueError("a mirror node cannot become a node of a farm; replace the cluster")
         try:
             core_timing(configuration)
         except UnsafeTiming as error:
@@ -418,7 +421,11 @@ def main() -> int:
     try:
         agent = load_agent_file(paths)
         settle_files(paths)
-        asyncio.run(Supervisor(agent, paths=paths, log=log).run())
+        match agent.configuration:
+            case NodeConfiguration() as configuration:
+                asyncio.run(Supervisor(agent, configuration, paths=paths, log=log).run())
+            case FarmConfiguration():
+                raise NotEnrolled("this agent runs nodes of mirrors only; install one that knows farms")
     except (NotEnrolled, CertificateRefused, DurableError, UnsafeTiming) as error:
         log.record_decision("agent.refused", reason=str(error))
         return 78  # EX_CONFIG: systemd does not start it again for nothing (RestartPreventExitStatus)

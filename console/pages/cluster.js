@@ -43,7 +43,7 @@ export function clusterPage({ name, may }) {
     alerts.show(view.alerts);
     pair.show(["a", "b"].map((node) => nodeFacts(view, node)), linkFacts(view), cluster.virtualIp, view.safety.serving);
     actions.show(actionsOf(view, may), cluster.etag);
-    checks.show(checkerFacts(reports), reports.a?.heartbeat.restartsInWindow ?? 0, reports.b?.heartbeat.restartsInWindow ?? 0);
+    checks.show(checkerFacts(reports), reports.a?.heartbeat.restartsInWindow ?? 0, reports.b?.heartbeat.restartsInWindow ?? 0, cluster.application);
   }
 
   function tell() {
@@ -226,7 +226,7 @@ function checkerFacts(reports) {
   return ["a", "b"].flatMap((node) => (reports[node]?.fresh ? reports[node].heartbeat.checkers.map((checker) => ({ node, ...checker })) : []));
 }
 
-function checkersOf(checkers, restartsA, restartsB) {
+function checkersOf(checkers, restartsA, restartsB, { restartLimit, restartWindowS }) {
   return [
     h("h2", {}, "Checkers"),
     checkers.length === 0
@@ -235,6 +235,6 @@ function checkersOf(checkers, restartsA, restartsB) {
           h("tbody", {}, checkers.map((checker) => h("tr", {}, h("th", { scope: "row" }, checker.name), h("td", {}, checker.node),
             h("td", {}, checker.healthy === null ? badge("none", "not run") : checker.healthy ? badge("good", "healthy") : badge("bad", `failed ${checker.consecutiveFailures}×`)),
             h("td", {}, checker.message)))))),
-    h("p", { class: "hint" }, `Restarts of the application in 24 hours: node a ${restartsA}, node b ${restartsB}. Three are the budget; after that the node gives up instead of looping.`),
+    h("p", { class: "hint" }, `Failures of the application within ${duration(restartWindowS)}: node a ${restartsA}, node b ${restartsB}. It is restarted ${restartLimit} times; at the next failure the node gives up instead of looping.`),
   ];
 }

@@ -3,7 +3,7 @@
 Problem: a dead process must be seen at once, a slow start must not be taken for a failure, and one lost test must not
 restart a database.
 Guarantee: `threshold` consecutive failures trip a checker once; it can trip again only after it was healthy. Until the
-first healthy test, failures within `start_timeout_s` of the start do not count. The death of a process that a process
+first healthy test, failures within its grace of the start do not count. The death of a process that a process
 checker counted is an event (pidfd): the checker tests again at once, and until the matter is decided every
 CONFIRM_INTERVAL_S instead of every `interval_s`.
 Limits: while the mirror holds the application's calls (`suspend`), only process checkers count, since every other
@@ -55,7 +55,7 @@ class Observation:
 
 
 def observe(checker: Checker, state: CheckerState, finding: Finding, *, in_grace: bool, held: bool) -> Observation:
-    """The rule. `in_grace`: within start_timeout_s of the start; `held`: the mirror holds the application's calls."""
+    """The rule. `in_grace`: not longer after the start than the checker's grace; `held`: the mirror holds the application's calls."""
     message = finding.message[:MAX_SENTENCE_CHARS]
     if finding.healthy:
         return Observation(CheckerState(healthy=True, was_healthy=True, message=message), trips=False)
@@ -260,7 +260,8 @@ class CheckerSet:
 
     def _observe(self, checker: Checker, finding: Finding) -> None:
         before = self._states[checker.name]
-        in_grace = self._clock.now_s() - self._started_at < self._grace_s
+        grace_s = self._grace_s if checker.grace_s is None else checker.grace_s
+        in_grace = self._clock.now_s() - self._started_at < grace_s
         seen = observe(checker, before, finding, in_grace=in_grace, held=bool(self._held))
         self._states[checker.name] = seen.state
         if seen.state.healthy != before.healthy:

@@ -130,6 +130,17 @@ async def test_a_slow_start_has_start_timeout_to_get_healthy(bench: Bench) -> No
     assert len(bench.trips) == 1
 
 
+@pytest.mark.parametrize(("grace_s", "tripped_after_s"), [(0.0, 2.0), (4.0, 6.0), (20.0, 22.0)])
+async def test_a_checker_may_have_a_grace_of_its_own(grace_s: float, tripped_after_s: float) -> None:
+    bench = Bench(tcp(2, grace_s=grace_s), BAD)
+    bench.set.start()
+    await bench.clock.advance(tripped_after_s - 0.5)
+    assert bench.trips == []
+    await bench.clock.advance(0.5)
+    assert len(bench.trips) == 1
+    await bench.set.stop()
+
+
 async def test_stopped_checkers_do_not_test_and_say_so(bench: Bench) -> None:
     bench.set.start()
     await settle()

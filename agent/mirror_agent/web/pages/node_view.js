@@ -47,7 +47,7 @@ function nodeCard(status, which) {
     h("p", {}, status.sentence, " ", status.rule ? h("code", {}, status.rule) : ""),
     h("dl", {}, fact("Epoch", status.epoch), fact("Application", status.application.state),
       fact("Probe", status.probe.ok ? "OK" : status.probe.reason || "not serving"),
-      fact("Restarts in 24 h", status.application.restartsInWindow),
+      fact("Recent failures", status.application.restartsInWindow),
       status.application.error ? fact("Error", status.application.error) : null,
       Object.entries(status.peer.paths).map(([address, state]) => fact(`Its peer at ${address}`, state))));
 }
