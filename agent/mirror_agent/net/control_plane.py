@@ -28,10 +28,10 @@ from mirror_agent.contract import (
     MAX_HEARTBEATS_PER_POST,
     Command,
     CommandResult,
+    Configuration,
     Heartbeat,
     HeartbeatPost,
     HeartbeatResponse,
-    NodeConfiguration,
     TrustOrder,
 )
 from mirror_agent.eventlog import RecordEvent
@@ -110,7 +110,7 @@ class ControlPlaneClient:
         interval_s: float,
         sample: Callable[[], Heartbeat],
         on_command: Callable[[Command], None],
-        on_configuration: Callable[[NodeConfiguration], None],
+        on_configuration: Callable[[Configuration], None],
         on_revoked: Callable[[tuple[str, ...] | None], None] = lambda serials: None,
         on_trust: Callable[[TrustOrder | None], None] = lambda order: None,
         log: RecordEvent,

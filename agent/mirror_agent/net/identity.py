@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from mirror_agent.contract import EnrolResponse, NodeConfiguration
+from mirror_agent.contract import Configuration, EnrolResponse
 from mirror_agent.net.node_certificate import CertificateRefused, authorities_of, issued, store_pair
 from mirror_agent.paths import SECRET_FILE_MODE, Paths, private_directory, replace_file
 
@@ -37,7 +37,7 @@ class AgentFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
     control_plane_url: str
-    configuration: NodeConfiguration
+    configuration: Configuration
 
 
 def load_agent_file(paths: Paths) -> AgentFile:
@@ -55,7 +55,7 @@ def load_agent_file(paths: Paths) -> AgentFile:
         raise NotEnrolled(f"{paths.agent_file}: {place}: {first['msg']}; enrol the node again") from None
 
 
-def store_configuration(paths: Paths, configuration: NodeConfiguration) -> AgentFile:
+def store_configuration(paths: Paths, configuration: Configuration) -> AgentFile:
     """Keep a newer configuration for the next start of the agent."""
     agent = load_agent_file(paths).model_copy(update={"configuration": configuration})
     _write_agent_file(paths, agent)
