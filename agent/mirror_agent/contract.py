@@ -47,6 +47,7 @@ MAX_FILES = 32
 MAX_FILE_BYTES = 256 * 1024
 MAX_REPLICATED_PATHS = 4
 MAX_CHECKERS = 16
+MAX_RESTARTS = 20
 MAX_HEARTBEATS_PER_POST = 64
 MAX_SENTENCE_CHARS = 500
 MAX_REVOKED_SERIALS = 256
@@ -200,6 +201,9 @@ class Checker(Contract):
     interval_s: Seconds = 2.0
     timeout_s: Seconds = 5.0
     threshold: Annotated[int, Field(ge=1, le=100)] = 2
+    grace_s: Annotated[float, Field(ge=0, le=86400)] | None = None
+    """Failures before the first healthy test do not count for so long after the application's start; without it for the
+    application's `startTimeoutS`, and on the replica not at all."""
     action: CheckerAction = CheckerAction.RESTART
     when: CheckerWhen = CheckerWhen.PRIM
     match: str | None = None
@@ -282,6 +286,10 @@ class Application(Contract):
     service_ports: Annotated[tuple[Port, ...], Field(max_length=32)] = ()
     start_timeout_s: Seconds = 60.0
     stop_timeout_s: Seconds = 20.0
+    restart_limit: Annotated[int, Field(ge=0, le=MAX_RESTARTS)] = 3
+    """Failures of the application within `restart_window_s` after which a node restarts it here; one more stops the
+    module on this node, and the other one serves."""
+    restart_window_s: Seconds = 86400.0
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -625,6 +633,7 @@ class Heartbeat(Contract):
     failover: bool | None = None
     checkers_on: bool | None = None
     certificate: CertificateReport | None = None
+    rollout: RolloutReport | None = None
 
 
 class HeartbeatPost(Contract):
@@ -640,7 +649,8 @@ class HeartbeatPost(Contract):
 class HeartbeatResponse(Contract):
     """`configuration` is present only when its version is newer than the node's. `revokedSerials` (hex, as OpenSSL
     prints them) are the client certificates the node's console refuses: always the whole list, None from a control
-    plane that does not know of it. `trust` is there while the node's certificate report differs from it."""
+    plane that does not know of it. `trust` is there while the node's certificate report differs from it, `rollout`
+    while it is this node's turn."""
 
     configuration: Configuration | None = None
     commands: tuple[Command, ...] = ()
@@ -653,3 +663,4 @@ class HeartbeatResponse(Contract):
         | None
     ) = None
     trust: TrustOrder | None = None
+    rollout: RolloutOrder | None = None

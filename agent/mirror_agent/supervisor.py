@@ -107,6 +107,8 @@ class Supervisor:
             started_at=Instant(BOOT_CLOCK.now_s()),
             durable=durable,
             failover=self._switches.failover.on,
+            restart_limit=configuration.application.restart_limit,
+            restart_window_s=configuration.application.restart_window_s,
         )
         self.node = Node(state, store=store, log=log)
         self._witness = TableWitness(configuration.witness)
