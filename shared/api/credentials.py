@@ -141,7 +141,7 @@ async def redeem_credential(plane: ControlPlane, caller: Versioned[ClientCredent
     )
     validity = timedelta(days=credential.valid_days)
     made = make_client_file(
-        authority, name=credential.name, role=credential.role, cluster=record.name, now=now, validity=validity
+        authority, name=credential.name, role=credential.role.value, cluster=record.name, now=now, validity=validity
     )
     used = credential.model_copy(
         update={"used_at": now, "serial": made.serial, "certificate_expires_at": made.expires_at}
