@@ -633,7 +633,6 @@ class Heartbeat(Contract):
     failover: bool | None = None
     checkers_on: bool | None = None
     certificate: CertificateReport | None = None
-    rollout: RolloutReport | None = None
 
 
 class HeartbeatPost(Contract):
@@ -649,8 +648,7 @@ class HeartbeatPost(Contract):
 class HeartbeatResponse(Contract):
     """`configuration` is present only when its version is newer than the node's. `revokedSerials` (hex, as OpenSSL
     prints them) are the client certificates the node's console refuses: always the whole list, None from a control
-    plane that does not know of it. `trust` is there while the node's certificate report differs from it, `rollout`
-    while it is this node's turn."""
+    plane that does not know of it. `trust` is there while the node's certificate report differs from it."""
 
     configuration: Configuration | None = None
     commands: tuple[Command, ...] = ()
@@ -663,4 +661,3 @@ class HeartbeatResponse(Contract):
         | None
     ) = None
     trust: TrustOrder | None = None
-    rollout: RolloutOrder | None = None
