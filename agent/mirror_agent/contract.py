@@ -610,6 +610,47 @@ class CommandResult(Contract):
     message: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
 
 
+class AgentRelease(Contract):
+    """A wheel of the agent as the control plane offers it: GET /api/nodes/agent-wheel?sha256=…"""
+
+    version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+([.+a-z-][A-Za-z0-9.+-]*)?$", max_length=64)]
+    wheel_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+\.whl$", max_length=200)]
+    sha256: Fingerprint
+
+
+class RolloutOrder(Contract):
+    """This node's turn in a rolling change: begin anew with the configuration of this version and, if named, another
+    agent. The order stands as long as the answers to heartbeats repeat it; a node carries out each `id` once."""
+
+    id: Annotated[str, StringConstraints(max_length=128)]
+    configuration_version: int
+    agent: AgentRelease | None = None
+    prove_within_s: Seconds = 180.0
+
+
+class RolloutStage(StrEnum):
+    """Of the last order: prepared beside what runs, begun anew, proven; or refused (nothing was changed), or returned
+    (the new agent did not prove itself, the previous one runs)."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    RESTARTING = "restarting"
+    PROVING = "proving"
+    DONE = "done"
+    REFUSED = "refused"
+    RETURNED = "returned"
+
+
+class RolloutReport(Contract):
+    """What this node works with. `configurationInUse`: every field of that version is in force. `order`, `stage` and
+    `reason` are of the last order it took."""
+
+    configuration_in_use: int
+    order: Annotated[str, StringConstraints(max_length=128)] = ""
+    stage: RolloutStage = RolloutStage.IDLE
+    reason: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+
+
 class Heartbeat(Contract):
     """State of one node at one moment. In a farm the epoch is 0, and what is said of replicas is left out."""
 
@@ -633,6 +674,7 @@ class Heartbeat(Contract):
     failover: bool | None = None
     checkers_on: bool | None = None
     certificate: CertificateReport | None = None
+    rollout: RolloutReport | None = None
 
 
 class HeartbeatPost(Contract):
@@ -648,7 +690,8 @@ class HeartbeatPost(Contract):
 class HeartbeatResponse(Contract):
     """`configuration` is present only when its version is newer than the node's. `revokedSerials` (hex, as OpenSSL
     prints them) are the client certificates the node's console refuses: always the whole list, None from a control
-    plane that does not know of it. `trust` is there while the node's certificate report differs from it."""
+    plane that does not know of it. `trust` is there while the node's certificate report differs from it, `rollout`
+    while it is this node's turn."""
 
     configuration: Configuration | None = None
     commands: tuple[Command, ...] = ()
@@ -661,3 +704,4 @@ class HeartbeatResponse(Contract):
         | None
     ) = None
     trust: TrustOrder | None = None
+    rollout: RolloutOrder | None = None
