@@ -70,6 +70,20 @@ class Paths:
         return self.state_dir / "revoked.json"
 
     @property
+    def rollout_note(self) -> Path:
+        """The last order of a rolling change, and how far it is; see `node.rollout_note`."""
+        return self.state_dir / "rollout.json"
+
+    @property
+    def environment(self) -> Path:
+        """The agent's virtual environment: a link to one of `environments`, changed only while no agent runs."""
+        return self.root / "opt/mirrorplane/venv"
+
+    @property
+    def environments(self) -> Path:
+        return self.root / "opt/mirrorplane/venvs"
+
+    @property
     def events(self) -> Path:
         return self.state_dir / "events.jsonl"
 

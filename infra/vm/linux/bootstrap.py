@@ -1,7 +1,8 @@
 """First boot of a node: from a bare VM to an enrolled agent.
 
 Problem: cloud-init runs once, the network may not be there yet, and the VM may be reset at any moment.
-Guarantee: running this again at any time continues where it stopped and changes nothing when the node is enrolled.
+Guarantee: running this again at any time continues where it stopped; on an enrolled node it changes nothing, unless the
+agent is being exchanged for another release (`settle_trial`), which happens here because no agent runs then.
 The agent's wheel is installed only if its SHA-256 is the one the control plane announced. The enrolment token travels
 in a header and in a file of mode 0600, never on a command line, never into a log; after enrolment the file is deleted.
 Limits: standard library only, Python 3.9 or newer for this file (the agent itself needs 3.11 or newer); gives up after
@@ -38,6 +39,8 @@ LONGEST_DELAY_S = 30.0
 REQUEST_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 900.0
 MAX_WHEEL_BYTES = 64 * 1024 * 1024
+ENVIRONMENT_NAME_CHARS = 16
+MAX_TRIAL_STARTS = 3
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("controlPlaneUrl", "enrolmentToken", "wheelName", "wheelSha256")
 # Distributions keep the administrator's trusted CAs in one file; OpenSSL's default may be the hashed directory only.
@@ -63,8 +66,11 @@ class Node:
         self.state = root / "var/lib/mirrorplane"
         self.bootstrap = self.state / "bootstrap.json"
         self.agent_file = root / "etc/mirrorplane/agent.json"
+        # A link to one of the environments; changed only here, while no agent runs.
         self.venv = root / "opt/mirrorplane/venv"
+        self.environments = root / "opt/mirrorplane/venvs"
         self.installed = self.venv / "installed.sha256"
+        self.rollout = self.state / "rollout.json"
         self.mirrorctl = self.venv / "bin/mirrorctl"
         self.command_link = root / "usr/local/bin/mirrorctl"
 
@@ -173,11 +179,26 @@ def install(node: Node, wheel: Path, sha256: str) -> None:
     """The agent in its own virtual environment. The marker is written last, so a torn installation starts over."""
     if node.installed.exists() and node.installed.read_text(encoding="utf-8").strip() == sha256:
         return
-    node.venv.parent.mkdir(parents=True, exist_ok=True)
-    run([python(), "-m", "venv", "--clear", str(node.venv)], "making the virtual environment")
-    pip = [str(node.venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
+    place = node.environments / sha256[:ENVIRONMENT_NAME_CHARS]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    run([python(), "-m", "venv", "--clear", str(place)], "making the virtual environment")
+    pip = [str(place / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
     run([*pip, "install", str(wheel)], "installing the agent")
-    write_durably(node.installed, sha256 + "\n")
+    write_durably(place / "installed.sha256", sha256 + "\n")
+    put_in_place(node, place)
+
+
+def put_in_place(node: Node, place: Path) -> None:
+    """The link leads to `place` from one moment to the next; a crash leaves the old one or the new one."""
+    fresh = node.venv.with_name(".venv.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(os.path.relpath(place, node.venv.parent), target_is_directory=True)
+    fresh.replace(node.venv)
+    directory = os.open(node.venv.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def write_durably(path: Path, text: str) -> None:
@@ -185,6 +206,46 @@ def write_durably(path: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def settle_trial(node: Node) -> None:
+    """At every start of the service, before the agent: the next step of a change of the agent, if one is under way.
+
+    `restarting`: the candidate is put in place and tried. `proving`: it was started before and has not proven itself
+    since; after MAX_TRIAL_STARTS starts, or when it said itself that it failed, the previous one is put back. The
+    link is changed before the note, so a crash between the two repeats a step that changes nothing.
+    """
+    try:
+        note = json.loads(node.rollout.read_text(encoding="utf-8"))
+        stage, candidate, previous = note["stage"], note["candidate"], note["previous"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        say(f"{node.rollout} is no rollout note ({type(error).__name__}); the agent is started as it is")
+        return
+    if not candidate or stage not in ("restarting", "proving"):
+        return
+    if stage == "restarting":
+        place = Path(candidate)
+        if (place / "installed.sha256").exists():
+            put_in_place(node, place)
+            note.update(stage="proving", starts=1)
+            say("trying version {}".format(note.get("version", "")))
+        else:
+            note.update(stage="returned", reason=f"the environment {candidate} is not complete; nothing was changed")
+    elif note.get("failed") or int(note.get("starts", 0)) >= MAX_TRIAL_STARTS:
+        put_in_place(node, Path(previous))
+        told = note.get("reason") or "version {} did not prove itself in {} starts".format(
+            note.get("version", ""), note.get("starts", 0)
+        )
+        note.update(stage="returned", reason=told)
+        say(f"{told}; the previous agent is back in place")
+    else:
+        note.update(starts=int(note.get("starts", 0)) + 1)
+    fresh = node.rollout.with_name(".rollout.new")
+    write_durably(fresh, json.dumps(note, indent=1) + "\n")
+    fresh.chmod(0o600)
+    fresh.replace(node.rollout)
 
 
 def link_command(node: Node) -> None:
@@ -269,6 +330,7 @@ def main() -> int:
     try:
         with alone(node):
             bootstrap(node, Retry(arguments.deadline_s, time.sleep, time.monotonic))
+            settle_trial(node)
     except Fatal as error:
         say(f"failed: {error}")
         return 1
