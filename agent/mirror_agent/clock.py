@@ -1,14 +1,15 @@
 """The agent's clock: durations that count the time a virtual machine was suspended, and sleeping.
 
 `CLOCK_MONOTONIC` stands still while a machine sleeps, so a deadline measured on it would be believed after a long
-freeze. `CLOCK_BOOTTIME` goes on. Tests inject their own clock; nobody sleeps in a test.
+freeze. `CLOCK_BOOTTIME` (on Windows: interrupt time) goes on. Tests inject their own clock; nobody sleeps in a test.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Final, Protocol
+
+from mirror_agent.platform import HOST
 
 
 class Clock(Protocol):
@@ -23,7 +24,7 @@ class BootClock:
     """The real clock."""
 
     def now_s(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return HOST.now_s()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -130,7 +130,7 @@ class EventLog:
         try:
             if self._path.exists() and self._path.stat().st_size > self._max_file_bytes:
                 self._rotate()
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "ab") as stream:
                 stream.write(b"".join(lines))
                 stream.flush()

@@ -12,24 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mirror_agent.platform import HOST, Layout
+
 SECRET_FILE_MODE: Final = 0o600
-PRIVATE_DIRECTORY_MODE: Final = 0o700
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Locations below `root` ("/" on a node)."""
+    """Locations below `root` ("/" on a Linux node)."""
 
-    root: Path = Path("/")
+    root: Path = HOST.ROOT
+    layout: Layout = HOST.LAYOUT
 
     @property
     def agent_file(self) -> Path:
         """Control-plane address and configuration, written by enrolment and on a new configuration version."""
-        return self.root / "etc/mirrorplane/agent.json"
+        return self.root / self.layout.config_dir / "agent.json"
 
     @property
     def state_dir(self) -> Path:
-        return self.root / "var/lib/mirrorplane"
+        return self.root / self.layout.state_dir
 
     @property
     def identity_dir(self) -> Path:
@@ -93,7 +95,7 @@ class Paths:
 
     @property
     def run_dir(self) -> Path:
-        return self.root / "run/mirrorplane"
+        return self.root / self.layout.run_dir
 
     @property
     def agent_socket(self) -> Path:
@@ -102,11 +104,11 @@ class Paths:
     @property
     def log_dir(self) -> Path:
         """Output of the application's scripts."""
-        return self.root / "var/log/mirrorplane"
+        return self.root / self.layout.log_dir
 
     @property
     def module_dir(self) -> Path:
-        return self.root / "opt/mirrorplane/module"
+        return self.root / self.layout.module_dir
 
 
 NODE_PATHS: Final = Paths()
@@ -115,7 +117,7 @@ NODE_PATHS: Final = Paths()
 def private_directory(path: Path) -> Path:
     """Make `path` (and its parents) and take away everybody else's access to it."""
     path.mkdir(parents=True, exist_ok=True)
-    path.chmod(PRIVATE_DIRECTORY_MODE)
+    HOST.make_private(path)
     return path
 
 
@@ -129,7 +131,7 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
+            HOST.restrict(stream.fileno(), mode)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -137,8 +139,4 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    HOST.flush_directory(path.parent)

@@ -14,32 +14,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mirror_agent.app.finding import Finding
 from mirror_agent.app.side_thread import SideThread
 from mirror_agent.contract import Checker
+from mirror_agent.platform import HOST, Room
 
 PROBE_FILE: Final = ".mirrorplane-disk-check"
 PROBE_BYTES: Final = 4096
 # Unlike a disk without room, one that answers so takes nothing more, and cannot flush what it has taken.
 BROKEN: Final = frozenset({errno.EROFS, errno.EIO})
 _GIB: Final = 1024**3
-
-
-@dataclass(frozen=True)
-class Room:
-    """Of one file system; `free_bytes` is what an ordinary user may still take."""
-
-    total_bytes: int
-    free_bytes: int
-    read_only: bool
-
-    @property
-    def free_percent(self) -> float:
-        return 100.0 * self.free_bytes / self.total_bytes if self.total_bytes else 0.0
 
 
 def judge_room(checker: Checker, room: Room) -> Finding:
@@ -73,13 +60,7 @@ class DiskCheck:
 
     def _test(self) -> Finding:
         try:
-            found = os.statvfs(self._directory)
-            room = Room(
-                total_bytes=found.f_blocks * found.f_frsize,
-                free_bytes=found.f_bavail * found.f_frsize,
-                read_only=bool(found.f_flag & os.ST_RDONLY),
-            )
-            finding = judge_room(self._checker, room)
+            finding = judge_room(self._checker, HOST.room(self._directory))
             if finding.healthy:
                 self._store(self._directory / PROBE_FILE)
             return finding
@@ -90,10 +71,9 @@ class DiskCheck:
 
 def store_and_flush(path: Path) -> None:
     """Overwrite the file and flush it; in place, so that a steady test costs no directory update."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | HOST.CLOSED_OPEN_FLAGS, 0o600)
     try:
-        os.pwrite(descriptor, os.urandom(16) * (PROBE_BYTES // 16), 0)
+        os.write(descriptor, os.urandom(16) * (PROBE_BYTES // 16))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

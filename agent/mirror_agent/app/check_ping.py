@@ -80,11 +80,12 @@ def _open(address: Address) -> socket.socket:
     """Connected, so that only this address is heard; raises OSError when the kernel offers neither kind."""
     family, protocol = _FAMILY[address.version], _PROTOCOL[address.version]
     try:
-        made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
+        made = socket.socket(family, socket.SOCK_DGRAM, protocol)
     except OSError:
-        made = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+        made = socket.socket(family, socket.SOCK_RAW, protocol)
     with contextlib.ExitStack() as undo:
         undo.callback(made.close)
+        made.setblocking(False)
         made.connect((str(address), 0))
         undo.pop_all()
     return made

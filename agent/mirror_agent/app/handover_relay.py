@@ -211,7 +211,8 @@ class HandoverRelay:
         return None
 
     async def _dial(self, port: int) -> socket.socket:
-        upstream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        upstream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        upstream.setblocking(False)
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 await asyncio.get_running_loop().sock_connect(upstream, (self._peer_address, port))

@@ -32,11 +32,11 @@ from mirror_agent.net.identity import (
     store_enrolment,
 )
 from mirror_agent.paths import NODE_PATHS, Paths
+from mirror_agent.platform import HOST
 from mirror_agent.redaction import redact_text
 
 DEADLINE_S: Final = 600.0
 REQUEST_TIMEOUT_S: Final = 30.0
-BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 # 409: the control plane is still writing the cluster down; 404 and others do not change by waiting.
 WORTH_ANOTHER_TRY: Final = frozenset({408, 409, 425, 429})
 
@@ -88,7 +88,6 @@ async def enrol(
     back_off: BackOff | None = None,
     deadline_s: float = DEADLINE_S,
     tls: ssl.SSLContext | None = None,
-    boot_id_file: Path = BOOT_ID_FILE,
 ) -> Enrolled | EnrolmentFailed:
     """Raises ValueError for an address that is not https, BadEnrolment for an answer that does not fit our key."""
     url = require_https(bootstrap.control_plane_url)
@@ -97,7 +96,7 @@ async def enrol(
     except NotEnrolled:
         log("enrolment.started", url=url)
     key = load_or_make_key(paths)
-    request = EnrolRequest(csr_pem=certificate_request(key), agent_version=__version__, boot_id=boot_id(boot_id_file))
+    request = EnrolRequest(csr_pem=certificate_request(key), agent_version=__version__, boot_id=HOST.boot_id())
     waiting = back_off or BackOff()
     end = clock.now_s() + deadline_s
     async with control_plane_session(REQUEST_TIMEOUT_S, tls) as session:
@@ -117,11 +116,6 @@ async def enrol(
                         return EnrolmentFailed(f"{reason}; gave up after {deadline_s:g} s, run mirrorctl enrol again")
                     log("enrolment.waiting", reason=reason, delay_s=round(delay_s, 1))
                     await clock.sleep(delay_s)
-
-
-def boot_id(file: Path = BOOT_ID_FILE) -> str:
-    """The kernel's identity of this boot."""
-    return file.read_text().strip()
 
 
 async def _ask(

@@ -8,7 +8,6 @@ Limits: one writer. The state is small (MAX_BYTES); it is never a record of data
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mirror_agent.core.model import Durable
 from mirror_agent.paths import SECRET_FILE_MODE, private_directory, replace_file
+from mirror_agent.platform import HOST
 
 MAX_BYTES: Final = 4096
 _DURABLE: Final = TypeAdapter(Durable)
@@ -93,10 +93,9 @@ class DurableStore:
 
 def boot_id() -> str:
     """The kernel's identity of this boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    return HOST.boot_id()
 
 
 def sync_all() -> None:
     """Flush every file system of the machine."""
-    os.sync()
+    HOST.sync_all()

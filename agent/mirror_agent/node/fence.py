@@ -7,38 +7,25 @@ Rule: survivors that are still there `UNDYING_S` after they were first seen are 
 waiting is their right (the mirror holds their calls), or would cost data (nobody else has it), the time does not count.
 Guarantee: who, why and which processes are on the disk before, and what can be flushed in SYNC_S is flushed, unless the
 disk itself does not answer; nothing waits longer for it.
-Limits: needs a writable /proc/sysrq-trigger or CAP_SYS_BOOT; `impediment` says if neither is there.
-Sources: kernel documentation, admin-guide/sysrq ("b: will immediately reboot the system without syncing or unmounting
-your disks"; the file is open to root whatever kernel.sysrq says); reboot(2): in a pid namespace it ends its PID 1.
+Limits: needs rights that `impediment` asks for; how a machine is restarted, `platform` knows.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from mirror_agent.app.side_thread import SideThread
 from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.eventlog import EventLog
+from mirror_agent.platform import HOST, FenceFailed
 
 UNDYING_S: Final = 5.0
 RECORD_S: Final = 2.0
 RECORD_SLACK_S: Final = 0.5
 SYNC_S: Final = 3.0
 STRIKE_S: Final = 10.0
-_SYSRQ: Final = Path("/proc/sysrq-trigger")
-_SYSRQ_PATIENCE_S: Final = 1.0
-_RB_AUTOBOOT: Final = 0x01234567
-_CAP_SYS_BOOT: Final = 22
-
-
-class FenceFailed(Exception):
-    """The machine is still running; the message says what refused."""
 
 
 @dataclass(slots=True)
@@ -68,12 +55,12 @@ class SelfFence:
         *,
         log: EventLog,
         strike: Callable[[], None] | None = None,
-        sync: Callable[[], None] = os.sync,
+        sync: Callable[[], None] = HOST.sync_all,
         clock: Clock = BOOT_CLOCK,
     ) -> None:
         """`strike` does not return on a machine that obeys; it runs in a thread and may raise `FenceFailed`."""
         self._log = log
-        self._strike = restart_machine if strike is None else strike
+        self._strike = HOST.restart_machine if strike is None else strike
         self._sync = sync
         self._clock = clock
         self._undying = Undying()
@@ -111,51 +98,6 @@ class SelfFence:
             return False
 
 
-def restart_machine(
-    trigger: Path = _SYSRQ,
-    reboot: Callable[[], None] | None = None,
-    wait: Callable[[float], None] = time.sleep,
-) -> None:
-    """Restart without syncing; first by the kernel's own key, then by the system call. Blocks.
-
-    Raises `FenceFailed` with what both said.
-    """
-    said: list[str] = []
-    try:
-        trigger.write_text("b")
-        wait(_SYSRQ_PATIENCE_S)  # a kernel that obeys never gets here
-        said.append(f"{trigger} had no effect")
-    except OSError as error:
-        said.append(f"{trigger}: {error.strerror or error}")
-    try:
-        (_reboot if reboot is None else reboot)()
-        wait(_SYSRQ_PATIENCE_S)
-        said.append("reboot(2) had no effect")
-    except OSError as error:
-        said.append(f"reboot(2): {error.strerror or error}")
-    raise FenceFailed("; ".join(said))
-
-
-def _reboot() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.reboot(_RB_AUTOBOOT) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def impediment(trigger: Path = _SYSRQ, status: Path = Path("/proc/self/status")) -> str:
+def impediment() -> str:
     """Why this node could not restart its machine; "" if it could."""
-    if os.access(trigger, os.W_OK) or _effective(status) >> _CAP_SYS_BOOT & 1:
-        return ""
-    return (
-        f"{trigger} is not writable and the agent lacks CAP_SYS_BOOT: an application that cannot be killed would stay; "
-        "run the agent by its own service unit"
-    )
-
-
-def _effective(status: Path) -> int:
-    """The effective capabilities of this process."""
-    for line in status.read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
+    return HOST.fence_impediment()

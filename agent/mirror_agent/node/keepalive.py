@@ -21,6 +21,7 @@ from typing import Final
 
 from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.eventlog import RecordEvent
+from mirror_agent.platform import HOST
 
 # Beyond the promise: the beats' own spacing, and a machine that is slow to let the agent speak.
 BEYOND_PROMISE_S: Final = 2.0
@@ -51,8 +52,7 @@ class ServiceManager:
         target = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             if self._socket is None:
-                kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-                self._socket = socket.socket(socket.AF_UNIX, kind)
+                self._socket = HOST.notification_socket()
             self._socket.sendto("\n".join(lines).encode(), target)
             self._refused = False
         except OSError as error:

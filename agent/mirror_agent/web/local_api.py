@@ -13,9 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import socket
-import struct
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -25,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mirror_agent.contract import MAX_SENTENCE_CHARS
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.paths import private_directory
+from mirror_agent.platform import HOST, Stranger
 from mirror_agent.redaction import redact
 from mirror_agent.web import mirror_control
 from mirror_agent.web.actions import (
@@ -69,15 +67,7 @@ class LocalApi:
 
     async def start(self) -> None:
         private_directory(self._path.parent)
-        _remove_stale(self._path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.setblocking(False)
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(self._path))
-        finally:
-            os.umask(before)
-        self._server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
+        self._server = await HOST.serve_local(self._path, self._accept, limit=MAX_LINE_BYTES)
 
     async def stop(self) -> None:
         if self._server is None:
@@ -98,12 +88,13 @@ class LocalApi:
             if len(self._clients) > MAX_CLIENTS:
                 await _answer(writer, _error("busy", f"more than {MAX_CLIENTS} clients; try again in a moment"))
                 return
-            uid = _peer_uid(writer)
-            if uid not in (0, os.getuid()):
-                self._log("local-api.refused", uid=uid)
-                await _answer(writer, _error("forbidden", "only root may talk to the agent; use sudo"))
+            try:
+                caller = await HOST.local_caller(self._path, reader, writer)
+            except Stranger as stranger:
+                self._log("local-api.refused", caller=stranger.who)
+                await _answer(writer, _error("forbidden", str(stranger)))
                 return
-            await self._serve(reader, writer, uid)
+            await self._serve(reader, writer, caller)
         except (ConnectionError, TimeoutError):
             return  # the client went away or fell silent: nothing is owed to it
         finally:
@@ -112,7 +103,7 @@ class LocalApi:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, uid: int) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: str) -> None:
         while True:
             try:
                 async with asyncio.timeout(IDLE_S):
@@ -122,9 +113,9 @@ class LocalApi:
                 return
             if not line:
                 return
-            await _answer(writer, await self._handle(line, uid))
+            await _answer(writer, await self._handle(line, caller))
 
-    async def _handle(self, line: bytes, uid: int) -> dict[str, object]:
+    async def _handle(self, line: bytes, caller: str) -> dict[str, object]:
         try:
             request = LocalRequest.model_validate_json(line)
         except ValidationError as error:
@@ -132,14 +123,14 @@ class LocalApi:
             place = ".".join(str(part) for part in first["loc"]) or "request"
             return _error("bad-request", f"{place}: {first['msg']}")
         try:
-            return {"ok": True, "result": await self._dispatch(request, uid)}
+            return {"ok": True, "result": await self._dispatch(request, caller)}
         except LookupError as error:
             return _error("unknown-operation", str(error.args[0]))
         except Exception as error:  # noqa: BLE001 - one request must not end the server; the error is recorded and answered
             self._log("local-api.failed", op=request.op, error=f"{type(error).__name__}: {error}")
             return _error("internal", f"{type(error).__name__}: {error}; see mirrorctl history")
 
-    async def _dispatch(self, request: LocalRequest, uid: int) -> object:
+    async def _dispatch(self, request: LocalRequest, caller: str) -> object:
         match request.op:
             case "status":
                 return redact(self._control.status())
@@ -150,7 +141,7 @@ class LocalApi:
             case "history":
                 return redact(self._control.history(request.limit))
             case op if op in ACTIONS:
-                who = f"{request.requested_by} (uid {uid})"
+                who = f"{request.requested_by} ({caller})"
                 asked = NodeRequest(NodeAction(op), who, request.reason, request.confirm)
                 return asdict(await self._control.request(asked))
             case mirror_control.STATUS:
@@ -162,30 +153,11 @@ class LocalApi:
             case mirror_control.METRICS:
                 return self._mirror.metrics()
             case op if op in MIRROR_ACTIONS:
-                who = f"{request.requested_by} (uid {uid})"
+                who = f"{request.requested_by} ({caller})"
                 wanted = MirrorRequest(op, who, request.reason, request.rate_bytes_per_s, request.kept, request.target)
                 return asdict(await self._mirror.operate(wanted))
             case op:
                 raise LookupError(f"{op!r} is no operation; {nearest(op, OPERATIONS)}")
-
-
-def _remove_stale(path: Path) -> None:
-    if not path.exists():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
-    raise RuntimeError(f"another agent answers on {path}; stop it first: systemctl stop mirrorplane-agent")
-
-
-def _peer_uid(writer: asyncio.StreamWriter) -> int:
-    connection = writer.get_extra_info("socket")
-    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
 
 
 def _error(code: str, message: str) -> dict[str, object]:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from mirror_agent.eventlog import EventLog
 from mirror_agent.node import fence as fence_module
-from mirror_agent.node.fence import UNDYING_S, FenceFailed, SelfFence, Undying, impediment, restart_machine
+from mirror_agent.node.fence import UNDYING_S, SelfFence, Undying
+from mirror_agent.platform import FenceFailed
+from mirror_agent.platform.posix_reboot import fence_impediment, restart_machine
 
 from tests.agent_samples import FakeClock
 
@@ -129,13 +131,13 @@ def test_without_the_key_the_call_is_tried(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(tmp_path: Path, capabilities: str, able: bool) -> None:
     status = tmp_path / "status"
     status.write_text(f"Name:\tx\nCapEff:\t{capabilities}\n")
-    assert (impediment(tmp_path / "none", status) == "") is able
+    assert (fence_impediment(tmp_path / "none", status) == "") is able
 
 
 def test_a_writable_key_is_enough(tmp_path: Path) -> None:
     (tmp_path / "key").touch()
     (tmp_path / "status").write_text("CapEff:\t0\n")
-    assert impediment(tmp_path / "key", tmp_path / "status") == ""
+    assert fence_impediment(tmp_path / "key", tmp_path / "status") == ""
 
 
 async def test_waiting_that_is_its_right_does_not_count(log: EventLog, tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""`Host` on Linux."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mirror_agent.platform.port import Layout, Room, Stranger
+from mirror_agent.platform.posix_reboot import fence_impediment as fence_impediment
+from mirror_agent.platform.posix_reboot import restart_machine as restart_machine
+
+if TYPE_CHECKING:  # `mirrorctl` answers without an event loop
+    import asyncio
+
+    from mirror_agent.platform.port import Accept
+
+assert sys.platform != "win32"
+
+ROOT: Final = Path("/")
+LAYOUT: Final = Layout(
+    config_dir="etc/mirrorplane",
+    state_dir="var/lib/mirrorplane",
+    run_dir="run/mirrorplane",
+    log_dir="var/log/mirrorplane",
+    module_dir="opt/mirrorplane/module",
+)
+CLOSED_OPEN_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+_PRIVATE_MODE: Final = 0o700
+
+
+def now_s() -> float:
+    # CLOCK_MONOTONIC stands still while a machine sleeps; a deadline measured on it would be believed after a freeze.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    return BOOT_ID_FILE.read_text(encoding="ascii").strip()
+
+
+def sync_all() -> None:
+    os.sync()
+
+
+def make_private(directory: Path) -> None:
+    directory.chmod(_PRIVATE_MODE)
+
+
+def restrict(descriptor: int, mode: int) -> None:
+    os.fchmod(descriptor, mode)
+
+
+def flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def room(directory: Path) -> Room:
+    found = os.statvfs(directory)
+    return Room(
+        total_bytes=found.f_blocks * found.f_frsize,
+        free_bytes=found.f_bavail * found.f_frsize,
+        read_only=bool(found.f_flag & os.ST_RDONLY),
+    )
+
+
+def on_stop(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
+
+
+def notification_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+async def serve_local(path: Path, accept: Accept, *, limit: int) -> asyncio.Server:
+    """A Unix socket of mode 0600."""
+    import asyncio
+
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    return await asyncio.start_unix_server(accept, sock=listener, limit=limit)
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise RuntimeError(f"another agent answers on {path}; stop it first: systemctl stop mirrorplane-agent")
+
+
+async def local_caller(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """The kernel's word on the caller (SO_PEERCRED)."""
+    connection = writer.get_extra_info("socket")
+    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid not in (0, os.getuid()):
+        raise Stranger(f"uid {uid}", "only root may talk to the agent; use sudo")
+    return f"uid {uid}"
+
+
+def connect_local(path: Path, timeout_s: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(str(path))
+    except PermissionError:
+        connection.close()
+        raise PermissionError(f"{path} is root's; use sudo") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def shell(command: str) -> tuple[str, ...]:
+    return "/bin/sh", "-c", command

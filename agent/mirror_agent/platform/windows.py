@@ -1,0 +1,250 @@
+"""`Host` on Windows Server 2022 and later.
+
+Files of the agent lie below `%ProgramData%\\Mirrorplane`; the bootstrap and `make_private` give that directory to
+SYSTEM and the administrators, and everything in it inherits that, so files need no mode of their own. Instead of a Unix
+socket there is a port on the loopback and a secret that only they can read: both are in the file `mirrorctl` looks for.
+Limits: never run on Windows (docs/windows.md). The system calls are behind functions, so that the module can be
+imported, and what does not need them be tested, elsewhere.
+Sources: Microsoft Learn, the pages of the functions called (QueryInterruptTime, InitiateSystemShutdownExW,
+SetFileSecurityW, RegCreateKeyExW with REG_OPTION_VOLATILE, FlushFileBuffers of a volume).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hmac
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mirror_agent.platform.port import FenceFailed, Layout, Room, Stranger
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from mirror_agent.platform.port import Accept
+
+assert sys.platform == "win32", "this form of Host is for Windows"
+
+ROOT: Final = Path(os.environ.get("ProgramData", "C:\\ProgramData")) / "Mirrorplane"  # noqa: SIM112 - Windows' spelling
+LAYOUT: Final = Layout(
+    config_dir="config", state_dir="state", run_dir="run", log_dir="log", module_dir="module"
+)  # fmt: skip
+CLOSED_OPEN_FLAGS: Final = os.O_BINARY | os.O_NOINHERIT
+# Nobody but SYSTEM and the administrators, inherited by all below, nothing inherited from above.
+_PRIVATE_SDDL: Final = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
+_DACL_SECURITY_INFORMATION: Final = 4
+_PROTECTED_DACL: Final = 0x80000000
+_BOOT_KEY: Final = "SOFTWARE\\Mirrorplane\\Boot"
+_REG_OPTION_VOLATILE: Final = 1
+_KEY_ALL_ACCESS: Final = 0xF003F
+_HKEY_LOCAL_MACHINE: Final = 0x80000002
+_GENERIC_WRITE: Final = 0x40000000
+_SHARE_ALL: Final = 7
+_OPEN_EXISTING: Final = 3
+_INVALID_HANDLE: Final = ctypes.c_void_p(-1).value
+_HOST: Final = "127.0.0.1"
+_SECRET_BYTES: Final = 32
+_PRIVILEGE: Final = "SeShutdownPrivilege"
+
+
+def _library(name: str) -> Any:
+    return ctypes.WinDLL(name, use_last_error=True)
+
+
+def _failed(what: str) -> OSError:
+    number = ctypes.get_last_error()
+    return OSError(None, f"{what}: {ctypes.FormatError(number).strip()}", None, number)
+
+
+def now_s() -> float:
+    # Interrupt time goes on while the machine sleeps or is frozen; its "unbiased" sister and some counters do not.
+    ticks = ctypes.c_ulonglong()
+    _library("KernelBase").QueryInterruptTimePrecise(ctypes.byref(ticks))
+    return ticks.value / 10_000_000
+
+
+def boot_id() -> str:
+    """A text kept in a volatile key of the registry, which ends with the boot."""
+    import winreg
+
+    registry = _library("advapi32")
+    key = ctypes.c_void_p()
+    code = registry.RegCreateKeyExW(
+        ctypes.c_void_p(_HKEY_LOCAL_MACHINE), _BOOT_KEY, 0, None, _REG_OPTION_VOLATILE, _KEY_ALL_ACCESS, None,
+        ctypes.byref(key), None,
+    )  # fmt: skip
+    if code != 0:
+        raise OSError(None, f"HKLM\\{_BOOT_KEY} cannot be made: {ctypes.FormatError(code).strip()}", None, code)
+    registry.RegCloseKey(key)
+    with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _BOOT_KEY, 0, winreg.KEY_ALL_ACCESS) as opened:
+        try:
+            found, _ = winreg.QueryValueEx(opened, "Id")
+        except FileNotFoundError:
+            found = str(uuid.uuid4())
+            winreg.SetValueEx(opened, "Id", 0, winreg.REG_SZ, found)
+    return str(found)
+
+
+def sync_all() -> None:
+    """Every fixed volume that has a letter."""
+    kernel = _library("kernel32")
+    kernel.CreateFileW.restype = ctypes.c_void_p
+    for letter in os.listdrives() if sys.version_info >= (3, 12) else [ROOT.drive + "\\"]:
+        name = "\\\\.\\" + letter.rstrip("\\")
+        handle = kernel.CreateFileW(name, _GENERIC_WRITE, _SHARE_ALL, None, _OPEN_EXISTING, 0, None)
+        if handle == _INVALID_HANDLE:
+            continue  # a drive without a medium, or one that may not be written
+        try:
+            if not kernel.FlushFileBuffers(ctypes.c_void_p(handle)):
+                raise _failed(f"FlushFileBuffers {name}")
+        finally:
+            kernel.CloseHandle(ctypes.c_void_p(handle))
+
+
+def make_private(directory: Path) -> None:
+    security = _library("advapi32")
+    descriptor = ctypes.c_void_p()
+    if not security.ConvertStringSecurityDescriptorToSecurityDescriptorW(
+        _PRIVATE_SDDL, 1, ctypes.byref(descriptor), None
+    ):
+        raise _failed("ConvertStringSecurityDescriptorToSecurityDescriptorW")
+    try:
+        wanted = _DACL_SECURITY_INFORMATION | _PROTECTED_DACL
+        if not security.SetFileSecurityW(str(directory), ctypes.c_uint(wanted), descriptor):
+            raise _failed(f"SetFileSecurityW {directory}")
+    finally:
+        _library("kernel32").LocalFree(descriptor)
+
+
+def restrict(descriptor: int, mode: int) -> None:
+    """Its directory guards it."""
+
+
+def flush_directory(directory: Path) -> None:
+    """NTFS keeps names in its journal, in order; there is no call for one directory."""
+
+
+def room(directory: Path) -> Room:
+    """Whether a volume may be written is found out by writing (the checker does)."""
+    found = shutil.disk_usage(directory)
+    return Room(total_bytes=found.total, free_bytes=found.free, read_only=False)
+
+
+def restart_machine() -> None:
+    security = _library("advapi32")
+    _take_privilege(security)
+    # Nobody is asked, nothing waits, and the reason is "other, unplanned" (0).
+    if not security.InitiateSystemShutdownExW(None, "Mirrorplane fences this node", 0, True, True, 0):
+        raise FenceFailed(str(_failed("InitiateSystemShutdownExW")))
+
+
+def _take_privilege(security: Any) -> None:
+    """A process must switch the right on before it is used."""
+
+    class Privileges(ctypes.Structure):
+        _fields_ = (("count", ctypes.c_uint32), ("luid", ctypes.c_int64), ("attributes", ctypes.c_uint32))
+        _pack_ = 4
+
+    kernel = _library("kernel32")
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    token = ctypes.c_void_p()
+    adjust_and_query, enabled = 0x28, 0x2
+    process = ctypes.c_void_p(kernel.GetCurrentProcess())
+    if not security.OpenProcessToken(process, adjust_and_query, ctypes.byref(token)):
+        raise FenceFailed(str(_failed("OpenProcessToken")))
+    try:
+        luid = ctypes.c_int64()
+        if not security.LookupPrivilegeValueW(None, _PRIVILEGE, ctypes.byref(luid)):
+            raise FenceFailed(str(_failed("LookupPrivilegeValueW")))
+        wanted = Privileges(1, luid.value, enabled)
+        ctypes.set_last_error(0)
+        if not security.AdjustTokenPrivileges(token, False, ctypes.byref(wanted), 0, None, None):
+            raise FenceFailed(str(_failed("AdjustTokenPrivileges")))
+        if ctypes.get_last_error():  # ERROR_NOT_ALL_ASSIGNED comes with success
+            raise FenceFailed(f"the agent lacks {_PRIVILEGE}; run it as LocalSystem")
+    finally:
+        kernel.CloseHandle(token)
+
+
+def fence_impediment() -> str:
+    try:
+        _take_privilege(_library("advapi32"))
+    except FenceFailed as error:
+        return f"{error}: an application that cannot be killed would stay"
+    return ""
+
+
+def on_stop(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
+    """The service control manager's word comes through `windows_service`; this is for an agent at a terminal."""
+
+    def ask(_number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(leave)
+
+    for number in (signal.SIGINT, signal.SIGBREAK):
+        signal.signal(number, ask)
+
+
+def notification_socket() -> socket.socket:
+    raise OSError("there is no sd_notify(3) on Windows; unset NOTIFY_SOCKET")
+
+
+async def serve_local(path: Path, accept: Accept, *, limit: int) -> asyncio.Server:
+    """`path` gets the port and the secret; its directory is private already."""
+    import asyncio
+
+    if _answers(path):
+        raise RuntimeError(f"another agent answers by {path}; stop it first: sc.exe stop mirrorplane-agent")
+    server = await asyncio.start_server(accept, _HOST, 0, limit=limit)
+    port = server.sockets[0].getsockname()[1]
+    _introduce(path, port)
+    return server
+
+
+def _answers(path: Path) -> bool:
+    try:
+        connect_local(path, 1.0).close()
+    except (FileNotFoundError, ConnectionError, TimeoutError):
+        return False
+    return True
+
+
+def _introduce(path: Path, port: int) -> None:
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(json.dumps({"port": port, "secret": secrets.token_hex(_SECRET_BYTES)}), encoding="ascii")
+    temporary.replace(path)
+
+
+def _introduction(path: Path) -> tuple[int, str]:
+    said = json.loads(path.read_text(encoding="ascii"))
+    return int(said["port"]), str(said["secret"])
+
+
+async def local_caller(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """Whoever knows the secret could read the file: SYSTEM or an administrator."""
+    said = await reader.readline()
+    if hmac.compare_digest(said.strip(), _introduction(path)[1].encode()):
+        return "administrator"
+    raise Stranger("somebody without the secret", "only administrators may talk to the agent; use an elevated prompt")
+
+
+def connect_local(path: Path, timeout_s: float) -> socket.socket:
+    try:
+        port, secret = _introduction(path)
+    except PermissionError:
+        raise PermissionError(f"{path} is for administrators; use an elevated prompt") from None
+    connection = socket.create_connection((_HOST, port), timeout_s)
+    connection.sendall(secret.encode() + b"\n")
+    return connection
+
+
+def shell(command: str) -> tuple[str, ...]:
+    return "cmd.exe", "/d", "/s", "/c", command
