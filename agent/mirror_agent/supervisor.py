@@ -49,6 +49,7 @@ from mirror_agent.core.model import (
     Node as NodeName,
 )
 from mirror_agent.eventlog import EventLog
+from mirror_agent.farm.supervisor import FarmSupervisor
 from mirror_agent.net.control_plane import ControlPlaneClient
 from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential, store_configuration
 from mirror_agent.net.node_certificate import CertificateRefused, settle_files
@@ -424,8 +425,8 @@ def main() -> int:
         match agent.configuration:
             case NodeConfiguration() as configuration:
                 asyncio.run(Supervisor(agent, configuration, paths=paths, log=log).run())
-            case FarmConfiguration():
-                raise NotEnrolled("this agent runs nodes of mirrors only; install one that knows farms")
+            case FarmConfiguration() as configuration:
+                asyncio.run(FarmSupervisor(agent, configuration, paths=paths, log=log).run())
     except (NotEnrolled, CertificateRefused, DurableError, UnsafeTiming) as error:
         log.record_decision("agent.refused", reason=str(error))
         return 78  # EX_CONFIG: systemd does not start it again for nothing (RestartPreventExitStatus)

@@ -90,13 +90,18 @@ class ScheduledEventWatch:
         facts: Callable[[], NodeFacts],
         hand_over: HandOver,
         log: RecordEvent,
+        judge: Callable[[Announced, Situation], Conclusion] = conclude,
+        on_quiet: Callable[[], None] = lambda: None,
         url: str = METADATA_URL,
         clock: Clock = BOOT_CLOCK,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`judge`: the rules; `on_quiet` is called in every round in which nothing is announced for this machine."""
         self._facts = facts
         self._hand_over = hand_over
         self._log = log
+        self._judge = judge
+        self._on_quiet = on_quiet
         self._url = url
         self._clock = clock
         self._utc_now = utc_now
@@ -146,6 +151,8 @@ class ScheduledEventWatch:
             self._log("scheduled-events.reached", failures=self._failures)
         self._failures = 0
         self._forget(events)
+        if not any(self._machine in event.machines for event in events):
+            self._on_quiet()
         return POLL_S
 
     # -- the node -------------------------------------------------------------------------------------------------
@@ -163,7 +170,7 @@ class ScheduledEventWatch:
             handing_over=self._handing_over is not None,
             failed_at=self._failed_at,
         )
-        conclusion = conclude(event, here)
+        conclusion = self._judge(event, here)
         self._note(event, conclusion, here)
         if conclusion.step is Step.HAND_OVER:
             why = f"{event.type} of {self._machine} is announced (event {event.id})"

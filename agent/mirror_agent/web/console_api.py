@@ -24,7 +24,7 @@ from mirror_agent.web.client_roles import Client, ClientRole, client_of
 from mirror_agent.web.console_orders import ORDERS, Orders
 from mirror_agent.web.console_pages import error
 from mirror_agent.web.dry_run import Sight, dry_run
-from mirror_agent.web.mirror_control import MirrorControl
+from mirror_agent.web.mirror_control import MirrorControl, NoCopies
 from mirror_agent.web.peer_console import PeerAway, PeerConsole
 from mirror_agent.web.probe import ProbeAnswer
 from mirror_agent.web.prometheus import CONTENT_TYPE
@@ -138,6 +138,8 @@ class ConsoleApi:
             return await handler(request)
         except web.HTTPException as failure:
             return error(failure.status, failure.reason.replace(" ", ""), failure.text or failure.reason)
+        except NoCopies as failure:
+            return error(404, "NoCopies", str(failure))
         except Exception as failure:  # noqa: BLE001 - one request must not be a riddle; recorded, answered as 500
             self._log("console.failed", path=request.path, error=f"{type(failure).__name__}: {failure}")
             return error(500, "InternalError", "the request failed; see mirrorctl history on the node")

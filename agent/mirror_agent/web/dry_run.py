@@ -43,6 +43,8 @@ class Sight:
 
 def dry_run(word: str, sight: Sight) -> tuple[str, ...]:
     """What would happen, most important first; empty for an order that has no more to say than its name."""
+    if sight.status.get("kind") == "farm":
+        return _farm(word, sight)
     match word:
         case NodeAction.FORCE:
             return _force(sight)
@@ -58,6 +60,16 @@ def dry_run(word: str, sight: Sight) -> tuple[str, ...]:
             return _repair(sight)
         case _:
             return ()
+
+
+def _farm(word: str, sight: Sight) -> tuple[str, ...]:
+    if word not in (NodeAction.STOP, NodeAction.STOPSTART, NodeAction.RESTART):
+        return ()
+    others = [other["node"] for other in sight.status["others"] if other["serves"]]
+    if not others:
+        return ("No other node says that it serves: nobody would.",)
+    first = "The load balancer is told to send nobody new before the application stops."
+    return (f"{', '.join(f'Node {name}' for name in others)} {'goes' if len(others) == 1 else 'go'} on serving.", first)
 
 
 def _force(sight: Sight) -> tuple[str, ...]:

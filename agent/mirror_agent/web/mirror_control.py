@@ -24,6 +24,10 @@ MIRROR_QUERIES: Final = (STATUS, VERIFIED, QUARANTINE, METRICS)
 MIRROR_ACTIONS: Final = (VERIFY, REPAIR, VERIFY_STOP, RESYNC, RESTORE)
 
 
+class NoCopies(LookupError):
+    """This node has no mirror; the message says why."""
+
+
 @dataclass(frozen=True)
 class MirrorRequest:
     """`rate_bytes_per_s` (verify, 0: the usual one); `kept` and `target` (restore)."""

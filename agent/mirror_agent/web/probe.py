@@ -25,7 +25,7 @@ from mirror_agent.redaction import redact, redact_text
 
 # The source of every probe of an Azure load balancer ("What is IP address 168.63.129.16?", Azure documentation).
 PLATFORM_ADDRESS: Final = "168.63.129.16"
-SERVING_ROLES: Final = frozenset({Role.PRIM, Role.ALONE})
+SERVING_ROLES: Final = frozenset({Role.PRIM, Role.ALONE, Role.UP})
 _KEEPALIVE_S: Final = 5.0
 
 
@@ -52,6 +52,8 @@ class ProbeAnswer:
 
 def health_state(answer: ProbeAnswer) -> HealthState:
     """Is this machine fit for its part? A replica that is ready does not serve and is healthy all the same."""
+    if answer.role is Role.UP and answer.phase is Phase.NOT_READY:
+        return HealthState.UNHEALTHY
     if answer.role in SERVING_ROLES:
         if answer.ok:
             return HealthState.HEALTHY

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mirror_agent.contract import NodeConfiguration
+from mirror_agent.contract import Configuration
 from mirror_agent.redaction import HIDDEN
 
 
-def shown_configuration(configuration: NodeConfiguration) -> dict[str, object]:
+def shown_configuration(configuration: Configuration) -> dict[str, object]:
     """Of the environment the names only: applications get their passwords there."""
     document = configuration.model_dump(mode="json", by_alias=True, exclude={"witness": {"sas"}})
     application = document["application"]

@@ -1,0 +1,178 @@
+"""What the nodes of a farm know of one another: who serves, asked of each once in a while over mutual TLS.
+
+Problem: nothing of a farm depends on the other nodes, but a node that is to be maintained should not leave while nobody
+else serves, and an operator on one node wants to see the others.
+Guarantee: only a certificate of the cluster's CA with the name of a node of this farm is answered, and the asked node
+is known by the name in its certificate. What was heard longer than `suspect_s` ago says nothing any more.
+Limits: one question in flight a neighbour; a silent or wrong answer is a reason in the status, never an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mirror_agent.clock import BOOT_CLOCK, Clock
+from mirror_agent.contract import HEARTBEAT_PORT, MAX_SENTENCE_CHARS, NodeName, Peer, Phase, Role
+from mirror_agent.core.model import NEVER
+from mirror_agent.net.https import read_bounded
+from mirror_agent.net.peer import server_name
+
+PATH: Final = "/farm/v1/state"
+_KEEPALIVE_S: Final = 15.0
+
+
+class Told(BaseModel):
+    """A node's word on itself."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    node: NodeName
+    role: Role
+    phase: Phase
+    serves: bool
+    sentence: str = Field(default="", max_length=MAX_SENTENCE_CHARS)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """`failure` is why the last question was not answered, "" if it was."""
+
+    name: NodeName
+    address: str
+    told: Told | None = None
+    heard_at: float = NEVER
+    failure: str = "not asked yet"
+
+
+class NeighbourServer:
+    """Answers the others; the loop's own word at the moment of the question."""
+
+    def __init__(
+        self,
+        word: Callable[[], Told],
+        *,
+        names: Sequence[str],
+        context: ssl.SSLContext,
+        host: str,
+        port: int = HEARTBEAT_PORT,
+    ) -> None:
+        """`names`: the DNS names in the certificates of the other nodes; `context` demands a client certificate."""
+        self._word = word
+        self._names = frozenset(names)
+        self._context = context
+        self._host = host
+        self._port = port
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> int:
+        """Listen; answers the port. OSError when it is taken."""
+        application = web.Application(client_max_size=1024)
+        application.router.add_get(PATH, self._answer)
+        runner = web.AppRunner(application, access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port, ssl_context=self._context, reuse_address=True).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise OSError(
+                error.errno, f"cannot listen for the other nodes on {self._host}:{self._port}: {error}"
+            ) from None
+        self._runner = runner
+        port: int = runner.addresses[0][1]
+        return port
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        if not self._names & _dns_names(request):
+            return web.Response(status=403, text="only nodes of this farm are answered\n")
+        return web.json_response(self._word().model_dump(mode="json"))
+
+
+class Neighbours:
+    def __init__(
+        self,
+        peers: Sequence[Peer],
+        *,
+        cluster_id: str,
+        context: Callable[[], ssl.SSLContext],
+        every_s: float,
+        suspect_s: float,
+        clock: Clock = BOOT_CLOCK,
+        port: int = HEARTBEAT_PORT,
+    ) -> None:
+        """`context` as `NodeTls.peer_client`."""
+        self._cluster_id = cluster_id
+        self._context = context
+        self._every_s = every_s
+        self._suspect_s = suspect_s
+        self._clock = clock
+        self._port = port
+        self._known = {peer.name: Neighbour(peer.name, peer.addresses[0]) for peer in peers}
+
+    def known(self) -> tuple[Neighbour, ...]:
+        return tuple(self._known.values())
+
+    def alive(self, neighbour: Neighbour) -> bool:
+        """Its word is fresh."""
+        return self._clock.now_s() - neighbour.heard_at < self._suspect_s
+
+    def serving(self) -> tuple[NodeName, ...]:
+        """Who said a moment ago that it takes clients."""
+        return tuple(one.name for one in self.known() if self.alive(one) and one.told is not None and one.told.serves)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=self._suspect_s)
+        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+            for name in self._known:
+                group.create_task(self._follow(session, name), name=f"neighbour-{name}")
+
+    async def _follow(self, session: aiohttp.ClientSession, name: NodeName) -> None:
+        while True:
+            neighbour = self._known[name]
+            try:
+                told = await self._ask(session, neighbour)
+                self._known[name] = Neighbour(name, neighbour.address, told, self._clock.now_s(), "")
+            except _Unheard as error:
+                self._known[name] = replace(neighbour, failure=str(error))
+            await self._clock.sleep(self._every_s)
+
+    async def _ask(self, session: aiohttp.ClientSession, neighbour: Neighbour) -> Told:
+        url = f"https://{neighbour.address}:{self._port}{PATH}"
+        name = server_name(neighbour.name, self._cluster_id)
+        try:
+            async with session.get(url, ssl=self._context(), server_hostname=name, allow_redirects=False) as answer:
+                body = await read_bounded(answer)
+                if answer.status != 200:
+                    raise _Unheard(f"answered {answer.status}")
+            return Told.model_validate_json(body)
+        except TimeoutError:
+            raise _Unheard(f"no answer in {self._suspect_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _Unheard(str(error)) from None
+        except ValidationError as error:
+            raise _Unheard(f"not understood: {error.error_count()} errors") from None
+
+
+class _Unheard(Exception):
+    """Why a neighbour said nothing."""
+
+
+def _dns_names(request: web.Request) -> frozenset[str]:
+    transport = request.transport
+    connection: Any = None if transport is None else transport.get_extra_info("ssl_object")
+    certificate = None if connection is None else connection.getpeercert()
+    alternatives = (certificate or {}).get("subjectAltName", ())
+    return frozenset(value for kind, value in alternatives if kind == "DNS")
