@@ -54,7 +54,7 @@ from mirror_agent.net.control_plane import ControlPlaneClient
 from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential, store_configuration
 from mirror_agent.net.node_certificate import CertificateRefused, settle_files
 from mirror_agent.net.peer import Dialogue, server_name
-from mirror_agent.net.renewal import CertificateRenewal
+from mirror_agent.net.renewal import CertificateRenewal, control_plane_issuer
 from mirror_agent.net.scheduled_events import ScheduledEventWatch
 from mirror_agent.net.witness import TableWitness
 from mirror_agent.node.build import core_timing, mirror_config, peer_paths, peer_server
@@ -74,6 +74,8 @@ from mirror_agent.node.report import Reporter
 from mirror_agent.node.resync_news import ResyncNews
 from mirror_agent.node.switches import Switches
 from mirror_agent.node.trips import act_on_trip
+from mirror_agent.pair.membership import pair_membership
+from mirror_agent.pair.no_control_plane import NoControlPlane
 from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.local_api import LocalApi
@@ -114,9 +116,11 @@ class Supervisor:
         self.node = Node(state, store=store, log=log)
         self._witness = TableWitness(configuration.witness)
         self._tls = NodeTls(paths)
+        self._pair = pair_membership(agent, paths)
         self._renewal = CertificateRenewal(
-            url=agent.control_plane_url,
-            credential=load_credential(paths),
+            issue=self._pair.issue
+            if self._pair
+            else control_plane_issuer(agent.control_plane_url, load_credential(paths)),
             dns_name=server_name(configuration.node, configuration.cluster_id),
             changed=self._certificate_changed,
             log=log.record,
@@ -161,6 +165,7 @@ class Supervisor:
             switches=self._switches,
             peer_paths=lambda: self._peers.conditions(),
             certificate=lambda: self._renewal.report,
+            control_plane=agent.control_plane_url,
             cluster=configuration.cluster_name,
             name=configuration.node,
             boot_id=kernel_boot_id,
@@ -202,18 +207,8 @@ class Supervisor:
         )
         self._peers = peer_paths(configuration, self._tls, self._dialogue, timing)
         self._revoked = RevokedSerials(paths.revoked, log.record)
-        self._control_plane = ControlPlaneClient(
-            url=agent.control_plane_url,
-            credential=load_credential(paths),
-            configuration_version=configuration.version,
-            interval_s=configuration.timing.control_plane_heartbeat_s,
-            sample=self._reporter.heartbeat,
-            on_command=lambda command: self._commands.from_control_plane(command, self._control_plane.report),
-            on_configuration=self._new_configuration,
-            on_revoked=self._revoked.take,
-            on_trust=self._renewal.take,
-            log=log.record,
-            paths=paths,
+        self._control_plane: ControlPlaneClient | NoControlPlane = (
+            NoControlPlane() if self._pair else self._line(agent.control_plane_url)
         )
         self._resync_news = ResyncNews(self._control_plane.poke)
         self._maintenance = ScheduledEventWatch(
@@ -227,6 +222,21 @@ class Supervisor:
         self.node.watch(self._control_plane.poke)
         self._switches.watch(self._switched)
         self._apply_checkers_switch()
+
+    def _line(self, url: str) -> ControlPlaneClient:
+        return ControlPlaneClient(
+            url=url,
+            credential=load_credential(self._paths),
+            configuration_version=self._configuration.version,
+            interval_s=self._configuration.timing.control_plane_heartbeat_s,
+            sample=self._reporter.heartbeat,
+            on_command=lambda command: self._commands.from_control_plane(command, self._control_plane.report),
+            on_configuration=self._new_configuration,
+            on_revoked=self._revoked.take,
+            on_trust=self._renewal.take,
+            log=self._log.record,
+            paths=self._paths,
+        )
 
     # -- facts that come in -------------------------------------------------------------------------------------
 
@@ -360,6 +370,9 @@ class Supervisor:
             asyncio.create_task(self._maintenance.run(), name="scheduled-events"),
             asyncio.create_task(self._renewal.run(), name="certificate"),
         ]
+        if self._pair:
+            service = self._pair.service(self._tls, self._revoked.take, log.record)
+            tasks.append(asyncio.create_task(service.run(), name="pair"))
         try:
             await self._prepare_application()
             tasks.append(asyncio.create_task(self.node.tick(TICK_S), name="tick"))

@@ -35,7 +35,7 @@ from mirror_agent.farm.wish_store import WishStore
 from mirror_agent.net.control_plane import ControlPlaneClient
 from mirror_agent.net.identity import AgentFile, load_credential, store_configuration
 from mirror_agent.net.peer import server_name
-from mirror_agent.net.renewal import CertificateRenewal
+from mirror_agent.net.renewal import CertificateRenewal, control_plane_issuer
 from mirror_agent.net.scheduled_events import NodeFacts, ScheduledEventWatch
 from mirror_agent.node.durable import boot_id
 from mirror_agent.node.keepalive import ServiceManager, kept_alive
@@ -110,8 +110,7 @@ class FarmSupervisor:
             suspect_s=max(timing.suspect_s, 2 * NEIGHBOUR_EVERY_S),
         )
         self._renewal = CertificateRenewal(
-            url=agent.control_plane_url,
-            credential=load_credential(paths),
+            issue=control_plane_issuer(agent.control_plane_url, load_credential(paths)),
             dns_name=server_name(configuration.node, configuration.cluster_id),
             changed=self._certificate_changed,
             log=log.record,

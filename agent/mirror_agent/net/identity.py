@@ -32,11 +32,11 @@ class BadEnrolment(RuntimeError):
 
 
 class AgentFile(BaseModel):
-    """/etc/mirrorplane/agent.json"""
+    """/etc/mirrorplane/agent.json; `controlPlaneUrl` is "" on a node of a pair without one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
-    control_plane_url: str
+    control_plane_url: str = ""
     configuration: Configuration
 
 
@@ -98,6 +98,13 @@ def store_enrolment(paths: Paths, url: str, response: EnrolResponse, key: ec.Ell
     store_pair(paths, response.certificate_pem, key)
     replace_file(paths.node_credential, response.node_credential.encode() + b"\n", SECRET_FILE_MODE)
     agent = AgentFile(control_plane_url=url, configuration=response.configuration)
+    _write_agent_file(paths, agent)
+    return agent
+
+
+def store_membership(paths: Paths, configuration: Configuration) -> AgentFile:
+    """A node without a control plane; its certificate is in place before."""
+    agent = AgentFile(configuration=configuration)
     _write_agent_file(paths, agent)
     return agent
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
@@ -53,6 +54,9 @@ EXPIRES_SOON: Final = timedelta(days=14)
 assert RENEW_AFTER + SPREAD < 1, "a node must be able to try again many times before its certificate ends"
 
 
+Issue = Callable[[RenewRequest], Awaitable[RenewResponse]]
+
+
 def renewal_moment(begins: datetime, ends: datetime, jitter: float) -> datetime:
     """`jitter` in [0, 1)."""
     return begins + (ends - begins) * (RENEW_AFTER + SPREAD * jitter)
@@ -62,12 +66,36 @@ def remaining_days(ends: datetime, now: datetime) -> float:
     return round((ends - now) / timedelta(days=1), 1)
 
 
+def control_plane_issuer(url: str, credential: str, tls: ssl.SSLContext | None = None) -> Issue:
+    """The control plane signs. ValueError for an address that is not https; `tls`: in place of the system's trust."""
+    address = f"{require_https(url)}/api/nodes/certificate"
+    headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
+
+    async def issue(request: RenewRequest) -> RenewResponse:
+        try:
+            async with control_plane_session(REQUEST_TIMEOUT_S, tls) as session:
+                async with session.post(
+                    address, data=request.model_dump_json(by_alias=True), headers=headers, allow_redirects=False
+                ) as answer:
+                    body = await read_bounded(answer)
+        except aiohttp.ClientError as error:
+            raise OSError(f"{address}: {error}") from error
+        if answer.status != 200:
+            raise OSError(f"{address} answered {answer.status}: {redact_text(body[:300].decode(errors='replace'))}")
+        try:
+            return RenewResponse.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise OSError(f"{address}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+
+    return issue
+
+
 class CertificateRenewal:
     def __init__(
         self,
         *,
-        url: str,
-        credential: str,
+        issue: Issue,
         dns_name: str,
         changed: Callable[[], None],
         log: RecordEvent,
@@ -75,19 +103,17 @@ class CertificateRenewal:
         clock: Clock = BOOT_CLOCK,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         jitter: Callable[[], float] = random.random,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`changed` is called on the loop after files have changed; an OSError of it is recorded as a failure.
+        """`issue`: who signs, see `control_plane_issuer`; it raises OSError. `changed` is called on the loop after
+        files have changed; an OSError of it is recorded as a failure.
         Raises OSError or CertificateRefused when the node's files are no identity."""
-        self._address = f"{require_https(url)}/api/nodes/certificate"
-        self._credential = credential
+        self._issue = issue
         self._dns_name = dns_name
         self._changed = changed
         self._log = log
         self._paths = paths
         self._clock = clock
         self._wall = wall
-        self._tls = tls
         self._spread = jitter()
         self._back_off = BackOff(jitter, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         self._used = load_node_certificate(paths)
@@ -158,7 +184,7 @@ class CertificateRenewal:
 
     async def _renew(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        answer = await self._ask(RenewRequest(csr_pem=certificate_request(key), agent_version=__version__))
+        answer = await self._issue(RenewRequest(csr_pem=certificate_request(key), agent_version=__version__))
         authorities = authorities_of(answer.ca_pem.encode())
         found = fits(issued(answer.certificate_pem, authorities, key), self._dns_name, self._wall())
         if self._wanted_issuer not in (None, found.issuer_sha256):
@@ -184,19 +210,6 @@ class CertificateRenewal:
             self._changed()
             self._in_use = self._used
 
-    async def _ask(self, request: RenewRequest) -> RenewResponse:
-        """Raises OSError (also for a refusal and a timeout), aiohttp.ClientError, ValidationError."""
-        headers = {"Authorization": f"Bearer {self._credential}", "Content-Type": "application/json"}
-        async with control_plane_session(REQUEST_TIMEOUT_S, self._tls) as session:
-            async with session.post(
-                self._address, data=request.model_dump_json(by_alias=True), headers=headers, allow_redirects=False
-            ) as answer:
-                body = await read_bounded(answer)
-                if answer.status != 200:
-                    said = redact_text(body[:300].decode(errors="replace"))
-                    raise OSError(f"{self._address} answered {answer.status}: {said}")
-        return RenewResponse.model_validate_json(body)
-
     async def _pause(self, seconds: float) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         ordered = asyncio.ensure_future(self._ordered.wait())
@@ -212,9 +225,6 @@ class CertificateRenewal:
 
     def _failed(self, error: Exception) -> None:
         reason = redact_text(str(error) or type(error).__name__)[:MAX_SENTENCE_CHARS]
-        if isinstance(error, ValidationError):
-            first = error.errors(include_url=False, include_input=False)[0]
-            reason = f"{self._address}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
         if reason != self._failure:
             self._log("certificate.renewal-failed", reason=reason, expires_in_days=self.remaining_days())
         self._failure = reason

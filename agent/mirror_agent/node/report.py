@@ -97,18 +97,20 @@ class Reporter:
         switches: Switches,
         peer_paths: Callable[[], Mapping[str, str]],
         certificate: Callable[[], CertificateReport | None] = lambda: None,
+        control_plane: str = "",
         cluster: str,
         name: NodeName,
         boot_id: str,
         start_id: str,
     ) -> None:
-        """`peer_paths`: per address of the peer, why it does not answer there, or ""."""
+        """`peer_paths`: per address of the peer, why it does not answer there, or "". `control_plane`: its address."""
         self._node = node
         self._engine = engine
         self._checkers = checkers
         self._switches = switches
         self._peer_paths = peer_paths
         self._certificate = certificate
+        self._control_plane = control_plane
         self._cluster = cluster
         self._name = name
         self._boot_id = boot_id
@@ -214,6 +216,7 @@ class Reporter:
             "checkersSwitch": asdict(self._switches.checkers),
             "trusted": state.durable.trusted,
             "certificate": certificate_status(self._certificate(), datetime.now(UTC)),
+            "controlPlane": self._control_plane or "no control plane",
         }
 
     def why(self) -> dict[str, object]:

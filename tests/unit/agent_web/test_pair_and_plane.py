@@ -26,7 +26,7 @@ from mirror_agent.net.identity import load_credential
 from mirror_agent.net.node_certificate import load_node_certificate
 from mirror_agent.net.peer import Dialogue, PeerClient, PeerPaths, PeerServer, server_name
 from mirror_agent.net.peer_wire import Switch
-from mirror_agent.net.renewal import CertificateRenewal
+from mirror_agent.net.renewal import CertificateRenewal, control_plane_issuer
 from mirror_agent.node.live_tls import NodeTls
 from mirror_agent.paths import Paths
 from mirror_agent.web.console_api import ConsoleApi
@@ -94,13 +94,11 @@ class Node:
         self.peer: NodeName = "b" if self.name == "a" else "a"
         self.tls = NodeTls(self.paths)
         self.renewal = CertificateRenewal(
-            url=self.bridge.url,
-            credential=load_credential(self.paths),
+            issue=control_plane_issuer(self.bridge.url, load_credential(self.paths), self.plane_tls),
             dns_name=server_name(self.name, self.cluster_id),
             changed=self._changed,
             log=self.log,
             paths=self.paths,
-            tls=self.plane_tls,
         )
         self.revoked = RevokedSerials(self.paths.revoked, self.log)
         self.plane = ControlPlaneClient(

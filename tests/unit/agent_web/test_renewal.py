@@ -24,7 +24,7 @@ from mirror_agent.net.node_certificate import (
     settle_files,
     store_pair,
 )
-from mirror_agent.net.renewal import EXPIRES_SOON, CertificateRenewal, renewal_moment
+from mirror_agent.net.renewal import EXPIRES_SOON, CertificateRenewal, control_plane_issuer, renewal_moment
 from mirror_agent.node.live_tls import NodeTls
 from mirror_agent.paths import Paths, private_directory, replace_file
 
@@ -90,8 +90,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.renewal = CertificateRenewal(
-            url=self.plane.url,
-            credential=CREDENTIAL,
+            issue=control_plane_issuer(self.plane.url, CREDENTIAL, self.plane.site.client()),
             dns_name=NAME,
             changed=self._changed,
             log=self.log,
@@ -99,7 +98,6 @@ class Node:
             clock=self.clock,
             wall=lambda: self.wall,
             jitter=lambda: self.jitter,
-            tls=self.plane.site.client(),
         )
 
     def _changed(self) -> None:
