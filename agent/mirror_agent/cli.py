@@ -19,6 +19,7 @@ from mirror_agent import __version__
 from mirror_agent.cli_completion import SHELLS, script
 from mirror_agent.cli_mirror import QUARANTINE_VERBS, VERBS, add_mirror, run_metrics, run_mirror
 from mirror_agent.cli_output import show
+from mirror_agent.cli_pair import CREDENTIALS_VERBS, PAIR_VERBS, add_pair_words, run_pair
 from mirror_agent.paths import Paths
 from mirror_agent.web.actions import MAX_HISTORY, nearest
 from mirror_agent.web.local_client import ACTION_TIMEOUT_S, AgentAway, AgentRefused, ask
@@ -59,9 +60,13 @@ _COMMANDS: Final = {
     "mirror": "the two copies: mirror status | verify | resync | quarantine",
     "metrics": "the metrics of this node, as Prometheus reads them",
     "prim": "make this node primary although the rules forbid it: prim --force --why TEXT",
+    "credentials": "access for people, on a pair without a control plane: credentials link | list | revoke",
+    "pair": "replace a node of a pair without a control plane: pair admit | pair secret",
+    "configure": "a new configuration for a pair without a control plane, from the agent's next start on",
     "enrol": "make this machine a node of a cluster",
     "completion": "a script for the shell: source <(mirrorctl completion bash)",
 }
+_NESTED: Final = {"mirror": VERBS, "credentials": CREDENTIALS_VERBS, "pair": PAIR_VERBS}
 _DANGER: Final = """\
 A forced start makes the copy on this node the truth, whatever the other one may hold that is missing here.
 Writes that were acknowledged and are only on the other node will be replaced by what is here (they are kept in its
@@ -92,7 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(script(parser, options.shell))
         return OK
     try:
-        return _enrol(options) if options.command == "enrol" else _ask(options)
+        match options.command:
+            case "enrol":
+                return _enrol(options)
+            case "credentials" | "pair" | "configure":
+                return run_pair(options)
+            case _:
+                return _ask(options)
     except KeyboardInterrupt:
         return INTERRUPTED
     except AgentAway as error:
@@ -117,7 +128,7 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     output.add_argument("--json", dest="output", action="store_const", const="json", help="the same as -o json")
     below = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     commands = {
-        name: below.add_parser(name, help=sentence, description=sentence, parents=[] if name == "mirror" else [output])
+        name: below.add_parser(name, help=sentence, description=sentence, parents=[] if name in _NESTED else [output])
         for name, sentence in _COMMANDS.items()
     }
     for name in _HISTORIES:
@@ -128,6 +139,7 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         why = "written into the history beside your name"
         commands[name].add_argument("--reason", "--why", dest="reason", metavar="TEXT", default="", help=why)
     add_mirror(commands["mirror"], output)
+    add_pair_words(commands, output)
     for name in _SWITCHES:
         commands[name].add_argument("setting", type=_on_or_off, metavar="on|off")
     commands["prim"].add_argument("--force", action="store_true", help="required: nothing else is a `prim`")
@@ -158,7 +170,7 @@ def _on_or_off(word: str) -> str:
 
 def _misspelt(words: Sequence[str]) -> str | None:
     """The sentence for a first word that is no command, or a later one that is none below it."""
-    below = {"mirror": VERBS, "quarantine": QUARANTINE_VERBS}
+    below: Mapping[str, Mapping[str, str]] = {**_NESTED, "quarantine": QUARANTINE_VERBS}
     known: Mapping[str, str] = _COMMANDS
     position = 0
     while True:
@@ -243,6 +255,7 @@ def _enrol(options: argparse.Namespace) -> int:
 
     from mirror_agent.net.enrolment import DEADLINE_S, Enrolled, EnrolmentFailed, enrol, load_bootstrap
     from mirror_agent.net.identity import BadEnrolment
+    from mirror_agent.pair.begin import begin, is_pair
 
     def say(kind: str, /, **fields: object) -> None:
         details = " ".join(f"{name}={value}" for name, value in fields.items())
@@ -250,8 +263,11 @@ def _enrol(options: argparse.Namespace) -> int:
 
     deadline_s = DEADLINE_S if options.deadline_s is None else options.deadline_s
     try:
-        bootstrap = load_bootstrap(options.source)
-        outcome = asyncio.run(enrol(bootstrap, log=say, paths=Paths(options.root), deadline_s=deadline_s))
+        paths = Paths(options.root)
+        if is_pair(options.source):
+            outcome = asyncio.run(begin(options.source, paths, log=say, deadline_s=deadline_s))
+        else:
+            outcome = asyncio.run(enrol(load_bootstrap(options.source), log=say, paths=paths, deadline_s=deadline_s))
     except BadEnrolment as error:
         return _fail(FAILED, str(error))
     match outcome:
