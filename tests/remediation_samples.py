@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from mirror_agent.contract import ApplicationState, NodeName, Phase, Role
+from mirror_agent.contract import MIRROR_NODES, ApplicationState, NodeName, Phase, Role
 
 from shared.health.facts import Beat, Fact, FactKind, Notice, Power, ProbeSeen, Trust, WitnessSeen
 from shared.health.verdict import ClusterVerdict, Fleet, Health, NodeVerdict
-from shared.model.cluster import NODES
 from shared.model.node_state import ProbeOutcome
 from shared.model.remediation import ActionStatus, RemediationRecord
 from shared.model.remediation_policy import RemediationPolicy
@@ -63,7 +62,7 @@ def verdict(scene: Scene, now: datetime) -> ClusterVerdict:
         primary, in_sync = scene.witness
         facts.append(Fact(FactKind.WITNESS, None, "witness", now, Trust.RECORD, WitnessSeen(5, primary, in_sync)))
     nodes: dict[NodeName, NodeVerdict] = {}
-    for node in NODES:
+    for node in MIRROR_NODES:
         seen = scene.nodes[node]
         facts += _facts(node, seen, now)
         state = Health.HEALTHY
@@ -161,7 +160,7 @@ class Watcher:
 def changed(scene: Scene, **changes: Any) -> Scene:
     """`scene` with changes; `a=` and `b=` change the node's own scene, `policy=` is a spec's JSON."""
     nodes = dict(scene.nodes)
-    for node in NODES:
+    for node in MIRROR_NODES:
         if node in changes:
             nodes[node] = replace(nodes[node], **changes.pop(node))
     if "policy" in changes:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from mirror_agent.contract import Heartbeat, MirrorReport, NodeName, Phase, Role
+from mirror_agent.contract import MIRROR_NODES, Heartbeat, MirrorReport, NodeName, Phase, Role
 
 from bench.control_plane.storage import Bench
 from shared.api.probe import Probed
-from shared.model.cluster import NODES, ClusterRecord, ObservedNode, ObservedResources, ProvisioningState
+from shared.model.cluster import ClusterRecord, ObservedNode, ObservedResources, ProvisioningState
 from shared.model.node_state import NodeState, ProbeOutcome
 from shared.store.desired import CLUSTERS
 from shared.store.observed import STATES
@@ -49,7 +49,9 @@ def cluster(name: str, now: datetime) -> ClusterRecord:
 def beat(node: NodeName, sequence: int = 1) -> Heartbeat:
     role = Role.PRIM if node == "a" else Role.SECOND
     mirror = MirrorReport(mode="strict", link="live", acknowledging="both")
-    return heartbeat(node=node, role=role, phase=Phase.READY, epoch=4, in_sync=NODES, sequence=sequence, mirror=mirror)
+    return heartbeat(
+        node=node, role=role, phase=Phase.READY, epoch=4, in_sync=MIRROR_NODES, sequence=sequence, mirror=mirror
+    )
 
 
 async def fill(bench: Bench, names: Sequence[str], now: datetime) -> list[ClusterRecord]:
@@ -63,7 +65,7 @@ async def fill(bench: Bench, names: Sequence[str], now: datetime) -> list[Cluste
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(made: ClusterRecord) -> None:
-        states = [Row(made.id, node, document(state_of(made.id, node, now))) for node in NODES]
+        states = [Row(made.id, node, document(state_of(made.id, node, now))) for node in MIRROR_NODES]
         witness = Row(
             made.id, ROW_KEY, {"epoch": 4, "primary": "a", "in_sync": "ab", "nonce": uuid.uuid4().hex, "rule": "won"}
         )

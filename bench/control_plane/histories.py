@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from mirror_agent.contract import MIRROR_NODES
+
 from bench.control_plane.audits import plane_over
 from bench.control_plane.fleet import beat, fill
 from bench.control_plane.rowscan import RowScan
@@ -19,7 +21,6 @@ from bench.control_plane.storage import bench_over
 from shared.api.call import Call
 from shared.api.observations import list_heartbeats
 from shared.api.plane import ControlPlane
-from shared.model.cluster import NODES
 from shared.model.node_state import HistoryEntry
 from shared.model.principal import AccessRole, Principal
 from shared.store.keys import history_key, node_day
@@ -62,9 +63,9 @@ async def _write(table: RowScan, cluster_id: str, now: datetime, rows: int) -> N
         cluster_id=cluster_id, node="a", heartbeat=beat("a", _NUMBER), received_at=_MARK, agent_start_seen_at=started
     )
     text = entry.model_dump_json(by_alias=True, ensure_ascii=True)
-    per_node = rows // len(NODES)
+    per_node = rows // len(MIRROR_NODES)
     step = timedelta(days=DAYS) / per_node
-    for node in NODES:
+    for node in MIRROR_NODES:
         made: dict[str, list[Row]] = {}
         for number in range(1, per_node + 1):
             at = started + number * step

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+from mirror_agent.contract import MIRROR_NODES
 
 from bench.control_plane.fleet import beat, fill
 from bench.control_plane.storage import Bench, on_azurite
 from lab.azurite.server import Azurite
-from shared.model.cluster import NODES
 from shared.model.principal import NodeCredential
 from shared.security.secret import hashed, new_secret
 from tests.lab.functions_host.process import REPOSITORY, HostProcess
@@ -63,7 +63,7 @@ async def _nodes(bench: Bench, count: int) -> list[tuple[str, str]]:
     records = await fill(bench, [f"ingest{number:03d}" for number in range(-(-count // 2))], now)
     tokens: list[tuple[str, str]] = []
     for made in records:
-        for node in NODES:
+        for node in MIRROR_NODES:
             secret = new_secret()
             credential = NodeCredential(
                 cluster_id=made.id,

@@ -114,7 +114,7 @@ def parser() -> Parser:
         action.set_defaults(action=name)
         action.add_argument("name")
         action.add_argument("--reason", default="", help="kept in the journal")
-        action.add_argument("--node", choices=("a", "b"), help="only this node")
+        action.add_argument("--node", choices=("a", "b", "c", "d"), help="only this node")
     rotate = word(cluster, "rotate-ca", "replace its certificate authority, step by step", authority.rotate, waits=True)
     rotate.add_argument("name")
     rotate.add_argument("--reason", default="", help="kept in the journal")

@@ -13,7 +13,6 @@ from mirror_agent.contract import NodeName
 from pydantic import BaseModel, ValidationError
 
 from shared.api.problem import Problem, from_validation
-from shared.model.cluster import NODES
 
 API_VERSION: Final = "2026-11-01"
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -78,12 +77,12 @@ def _no_constant(text: str) -> None:
     raise Problem("InvalidJson", f"{text} is no JSON number")
 
 
-def node_parameter(call: Call) -> NodeName:
+def node_parameter(call: Call, nodes: tuple[NodeName, ...]) -> NodeName:
     value = call.query.get("node", "")
-    for node in NODES:
+    for node in nodes:
         if value == node:
             return node
-    raise Problem("InvalidParameter", f"the query parameter node is {value!r}; give 'a' or 'b'", "node")
+    raise Problem("InvalidParameter", f"the query parameter node is {value!r}; give one of {', '.join(nodes)}", "node")
 
 
 def top_parameter(call: Call) -> int:

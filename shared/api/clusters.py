@@ -137,7 +137,8 @@ async def act_on_cluster(plane: ControlPlane, caller: Principal, call: Call) -> 
                 raise AssertionError("an action that is the same has an operation")
             operation = await start_action(plane.store, decision.record, decision.operation, plane.clock())
             return operation_answer(plane, operation)
-        targets(action, request.node, await plane.store.node_states.of_cluster(found.value.id))  # or says why not
+        states = await plane.store.node_states.of_cluster(found.value.id)
+        targets(found.value, action, request.node, states)  # or says why not
         written = await _write(plane, decision, found)
         if written is not None and written.action is not None:
             return operation_answer(plane, await start_action(plane.store, written, written.action, plane.clock()))

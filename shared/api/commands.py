@@ -3,6 +3,8 @@
 - `swap` and `restart` go to the node that serves; `start` and `stop` to both, unless the caller names a node.
 - `stop` of both stops the replica first and the serving node after it: the other way round the replica would take
   over in between.
+- In a farm every action goes to all nodes unless one is named; `restart` in turn, so that the others serve meanwhile,
+  and it ends at the first node that does not come back. There is nothing to swap.
 - An operation ends when every command has ended, or at its time limit, which is what the application's own limits
   allow plus the way there and back.
 """
@@ -16,7 +18,7 @@ from typing import Final
 from mirror_agent.contract import CommandAction, NodeName, Role
 
 from shared.api.problem import Problem
-from shared.model.cluster import NODES, ClusterRecord, OperationRef
+from shared.model.cluster import ClusterRecord, OperationRef
 from shared.model.node_state import CommandStatus, NodeCommand, NodeState
 from shared.model.operation import ErrorDetail, Operation, OperationStatus, Step, finished, shortened, with_steps
 
@@ -31,8 +33,16 @@ def serving_node(states: Mapping[NodeName, NodeState]) -> NodeName | None:
     return max(serving, key=lambda state: (state.heartbeat.epoch, state.received_at)).node if serving else None
 
 
-def targets(action: CommandAction, node: NodeName | None, states: Mapping[NodeName, NodeState]) -> tuple[NodeName, ...]:
+def targets(
+    record: ClusterRecord, action: CommandAction, node: NodeName | None, states: Mapping[NodeName, NodeState]
+) -> tuple[NodeName, ...]:
     """The nodes in the order in which they are to act. Raises Problem."""
+    if node is not None and node not in record.nodes:
+        raise Problem("InvalidField", f"{node!r} is no node of {record.name!r}: {', '.join(record.nodes)}", "node")
+    if record.is_farm:
+        if action is CommandAction.SWAP:
+            raise Problem("InvalidField", f"{record.name!r} is a farm: all nodes serve, there is nothing to swap")
+        return (node,) if node is not None else record.nodes
     serving = serving_node(states)
     match action:
         case CommandAction.SWAP | CommandAction.RESTART:
@@ -42,11 +52,11 @@ def targets(action: CommandAction, node: NodeName | None, states: Mapping[NodeNa
                 raise Problem("NoServingNode", f"node {node!r} does not serve ({serving!r} does)", "node")
             return (serving,)
         case CommandAction.START:
-            return (node,) if node is not None else NODES
+            return (node,) if node is not None else record.nodes
         case CommandAction.STOP:
             if node is not None:
                 return (node,)
-            return tuple(sorted(NODES, key=lambda name: name == serving))
+            return tuple(sorted(record.nodes, key=lambda name: name == serving))
 
 
 def planned(
@@ -56,8 +66,9 @@ def planned(
     if ref.action is None:
         raise ValueError(f"operation {ref.id} is no action")
     commands: list[NodeCommand] = []
-    for node in targets(ref.action, ref.node, states):
-        in_turn = ref.action is CommandAction.STOP and commands and commands[-1].node in states
+    for node in targets(record, ref.action, ref.node, states):
+        waits = ref.action is CommandAction.RESTART if record.is_farm else ref.action is CommandAction.STOP
+        in_turn = waits and commands and commands[-1].node in states
         commands.append(
             NodeCommand(
                 id=f"{ref.id}-{node}",
@@ -79,18 +90,32 @@ def deliverable(commands: Sequence[NodeCommand], node: NodeName) -> tuple[NodeCo
     """What a node is to be told now. A command is repeated until the node says that it has it."""
     ended = {command.id for command in commands if command.is_final}
     known = {command.id for command in commands}
+    off = called_off(commands)
     return tuple(
         command
         for command in commands
         if command.node == node
         and command.status is CommandStatus.PENDING
+        and command.id not in off
         and (command.after is None or command.after in ended or command.after not in known)
     )
 
 
+def called_off(commands: Sequence[NodeCommand]) -> frozenset[str]:
+    """Restarts that wait for one that failed, directly or by way of another: the next node is not risked too."""
+    off: set[str] = set()
+    failed = {command.id for command in commands if command.status is CommandStatus.FAILED}
+    waiting = [c for c in commands if c.action is CommandAction.RESTART and c.status is CommandStatus.PENDING]
+    while more := {command.id for command in waiting if command.after in failed | off} - off:
+        off |= more
+    return frozenset(off)
+
+
 def time_limit(record: ClusterRecord) -> timedelta:
     application = record.spec.application
-    return timedelta(seconds=2 * (application.start_timeout_s + application.stop_timeout_s) + ALLOWANCE_S)
+    turns = len(record.nodes) if record.is_farm else 1
+    one_s = 2 * (application.start_timeout_s + application.stop_timeout_s) + ALLOWANCE_S
+    return timedelta(seconds=turns * one_s)
 
 
 def progressed(
@@ -100,7 +125,8 @@ def progressed(
     if operation.is_final:
         return None
     steps = tuple(_step(command) for command in commands)
-    if commands and all(command.is_final for command in commands):
+    off = called_off(commands)
+    if commands and all(command.is_final or command.id in off for command in commands):
         failed = [command for command in commands if command.status is CommandStatus.FAILED]
         status = OperationStatus.FAILED if failed else OperationStatus.SUCCEEDED
         error = None

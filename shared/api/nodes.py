@@ -15,12 +15,12 @@ from typing import Final
 from mirror_agent.contract import (
     Command,
     CommandResult,
+    Configuration,
     EnrolRequest,
     EnrolResponse,
     Heartbeat,
     HeartbeatPost,
     HeartbeatResponse,
-    NodeConfiguration,
     NodeName,
     RenewRequest,
     RenewResponse,
@@ -37,7 +37,7 @@ from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.model.cluster_spec import node_private_address
 from shared.model.node_state import CommandStatus, HistoryEntry, NodeCommand, NodeState
 from shared.model.principal import Enrolment, NodePrincipal
-from shared.provisioning.configuration import configuration_version, node_configuration
+from shared.provisioning.configuration import configuration_version, farm_configuration, node_configuration
 from shared.remediation.commands import withheld
 from shared.security.authority import RequestRefused, issue_node_certificate, verified_public_key
 from shared.security.enrolment import EnrolmentRefused, enrol, ensure_authority
@@ -181,7 +181,9 @@ def _addresses(record: ClusterRecord, node: NodeName) -> tuple[str, ...]:
     return (node_private_address(record.spec, node), *public, *virtual)
 
 
-def _configuration(plane: ControlPlane, record: ClusterRecord, node: NodeName, now: datetime) -> NodeConfiguration:
+def _configuration(plane: ControlPlane, record: ClusterRecord, node: NodeName, now: datetime) -> Configuration:
+    if record.is_farm:
+        return farm_configuration(record, node, now)
     return node_configuration(record, node, witness=plane.store.witness.access(record.id, now), now=now)
 
 

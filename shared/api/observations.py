@@ -23,7 +23,8 @@ from shared.store.ports import MAX_PAGE, Page
 
 
 async def list_heartbeats(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
-    record, node = await named_cluster(plane, call.route["name"]), node_parameter(call)
+    record = await named_cluster(plane, call.route["name"])
+    node = node_parameter(call, record.nodes)
 
     async def read(day: date, after: str | None, limit: int) -> Page[HistoryEntry]:
         return await plane.store.node_states.history(record.id, node, day, after, limit)
@@ -58,7 +59,8 @@ def _towards(entry: HistoryEntry, to: datetime) -> str | None:
 
 
 async def list_probes(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
-    record, node = await named_cluster(plane, call.route["name"]), node_parameter(call)
+    record = await named_cluster(plane, call.route["name"])
+    node = node_parameter(call, record.nodes)
 
     async def read(day: date, after: str | None, limit: int) -> Page[ProbeResult]:
         return await plane.store.probes.page(record.id, node, day, after, limit)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from mirror_agent.contract import CommandAction
+from mirror_agent.contract import ALL_NODES, CommandAction
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
@@ -43,7 +43,7 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "severity": {"schema": {"type": "string", "enum": [severity.value for severity in Severity]}},
     "cluster": {"schema": {"type": "string"}, "description": "Only of this cluster."},
     "kind": {"schema": {"type": "string", "enum": [kind.value for kind in DeadLetterKind]}, "required": True},
-    "node": {"schema": {"type": "string", "enum": ["a", "b"]}, "required": True},
+    "node": {"schema": {"type": "string", "enum": list(ALL_NODES)}, "required": True},
 }
 _PATH: Final[dict[str, dict[str, Any]]] = {
     "name": {"type": "string", "pattern": NAME_PATTERN},

@@ -19,7 +19,7 @@ from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.wishes import Wish
 from shared.model.authority import ROTATE, ClusterTrust, Rotation, RotationStage, TrustedAuthority
-from shared.model.cluster import NODES, ClusterRecord, ProvisioningState
+from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.model.document import ApiModel
 from shared.model.operation import Operation, OperationKind, OperationStatus, Step, finished
 from shared.model.principal import AccessRole, ClusterAuthority, Principal
@@ -128,7 +128,7 @@ async def get_authority(plane: ControlPlane, caller: Principal, call: Call) -> A
             reason=told.reason,
             operation_id=told.operation_id,
             overlap_until=told.overlap_until,
-            waiting_for=waiting_for(trust, await _reports(plane.store, record.id), plane.clock()),
+            waiting_for=waiting_for(trust, await _reports(plane.store, record), plane.clock()),
         )
     views = tuple(_authority_view(one, trust.issuing) for one in trust.trusted)
     return Answer(200, model_json(ClusterAuthorityView(authorities=views, rotation=rotation), without_none=True))
@@ -141,7 +141,7 @@ async def advance_rotation(plane: ControlPlane, record: ClusterRecord) -> Cluste
         trust = record.trust
         if trust is None or trust.rotation is None or _rests(trust.rotation, plane.clock()):
             break
-        reports, now = await _reports(plane.store, record.id), plane.clock()
+        reports, now = await _reports(plane.store, record), plane.clock()
         operation = None
         if not trust.rotation.told:
             operation = await _tell(plane, record, trust, trust.rotation, reports)
@@ -188,9 +188,8 @@ async def _new_rotation(plane: ControlPlane, record: ClusterRecord, request: Rot
         raise Problem(
             "OperationIdReused", f"Operation-Id {wish.operation_id!r} was used for another request", "Operation-Id"
         )
-    reports = await _reports(plane.store, record.id)
-    for node in NODES:
-        report = reports.get(node)
+    reports = await _reports(plane.store, record)
+    for node, report in reports.items():
         if report is None or report.certificate is None:
             why = "has not reported" if report is None else "runs an agent that does not report its certificate"
             raise Problem("NodeCannotRotate", f"node {node!r} {why}; a rotation would wait for it for ever", "nodes")
@@ -318,9 +317,12 @@ async def _operation(store: Store, record: ClusterRecord) -> Operation:
         return operation if current is None else current.value
 
 
-async def _reports(store: Store, cluster_id: str) -> Reports:
-    states = await store.node_states.of_cluster(cluster_id)
-    return {node: NodeReport(state.heartbeat.certificate, state.received_at) for node, state in states.items()}
+async def _reports(store: Store, record: ClusterRecord) -> Reports:
+    states = await store.node_states.of_cluster(record.id)
+    return {
+        node: NodeReport(state.heartbeat.certificate, state.received_at) if (state := states.get(node)) else None
+        for node in record.nodes
+    }
 
 
 async def _stored(plane: ControlPlane, name: str) -> Versioned[ClusterRecord]:

@@ -1,4 +1,4 @@
-"""The last hours of both nodes for the page of a cluster, summed up here instead of in a browser."""
+"""The last hours of the nodes for the page of a cluster, summed up here instead of in a browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.api.clusters import named_cluster
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.console.strips import Strip, strip
-from shared.model.cluster import NODES, ClusterRecord
+from shared.model.cluster import ClusterRecord
 from shared.model.document import ApiModel
 from shared.model.node_state import HistoryEntry
 from shared.model.principal import Principal
@@ -44,14 +44,14 @@ async def get_strips(plane: ControlPlane, caller: Principal, call: Call) -> Answ
     hours = _hours(call)
     end = plane.clock()
     begin = end - timedelta(hours=hours)
-    read = await asyncio.gather(*(_of_node(plane, record, node, begin, end) for node in NODES))
+    read = await asyncio.gather(*(_of_node(plane, record, node, begin, end) for node in record.nodes))
     piece = timedelta(hours=hours) / PIECES
     view = StripsView(
         begin=begin,
         piece_s=piece.total_seconds(),
         pieces=PIECES,
         complete=all(complete for _, complete in read),
-        nodes={node: found for node, (found, _) in zip(NODES, read, strict=True)},
+        nodes={node: found for node, (found, _) in zip(record.nodes, read, strict=True)},
     )
     return Answer(200, model_json(view))
 

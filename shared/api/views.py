@@ -13,7 +13,7 @@ from pydantic import AwareDatetime
 from shared.api.call import API_VERSION
 from shared.health.glimpse import NodeFacts, glimpse
 from shared.model.audit import NodeHealth, VerdictTurn
-from shared.model.cluster import NODES, ClusterRecord, ObservedNode, OperationRef, ProvisioningState
+from shared.model.cluster import ClusterRecord, ObservedNode, OperationRef, ProvisioningState
 from shared.model.cluster_spec import ClusterSpec, node_private_address
 from shared.model.document import STORED, ApiModel
 from shared.model.event import RecordedEvent
@@ -201,7 +201,7 @@ def cluster_view(
         "virtual_ip": VirtualIp(
             address=record.resources.virtual_ip_address or None, fqdn=record.resources.virtual_ip_fqdn or None
         ),
-        "nodes": tuple(node_view(record, node, states.get(node), now) for node in NODES),
+        "nodes": tuple(node_view(record, node, states.get(node), now) for node in record.nodes),
         "links": ClusterLinks(
             self=links.to(path),
             operation=links.operation(record.operation.id),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import MIRROR_NODES, NodeName
 
 from shared.api.commands import time_limit
 from shared.api.probe import Probed, Prober
@@ -26,7 +26,7 @@ from shared.health.facts import (
     Trust,
     WitnessSeen,
 )
-from shared.model.cluster import NODES, SETTLED, ClusterRecord
+from shared.model.cluster import SETTLED, ClusterRecord
 from shared.model.cluster_spec import Frontend
 from shared.model.node_state import NodeState, ProbeOutcome, ProbeResult
 from shared.store.ports import ClusterRows, WitnessRecord
@@ -44,12 +44,12 @@ class Looked:
 
 async def look(record: ClusterRecord, rows: ClusterRows, prober: Prober, now: datetime) -> Looked:
     """Never raises: whatever fails is a fact. `now` is the audit's time, which every look of it bears."""
-    probed = await asyncio.gather(*(_probe(record, node, prober) for node in NODES))
-    results = tuple(_result(record, node, now, answer) for node, answer in zip(NODES, probed, strict=True))
+    probed = await asyncio.gather(*(_probe(record, node, prober) for node in record.nodes))
+    results = tuple(_result(record, node, now, answer) for node, answer in zip(record.nodes, probed, strict=True))
     facts = [
         *(_probe_fact(result) for result in results),
         *(beat_fact(state) for state in rows.states.values()),
-        witness_fact(rows.witness, now),
+        *(() if record.is_farm else (witness_fact(rows.witness, now),)),
         *operator_facts(record, now),
     ]
     return Looked(tuple(facts), results)
@@ -83,7 +83,7 @@ def witness_fact(record: WitnessRecord | None, now: datetime) -> Fact:
     if record is None:
         value = CollectorFailed("witness", "there is no safety record of this cluster")
         return Fact(FactKind.COLLECTOR_FAILED, None, "witness", now, Trust.RECORD, value)
-    in_sync = tuple(node for node in NODES if node in record.in_sync)
+    in_sync = tuple(node for node in MIRROR_NODES if node in record.in_sync)
     return Fact(
         FactKind.WITNESS, None, "witness", now, Trust.RECORD, WitnessSeen(record.epoch, record.primary, in_sync)
     )

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from mirror_agent.contract import ALL_NODES
+
 from shared.api.plane import ControlPlane
 from shared.events.facts import as_facts
 from shared.events.interpret import Malformed, fact_of
 from shared.health.facts import Fact, FactKind, Notice, ResourceHealthSeen, Trust
 from shared.health.limits import NOTICE_FRESH_S
-from shared.model.cluster import NODES
 from shared.model.event import RecordedEvent
 from shared.model.event_fact import EventFact, EventFactKind
 from shared.store.ports import StoreError
@@ -69,7 +70,7 @@ def notice_of(event: RecordedEvent, now: datetime) -> Fact | None:
         return None  # the handler has put it aside with the reason
     if said is None:
         return None
-    node = next((name for name in NODES if said.node == name), None)
+    node = next((name for name in ALL_NODES if said.node == name), None)
     if said.kind is EventFactKind.RESOURCE_HEALTH:
         health = ResourceHealthSeen(said.value, said.customer_initiated, said.sentence)
         return Fact(FactKind.RESOURCE_HEALTH, node, SOURCE, event.received_at, Trust.PLATFORM, health)

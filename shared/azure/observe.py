@@ -25,7 +25,7 @@ from shared.azure.resources import ResourceRef, ResourceType
 from shared.azure.session import AzureSession
 from shared.azure.settings import PUBLIC_CLOUD
 from shared.health.facts import Availability, CollectorFailed, Fact, FactKind, Notice, Power, ResourceHealthSeen, Trust
-from shared.model.cluster import NODES, ClusterRecord
+from shared.model.cluster import ClusterRecord
 
 DEADLINE_S: Final = 10.0
 METRICS_WINDOW: Final = timedelta(minutes=5)
@@ -75,7 +75,7 @@ class AzurePlatform:
             ("balancer-metrics", None, lambda: self._metrics(record, now)),
             ("balancer-log", None, lambda: self._log(record, now)),
         ]
-        for node in NODES:
+        for node in record.nodes:
             asked.append(("instance-view", node, lambda node=node: self._power(record, node, now)))  # type: ignore[misc]
             asked.append(("resource-health", node, lambda node=node: self._health(record, node, now)))  # type: ignore[misc]
         found = await asyncio.gather(*(_bounded(source, node, ask, now) for source, node, ask in asked))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import ALL_NODES, NodeName
 
 from shared.health.verdict import ClusterVerdict, Health
 from shared.model.audit import AuditRecord
@@ -101,7 +101,7 @@ def _line(row: list[object]) -> Line:
                 rule,
                 sentence,
                 datetime.fromisoformat(since) if isinstance(since, str) else None,
-                serving if serving in ("a", "b") else None,
+                serving if serving in ALL_NODES else None,
                 {node: (Health(seen), text) for node, (seen, text) in nodes.items()},
                 tuple(str(reason) for reason in paused),
             )

@@ -8,11 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import ALL_NODES, NodeName
 from pydantic import AwareDatetime
 
 from shared.model.audit import TurnKind, VerdictTurn
-from shared.model.cluster import NODES
 from shared.model.document import ApiModel
 from shared.model.event import RecordedEvent
 from shared.model.journal import JournalEntry
@@ -102,7 +101,7 @@ def event_line(event: RecordedEvent) -> HistoryLine | None:
 
 
 def _line(event: RecordedEvent, kind: Kind, title: str, who: str | None = None) -> HistoryLine:
-    node = next((name for name in NODES if name == event.data.get("node")), None)
+    node = next((name for name in ALL_NODES if name == event.data.get("node")), None)
     rule = event.data.get("rule") if kind is Kind.REPAIR else None
     detail = _word(event.data, "sentence")
     return HistoryLine(at=event.received_at, kind=kind, title=title, detail=detail, node=node, rule=rule, who=who)

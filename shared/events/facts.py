@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import ALL_NODES, NodeName
 
 from shared.health.facts import Fact, FactKind, Notice, ResourceHealthSeen, Trust
 from shared.model.event_fact import EventFact, EventFactKind
@@ -71,10 +71,4 @@ def _fact(entry: EventFact, kind: FactKind, value: Notice | ResourceHealthSeen, 
 
 
 def _node(text: str | None) -> NodeName | None:
-    match text:
-        case "a":
-            return "a"
-        case "b":
-            return "b"
-        case _:
-            return None
+    return next((node for node in ALL_NODES if node == text), None)

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from mirror_agent.contract import ALL_NODES
+
 from shared.model.event import RecordedEvent
 from shared.model.event_fact import EventFact, EventFactKind
 
@@ -26,7 +28,7 @@ _ID_PATTERN: Final = (
     r"/providers/(?P<type>[a-z.]+/[a-z]+)/(?P<name>[^/]{1,80})(?=/|$)"
 )
 # In a group that was brought, only the name of a VM or a load balancer tells the cluster, if it is one of ours at all.
-_NAMED: Final = re.compile(r"(?P<cluster>[a-z][a-z0-9-]{0,22}[a-z0-9])-(?P<part>a|b|lb)")
+_NAMED: Final = re.compile(r"(?P<cluster>[a-z][a-z0-9-]{0,22}[a-z0-9])-(?P<part>[a-d]|lb)")
 _RESOURCE: Final = re.compile(_ID_PATTERN, re.IGNORECASE)
 VM: Final = "microsoft.compute/virtualmachines"
 LOAD_BALANCER: Final = "microsoft.network/loadbalancers"
@@ -69,7 +71,7 @@ class Resource:
     @property
     def node(self) -> str | None:
         name, _, node = self.name.rpartition("-")
-        return node if self.type == VM and name == self.cluster and node in ("a", "b") else None
+        return node if self.type == VM and name == self.cluster and node in ALL_NODES else None
 
 
 def resource_of(text: str) -> Resource | None:

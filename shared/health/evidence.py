@@ -74,8 +74,8 @@ class Evidence:
         return self.probe is not None and self.probe.outcome in ANSWERED
 
 
-def gather(facts: Latest, node: NodeName, silent_after_s: float, now: datetime) -> Evidence:
-    peer: NodeName = "b" if node == "a" else "a"
+def gather(facts: Latest, node: NodeName, peer: NodeName | None, silent_after_s: float, now: datetime) -> Evidence:
+    """`peer`: the other node of a mirror, which speaks for this one; None in a farm, whose nodes share nothing."""
     used: list[Fact] = []
 
     def fresh(kind: FactKind, subject: NodeName | None, limit_s: float) -> Fact | None:
@@ -89,7 +89,7 @@ def gather(facts: Latest, node: NodeName, silent_after_s: float, now: datetime) 
     own = fresh(FactKind.HEARTBEAT, node, silent_after_s)
     if own is None and last is not None:
         used.append(last)
-    beside = fresh(FactKind.HEARTBEAT, peer, silent_after_s)
+    beside = None if peer is None else fresh(FactKind.HEARTBEAT, peer, silent_after_s)
     probe = fresh(FactKind.PROBE, node, LOOK_FRESH_S)
     power = fresh(FactKind.POWER, node, PLATFORM_FRESH_S)
     health = fresh(FactKind.RESOURCE_HEALTH, node, SLOW_PLATFORM_FRESH_S)

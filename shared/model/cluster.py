@@ -11,15 +11,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from mirror_agent.contract import CommandAction, NodeName
+from mirror_agent.contract import ClusterKind, CommandAction, NodeName
 from pydantic import AwareDatetime, Field
 
 from shared.model.authority import ClusterTrust
 from shared.model.cluster_spec import ClusterSpec
 from shared.model.document import Document
 from shared.model.operation import OperationKind
-
-NODES: Final[tuple[NodeName, NodeName]] = ("a", "b")
 
 
 class ProvisioningState(StrEnum):
@@ -85,6 +83,14 @@ class ClusterRecord(Document):
     def group(self) -> str:
         """The resource group of the cluster's resources: its own, or the one that was brought."""
         return self.spec.resource_group or resource_group_name(self.name)
+
+    @property
+    def nodes(self) -> tuple[NodeName, ...]:
+        return self.spec.node_names
+
+    @property
+    def is_farm(self) -> bool:
+        return self.spec.kind is ClusterKind.FARM
 
     @property
     def etag(self) -> str:

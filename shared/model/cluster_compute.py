@@ -7,9 +7,11 @@ nothing. A proximity placement group is the opposite wish and lives in one place
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
+from mirror_agent.contract import ALL_NODES, MAX_FARM_NODES, NodeName
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from shared.model.brought import check_gallery_image_id, proximity_group_id
@@ -42,13 +44,20 @@ class DataDiskSku(StrEnum):
         return self.value.endswith("_ZRS")
 
 
+def zone_of(zones: Sequence[str], node: NodeName) -> str | None:
+    """The nodes take turns in the zones of their cluster; None in a region without zones."""
+    return zones[ALL_NODES.index(node) % len(zones)] if zones else None
+
+
 class Compute(ApiModel):
-    """The two VMs."""
+    """The VMs: two of a mirror, two to four of a farm."""
 
     os: Literal["linux", "windows"] = "linux"
     image: Annotated[str, StringConstraints(max_length=64)] = "debian-12"
     vm_size: Annotated[str, StringConstraints(pattern=r"^(Standard|Basic)_[A-Za-z0-9_-]{1,60}$")] = "Standard_D2s_v5"
-    zones: Annotated[tuple[Literal["1", "2", "3"], ...], Field(max_length=2)] = ("1", "2")
+    nodes: Annotated[int, Field(ge=2, le=MAX_FARM_NODES)] = 2
+    zones: Annotated[tuple[Literal["1", "2", "3"], ...], Field(max_length=3)] = ("1", "2")
+    """With two zones and three nodes, a and c share one: see `zone_of`."""
     data_disk_gb: Annotated[int, Field(ge=4, le=32767)] = 32
     data_disk_sku: DataDiskSku = DataDiskSku.PREMIUM
     availability_set: bool = False
@@ -93,11 +102,9 @@ class Compute(ApiModel):
         except ImageError as error:
             target = "os" if error.code == "UnsupportedOperatingSystem" else "image"
             raise FieldError(target, str(error), error.code) from None
-        if len(self.zones) == 1 or len(set(self.zones)) != len(self.zones):
-            raise FieldError(
-                "zones",
-                f"zones {list(self.zones)}: give two different zones, one per node, or [] in a region without zones",
-            )
+        if len(self.zones) == 1 or len(self.zones) > self.nodes or len(set(self.zones)) != len(self.zones):
+            some = "two different zones, one per node" if self.nodes == 2 else "two or three different zones"
+            raise FieldError("zones", f"zones {list(self.zones)}: give {some}, or [] in a region without zones")
         self._one_place_or_several()
         return self
 

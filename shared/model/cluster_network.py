@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from mirror_agent.contract import CONSOLE_PORT, HEARTBEAT_PORT, MIRROR_PORT, PROBE_PORT, NodeName, Port
+from mirror_agent.contract import ALL_NODES, CONSOLE_PORT, HEARTBEAT_PORT, MIRROR_PORT, PROBE_PORT, NodeName, Port
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from shared.model.brought import subnet_id
@@ -39,8 +37,6 @@ _FORBIDDEN_RANGES: Final = tuple(
 )
 # Azure keeps the first four addresses and the last one of a subnet (network, gateway, two of DNS, broadcast).
 _FIRST_USABLE: Final = 4
-_NODE_HOST: Final[Mapping[NodeName, int]] = MappingProxyType({"a": 4, "b": 5})
-_VIRTUAL_IP_HOST: Final = 6
 _HOST: Final = re.compile(r"[A-Za-z0-9*.][A-Za-z0-9.:-]{0,252}")
 
 
@@ -137,7 +133,7 @@ class Network(ApiModel):
     subnet_id: Annotated[str, StringConstraints(max_length=512)] | None = None
     node_addresses: dict[NodeName, str] = Field(default_factory=dict)
     private_address: str | None = None
-    """The virtual IP of a private frontend; the seventh address of the subnet if not given."""
+    """The virtual IP of a private frontend; the address after the last node's if not given."""
     node_public_addresses: bool = True
     """False: the nodes are reached from inside only, and reach the outside through NAT gateway or proxy."""
     control_plane_url: Annotated[str, StringConstraints(max_length=256)] | None = None
@@ -188,27 +184,12 @@ class Network(ApiModel):
             raise FieldError("dnsLabel", "dnsLabel needs a public frontend; remove it or set frontend to 'public'")
         if self.private_address is not None and self.frontend is Frontend.PUBLIC:
             raise FieldError("privateAddress", "privateAddress needs a private frontend; remove it, or set frontend")
-        self._fitting_addresses(subnet)
+        for node, text in self.node_addresses.items():
+            _check_address(f"nodeAddresses.{node}", text, subnet)
+        if self.private_address is not None:
+            _check_address("privateAddress", self.private_address, subnet)
         self._no_duplicates()
         return self
-
-    def _fitting_addresses(self, subnet: ipaddress.IPv4Network) -> None:
-        if self.node_addresses and self.node_addresses.keys() != _NODE_HOST.keys():
-            raise FieldError("nodeAddresses", f"give an address for each node: {', '.join(sorted(_NODE_HOST))}")
-        named = {f"nodeAddresses.{node}": text for node, text in self.node_addresses.items()}
-        if self.private_address is not None:
-            named["privateAddress"] = self.private_address
-        for target, text in named.items():
-            _check_address(target, text, subnet)
-        taken: dict[str, str] = {}
-        addresses = {f"node {node}": node_address(self, node) for node in _NODE_HOST}
-        if self.frontend is Frontend.PRIVATE:
-            addresses["the virtual IP"] = virtual_address(self)
-        for word, address in addresses.items():
-            other = taken.setdefault(address, word)
-            if other != word:
-                target = "privateAddress" if self.private_address is not None else "nodeAddresses"
-                raise FieldError(target, f"{other} and {word} both have the address {address}; choose another one")
 
     def _no_duplicates(self) -> None:
         names: set[str] = set()
@@ -232,13 +213,36 @@ class Network(ApiModel):
 
 
 def node_address(network: Network, node: NodeName) -> str:
-    """The static private address of a node: the named one, or .4 of the subnet for a and .5 for b."""
-    return network.node_addresses.get(node) or str(parse_range(network.subnet)[_NODE_HOST[node]])
+    """The static private address of a node: the named one, or .4 of the subnet for a, .5 for b, and so on."""
+    return network.node_addresses.get(node) or _usable(network, ALL_NODES.index(node))
 
 
-def virtual_address(network: Network) -> str:
+def virtual_address(network: Network, nodes: tuple[NodeName, ...]) -> str:
     """The virtual IP of a private frontend."""
-    return network.private_address or str(parse_range(network.subnet)[_VIRTUAL_IP_HOST])
+    return network.private_address or _usable(network, len(nodes))
+
+
+def _usable(network: Network, index: int) -> str:
+    return str(parse_range(network.subnet).network_address + _FIRST_USABLE + index)
+
+
+def check_addresses(network: Network, nodes: tuple[NodeName, ...]) -> None:
+    """FieldError unless every node of the cluster, and the virtual IP, has an address of its own that Azure gives."""
+    if network.node_addresses and network.node_addresses.keys() != set(nodes):
+        raise FieldError("network.nodeAddresses", f"give an address for each node: {', '.join(nodes)}")
+    addresses = {f"node {node}": node_address(network, node) for node in nodes}
+    if network.frontend is Frontend.PRIVATE:
+        addresses["the virtual IP"] = virtual_address(network, nodes)
+    subnet, taken = parse_range(network.subnet), dict[str, str]()
+    for word, address in addresses.items():
+        if ipaddress.IPv4Address(address) >= subnet[-1]:
+            raise FieldError("network.subnet", f"subnet {subnet} has no address left for {word}; choose a larger one")
+        other = taken.setdefault(address, word)
+        if other != word:
+            target = "privateAddress" if network.private_address is not None else "nodeAddresses"
+            raise FieldError(
+                f"network.{target}", f"{other} and {word} both have the address {address}; choose another one"
+            )
 
 
 def _check_address(target: str, text: str, subnet: ipaddress.IPv4Network) -> None:

@@ -8,16 +8,17 @@ image, administrator and address range of a VM at its creation).
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Self
 
-from mirror_agent.contract import Application, NodeName, Timing
-from pydantic import Field, StringConstraints, field_validator
+from mirror_agent.contract import ALL_NODES, MAX_FARM_NODES, Application, ClusterKind, NodeName, Timing
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from shared.model.brought import proximity_group_id, subnet_id
 from shared.model.cluster_compute import OWN_PROXIMITY_GROUP, Compute
+from shared.model.cluster_kind import misfits
 from shared.model.cluster_network import Frontend as Frontend
-from shared.model.cluster_network import Network, node_address
-from shared.model.document import ApiModel
+from shared.model.cluster_network import Network, check_addresses, node_address
+from shared.model.document import ApiModel, FieldError, is_stored
 from shared.model.remediation_policy import ManagementPolicy, RemediationPolicy
 
 # `<name>-a` is a host name and a Linux VM name (64), `mirrorplane-<name>` a resource group (90), `<name>-vip` a DNS
@@ -39,10 +40,10 @@ def check_name(name: str) -> str:
 
 
 class ClusterSpec(ApiModel):
-    """A mirror cluster as a caller asks for it."""
+    """A cluster as a caller asks for it."""
 
     location: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{2,29}$")]
-    kind: Literal["mirror"] = "mirror"
+    kind: ClusterKind = ClusterKind.MIRROR
     resource_group: Annotated[str, StringConstraints(pattern=r"^[-\w.()]{0,89}[-\w()]$")] | None = None
     """An existing group for the cluster's resources; without it `mirrorplane-<name>` is made and removed."""
     tags: dict[
@@ -55,6 +56,8 @@ class ClusterSpec(ApiModel):
     timing: Timing = Timing()
     failover: bool = True
     default_primary: NodeName | None = None
+    minimum_healthy: Annotated[int, Field(ge=1, lt=MAX_FARM_NODES)] | None = None
+    """Of a farm: nothing is repaired on a node while fewer of the others are healthy; 1 if not given."""
     remediation: RemediationPolicy = RemediationPolicy()
     management_policy: ManagementPolicy = ManagementPolicy.FULL
 
@@ -74,6 +77,24 @@ class ClusterSpec(ApiModel):
             if key.lower().startswith(OWNED_TAG_PREFIX):
                 raise ValueError(f"tag {key!r}: tags beginning with {OWNED_TAG_PREFIX!r} mark our ownership; rename it")
         return value
+
+    @model_validator(mode="after")
+    def _of_one_kind(self, info: ValidationInfo) -> Self:
+        if is_stored(info):
+            return self
+        for target, reason in misfits(self):
+            raise FieldError(target, reason)
+        check_addresses(self.network, self.node_names)
+        return self
+
+    @property
+    def node_names(self) -> tuple[NodeName, ...]:
+        return ALL_NODES[: self.compute.nodes]
+
+    @property
+    def healthy_needed(self) -> int:
+        """How many other nodes must be healthy before one is repaired or changed."""
+        return self.minimum_healthy or 1
 
 
 def node_private_address(spec: ClusterSpec, node: NodeName) -> str:
@@ -96,6 +117,8 @@ def brought_elsewhere(spec: ClusterSpec, subscription_id: str) -> list[tuple[str
 
 
 _FIXED: Final = (
+    ("kind", "a mirror cannot become a farm or the other way round; make a new cluster"),
+    ("compute.nodes", "a farm keeps the number of nodes it was made with; growing one is not offered yet"),
     ("location", "a VM cannot move to another region"),
     ("resource_group", "resources stay in the group they were made in"),
     ("compute.os", "the operating system of a VM is fixed at its creation"),

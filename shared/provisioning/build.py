@@ -19,7 +19,7 @@ from mirror_agent.contract import NodeName
 from shared.azure.async_resource import Done, Failed, InFlight, InProgress, Outcome, ensure
 from shared.azure.faults import ArmError
 from shared.azure.resources import Body, ResourceRef
-from shared.model.cluster import NODES, ClusterRecord
+from shared.model.cluster import ClusterRecord
 from shared.model.cluster_network import Proxy
 from shared.model.operation import ErrorDetail, OperationStatus
 from shared.provisioning import readiness
@@ -32,6 +32,7 @@ from shared.provisioning.progress import (
     CONFIGURATION,
     ENROLMENT,
     REPLICATION,
+    SERVING,
     Broken,
     Complete,
     Progress,
@@ -48,11 +49,14 @@ from shared.provisioning.specs.virtual_machine import virtual_machine
 from shared.security.enrolment import create_enrolment_token
 
 CREATE_STEPS: Final = (*RESOURCE_STEPS, ENROLMENT, REPLICATION)
+CREATE_FARM_STEPS: Final = (*RESOURCE_STEPS, ENROLMENT, SERVING)
 UPDATE_STEPS: Final = (*RESOURCE_STEPS, CONFIGURATION)
 
 
 def steps_of(record: ClusterRecord) -> tuple[str, ...]:
-    return UPDATE_STEPS if record.ever_succeeded else CREATE_STEPS
+    if record.ever_succeeded:
+        return UPDATE_STEPS
+    return CREATE_FARM_STEPS if record.is_farm else CREATE_STEPS
 
 
 async def build(context: Context, record: ClusterRecord, notebook: Notebook, now: datetime) -> Progress:
@@ -82,7 +86,7 @@ _ALWAYS_DIRECT: Final = ("localhost", "127.0.0.1", "169.254.169.254", "168.63.12
 
 
 def proxy_settings(proxy: Proxy, plan: ClusterPlan) -> ProxySettings:
-    nodes = (plan.private_address(node) for node in NODES)
+    nodes = (plan.private_address(node) for node in plan.nodes)
     return ProxySettings(proxy.url, (*_ALWAYS_DIRECT, *nodes, *proxy.no_proxy))
 
 
@@ -96,7 +100,7 @@ class _Builder:
         self.now = now
         self.specs = cluster_specs(plan)
         self._by_ref = {spec.ref: spec for spec in self.specs}
-        self._machines: dict[ResourceRef, NodeName] = {plan.machine(node): node for node in NODES}
+        self._machines: dict[ResourceRef, NodeName] = {plan.machine(node): node for node in plan.nodes}
 
     async def rounds(self, notebook: Notebook) -> tuple[Notebook, dict[ResourceRef, Body], ErrorDetail | None]:
         """Rounds until no resource becomes done: what is done at once (no change) opens the way for its dependants."""
@@ -161,7 +165,8 @@ class _Builder:
 
     async def _ensure_witness(self) -> None:
         # Never for a cluster that has worked: a record that vanished then is a matter for people, not to be invented.
-        if not self.record.ever_succeeded:
+        # And never for a farm, whose nodes have nothing to agree on.
+        if not self.record.ever_succeeded and not self.record.is_farm:
             await self.context.store.witness.ensure(self.record.id, self.record.spec.default_primary or "a")
 
 
@@ -171,18 +176,16 @@ async def _nodes(context: Context, record: ClusterRecord, now: datetime) -> tupl
     states = await context.store.node_states.of_cluster(record.id)
     if record.ever_succeeded:
         version = configuration_version(record, now)
-        fetched = readiness.configuration(states, version, now, limits.fresh_s)
+        fetched = readiness.configuration(record.nodes, states, version, now, limits.fresh_s)
         return _settle([(CONFIGURATION, fetched)], limits.node_poll_s)
     enrolled = frozenset(
-        [node for node in NODES if await context.store.credentials.credential(record.id, node) is not None]
+        [node for node in record.nodes if await context.store.credentials.credential(record.id, node) is not None]
     )
-    return _settle(
-        [
-            (ENROLMENT, readiness.enrolment(enrolled)),
-            (REPLICATION, readiness.replication(states, now, limits.fresh_s)),
-        ],
-        limits.node_poll_s,
-    )
+    if record.is_farm:
+        last = (SERVING, readiness.serving(record.nodes, states, now, limits.fresh_s))
+    else:
+        last = (REPLICATION, readiness.replication(states, now, limits.fresh_s))
+    return _settle([(ENROLMENT, readiness.enrolment(record.nodes, enrolled)), last], limits.node_poll_s)
 
 
 def _settle(found: list[tuple[str, readiness.Readiness]], poll_s: float) -> tuple[State, dict[str, StepNews]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from mirror_agent.contract import NodeConfiguration, NodeName, Peer, WitnessAccess
+from mirror_agent.contract import FarmConfiguration, NodeConfiguration, NodeName, Peer, WitnessAccess
 
 from shared.model.cluster import ClusterRecord
 from shared.model.cluster_spec import node_private_address
@@ -30,17 +30,39 @@ def node_configuration(
 ) -> NodeConfiguration:
     """`witness`: `store.witness.access(record.id, now)`; made by the caller, because it signs."""
     spec = record.spec
-    peer: NodeName = "b" if node == "a" else "a"
+    (peer,) = peers_of(record, node)
     return NodeConfiguration(
         version=configuration_version(record, now),
         cluster_name=record.name,
         cluster_id=record.id,
         node=node,
         address=node_private_address(spec, node),
-        peer=Peer(name=peer, addresses=(node_private_address(spec, peer),)),
+        peer=peer,
         witness=witness,
         application=spec.application,
         timing=spec.timing,
         failover=spec.failover,
         default_primary=spec.default_primary,
+    )
+
+
+def farm_configuration(record: ClusterRecord, node: NodeName, now: datetime) -> FarmConfiguration:
+    spec = record.spec
+    return FarmConfiguration(
+        kind="farm",
+        version=configuration_version(record, now),
+        cluster_name=record.name,
+        cluster_id=record.id,
+        node=node,
+        address=node_private_address(spec, node),
+        peers=peers_of(record, node),
+        application=spec.application,
+        timing=spec.timing,
+        minimum_healthy=spec.healthy_needed,
+    )
+
+
+def peers_of(record: ClusterRecord, node: NodeName) -> tuple[Peer, ...]:
+    return tuple(
+        Peer(name=peer, addresses=(node_private_address(record.spec, peer),)) for peer in record.nodes if peer != node
     )

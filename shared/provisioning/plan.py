@@ -14,7 +14,7 @@ from mirror_agent.contract import NodeName
 
 from shared.azure.resources import ResourceRef, ResourceType
 from shared.model.brought import BroughtId
-from shared.model.cluster import NODES
+from shared.model.cluster_compute import zone_of
 from shared.provisioning.images import Image
 
 TAG_OWNED: Final = "mirrorplane-owned"
@@ -54,7 +54,7 @@ class ClusterPlan:
     image: Image
     vm_size: str
     zones: tuple[str, ...]
-    """Zone of node a, zone of node b; empty in a region without zones."""
+    """The nodes take turns in them; empty in a region without zones."""
     data_disk_gb: int
     admin_username: str
     ssh_public_key: str
@@ -78,8 +78,13 @@ class ClusterPlan:
     brought_group: bool = False
     brought_subnet: BroughtId | None = None
     node_public_addresses: bool = True
+    farm: bool = False
     admin_password: str | None = field(default=None, repr=False)
     """Windows only; never stored, generated for the one PUT that creates the VM."""
+
+    @property
+    def nodes(self) -> tuple[NodeName, ...]:
+        return tuple(self.node_addresses)
 
     @property
     def owner(self) -> Owner:
@@ -161,7 +166,8 @@ class ClusterPlan:
         return f"{self.cluster}-{node}-os"
 
     def zone(self, node: NodeName) -> list[str] | None:
-        return [self.zones[NODES.index(node)]] if self.zones else None
+        zone = zone_of(self.zones, node)
+        return None if zone is None else [zone]
 
     def private_address(self, node: NodeName) -> str:
         return self.node_addresses[node]

@@ -60,11 +60,13 @@ _TITLES: Final = {
     "machines": "Virtual machines",
     "enrolment": "Agents installed and enrolled",
     "replication": "Primary serving, secondary in sync",
+    "serving": "Application serving on every node",
     "configuration": "New configuration on the nodes",
     "records": "Stored records",
 }
 ENROLMENT: Final = "enrolment"
 REPLICATION: Final = "replication"
+SERVING: Final = "serving"
 CONFIGURATION: Final = "configuration"
 RECORDS: Final = "records"
 

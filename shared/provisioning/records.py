@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from shared.azure.resources import Body, ResourceRef, ResourceType
 from shared.model.brought import BroughtId, proximity_group_id, subnet_id
-from shared.model.cluster import NODES, ClusterRecord, ObservedNode, ObservedResources
+from shared.model.cluster import ClusterRecord, ObservedNode, ObservedResources
 from shared.model.cluster_compute import OWN_PROXIMITY_GROUP
 from shared.model.cluster_network import node_address, virtual_address
 from shared.provisioning.images import Image, supported_image
@@ -42,8 +42,8 @@ def plan_of(
         ssh_public_key=compute.ssh_public_key,
         address_space=network.address_space,
         subnet=network.subnet,
-        node_addresses={node: node_address(network, node) for node in NODES},
-        private_vip=virtual_address(network),
+        node_addresses={node: node_address(network, node) for node in record.nodes},
+        private_vip=virtual_address(network, record.nodes),
         frontend=network.frontend.value,
         admin_addresses=network.admin_addresses,
         control_plane_addresses=control_plane_addresses,
@@ -62,6 +62,7 @@ def plan_of(
         brought_group=spec.resource_group is not None,
         brought_subnet=None if network.subnet_id is None else subnet_id(network.subnet_id),
         node_public_addresses=network.node_public_addresses,
+        farm=record.is_farm,
     )
 
 
@@ -83,7 +84,7 @@ def observed(before: ObservedResources, plan: ClusterPlan, resources: Mapping[Re
         properties = resources[plan.vip].get("properties") or {}
         update["virtual_ip_address"] = properties.get("ipAddress") or before.virtual_ip_address
         update["virtual_ip_fqdn"] = (properties.get("dnsSettings") or {}).get("fqdn")
-    for node in NODES:
+    for node in plan.nodes:
         known = nodes.get(node, ObservedNode())
         if plan.node_ip(node) in resources:
             properties = resources[plan.node_ip(node)].get("properties") or {}

@@ -17,7 +17,7 @@ from typing import Final
 
 from shared.azure.faults import ArmError, Fault
 from shared.azure.ports import OperationState, PowerAction
-from shared.model.cluster import NODES, ClusterRecord
+from shared.model.cluster import ClusterRecord
 from shared.model.remediation import ActionRecord, ActionStatus, RemediationRecord, Step, Tracked, ZoneLease
 from shared.remediation.commands import leftovers, restart_commands
 from shared.remediation.context import Executor
@@ -280,7 +280,7 @@ async def _tidy(executor: Executor, cluster: ClusterRecord, record: RemediationR
         for command_id in gone:
             await store.commands.delete(cluster.id, command_id)
         waiting = waiting or any(c.operation_id == action.id and c.id not in gone for c in commands)
-    for node in NODES:
+    for node in cluster.nodes:
         await store.remediations.leave_zone(zone_of(cluster, node), cluster.id)
     if not needs_attention(record) and not waiting:
         await store.remediations.untrack(cluster.id)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from shared.model.cluster import NODES
 from shared.model.event import RecordedEvent
 from shared.model.remediation import ActionRecord, RemediationRecord
 from shared.remediation.rules import PEOPLE, sentence
@@ -24,7 +23,7 @@ DRIFT: Final = "Mirrorplane.Drift"
 
 def news(before: RemediationRecord, after: RemediationRecord, why: str, now: datetime) -> Iterator[RecordedEvent]:
     """The events that lie between two states of one record."""
-    for node in NODES:
+    for node in sorted(after.nodes):
         old, new = before.ladder(node), after.ladder(node)
         if new.incident is not None and new.incident != old.incident:
             text = sentence("incident-opened", node=node, why=why)

@@ -14,11 +14,11 @@ from typing import Final
 
 from mirror_agent.contract import NodeName, Phase, Role
 
+from shared.model.cluster_kind import other
 from shared.model.node_state import NodeState
 from shared.model.remediation import ActionRecord
 from shared.model.remediation_policy import RemediationMode
 from shared.remediation.model import FRESH_S, PLAN_LIFETIME, Policy
-from shared.remediation.sight import other
 from shared.store.ports import WitnessRecord
 
 _SERVING: Final = frozenset({Role.PRIM, Role.ALONE})

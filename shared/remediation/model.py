@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import MIRROR_NODES, NodeName
 
 from shared.model.remediation import RemediationRecord, Step
 from shared.model.remediation_policy import RemediationLimits, RemediationPolicy
@@ -34,6 +34,9 @@ class Policy:
     changed_at: datetime
     zones: Mapping[NodeName, str] = field(default_factory=dict)
     acting: bool = False
+    nodes: tuple[NodeName, ...] = MIRROR_NODES
+    minimum_healthy: int | None = None
+    """Of a farm: so many other nodes must be healthy before anything is done to one. None: a mirror."""
 
     @property
     def limits(self) -> RemediationLimits:

@@ -17,6 +17,7 @@ from typing import Final
 from mirror_agent.contract import NodeName
 
 from shared.health.verdict import ClusterVerdict, Fleet
+from shared.model.cluster_kind import other
 from shared.model.remediation import LADDER, SPENT, ActionRecord, NodeLadder, RemediationRecord, Step
 from shared.model.remediation_policy import RemediationMode
 from shared.remediation.model import DAY, LOOKS_NEEDED, STEP_PERIOD, Action, Decision, History, Policy
@@ -26,7 +27,6 @@ from shared.remediation.sight import (
     both_sick,
     look_at,
     may_serve,
-    other,
     witness_names,
     witness_read,
 )

@@ -7,7 +7,8 @@ from datetime import datetime
 from mirror_agent.contract import NodeName
 
 from shared.api.commands import time_limit
-from shared.model.cluster import NODES, SETTLED, ClusterRecord
+from shared.model.cluster import SETTLED, ClusterRecord
+from shared.model.cluster_compute import zone_of as zone_in_turn
 from shared.remediation.model import Policy
 
 
@@ -18,11 +19,12 @@ def policy_of(record: ClusterRecord, now: datetime) -> Policy:
         changing=record.state not in SETTLED or not record.ever_succeeded,
         changed_at=record.updated_at,
         acting=record.action is not None and now - record.action.requested_at <= time_limit(record),
-        zones={node: zone_of(record, node) for node in NODES},
+        nodes=record.nodes,
+        minimum_healthy=record.spec.healthy_needed if record.is_farm else None,
+        zones={node: zone_of(record, node) for node in record.nodes},
     )
 
 
 def zone_of(record: ClusterRecord, node: NodeName) -> str:
     """Zone numbers are per subscription and region; a region without zones counts as one."""
-    zones = record.spec.compute.zones
-    return f"{record.spec.location}-{zones[NODES.index(node)] if zones else '0'}"
+    return f"{record.spec.location}-{zone_in_turn(record.spec.compute.zones, node) or '0'}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mirror_agent.contract import NodeName, Role
+from mirror_agent.contract import MIRROR_NODES, NodeName, Role
 
 from shared.health.facts import (
     Beat,
@@ -24,7 +24,6 @@ from shared.health.facts import (
     newest,
 )
 from shared.health.verdict import ClusterVerdict
-from shared.model.cluster import NODES
 from shared.model.node_state import ProbeOutcome
 from shared.remediation.model import FRESH_S
 
@@ -54,10 +53,6 @@ class NodeSight:
 
 def facts_of(verdict: ClusterVerdict) -> tuple[Fact, ...]:
     return (*verdict.facts, *(fact for node in verdict.nodes.values() for fact in node.facts))
-
-
-def other(node: NodeName) -> NodeName:
-    return "b" if node == "a" else "a"
 
 
 def look_at(verdict: ClusterVerdict, node: NodeName, now: datetime) -> NodeSight:
@@ -126,7 +121,7 @@ def in_sync(verdict: ClusterVerdict, node: NodeName) -> bool:
 
 
 def both_sick(verdict: ClusterVerdict) -> bool:
-    return set(NODES) <= set(verdict.sick)
+    return set(MIRROR_NODES) <= set(verdict.sick)
 
 
 def _customer_initiated(facts: Iterable[Fact], node: NodeName) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from shared.api.plane import ControlPlane
 from shared.health.verdict import ClusterVerdict, Fleet
-from shared.model.cluster import NODES, ClusterRecord
+from shared.model.cluster import ClusterRecord
 from shared.model.remediation import RemediationRecord, Tracked
 from shared.remediation.journal import news
 from shared.remediation.model import History
@@ -79,7 +79,7 @@ async def _decide(
 
 
 def needs_attention(record: RemediationRecord) -> bool:
-    return record.open_action is not None or any(record.ladder(node).incident is not None for node in NODES)
+    return record.open_action is not None or any(ladder.incident is not None for ladder in record.nodes.values())
 
 
 def tracked_entry(cluster: ClusterRecord, record: RemediationRecord) -> Tracked:

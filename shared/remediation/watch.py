@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from mirror_agent.contract import NodeName
 
 from shared.health.verdict import ClusterVerdict, Health
-from shared.model.cluster import NODES
 from shared.model.remediation import OPEN, ActionRecord, ActionStatus, NodeLadder, RemediationRecord, Step
 from shared.remediation.model import OBSERVER_GAP, PLAN_LIFETIME, Policy, step_limit_s
 from shared.remediation.rules import sentence
@@ -31,7 +30,7 @@ def action_id(cluster_id: str, node: NodeName, ladder: NodeLadder, step: Step) -
 def watched(verdict: ClusterVerdict, record: RemediationRecord, policy: Policy, now: datetime) -> RemediationRecord:
     """The record after this look."""
     away = record.looked_at is not None and now - record.looked_at > OBSERVER_GAP
-    nodes = {node: _node(verdict, record, node, policy, now, away=away) for node in NODES}
+    nodes = {node: _node(verdict, record, node, policy, now, away=away) for node in policy.nodes}
     if policy.generation != record.generation:
         # The spec was sent again: whoever did that has seen the suspension.
         nodes = {node: _resumed(ladder) for node, ladder in nodes.items()}

@@ -36,7 +36,7 @@ from shared.store.ports import Changed, Credentials, Exists, Versioned
 ENROLMENT_VALIDITY: Final = timedelta(hours=1)
 MAX_ATTEMPTS: Final = 5  # lost races against another enrolment of the same node
 _ENROLMENT_TOKEN: Final = re.compile(r"mpe_([0-9a-f-]{36})_([0-9a-f]{16})_([0-9a-f]{64})")
-_NODE_CREDENTIAL: Final = re.compile(r"mpn_([0-9a-f-]{36})_([ab])_([0-9a-f]{64})")
+_NODE_CREDENTIAL: Final = re.compile(r"mpn_([0-9a-f-]{36})_([a-d])_([0-9a-f]{64})")
 _NODES: Final[dict[str, NodeName]] = {node: node for node in get_args(NodeName)}
 
 

@@ -1,11 +1,11 @@
-"""The rotation of a cluster's certificate authority, as steps that never part the two nodes. Pure.
+"""The rotation of a cluster's certificate authority, as steps that never part the nodes. Pure.
 
 Invariant, in every stage and after a crash between any two writes: each node's certificate is issued by an authority
-that both nodes trust.
-- `distribute`: the old one issues; the nodes are told to trust both. Left when both nodes report that they do.
-- `renew`: the new one issues, for nodes and for people; nodes renew their certificates. Left when both report it.
+that all nodes trust.
+- `distribute`: the old one issues; the nodes are told to trust both. Left when every node reports that it does.
+- `renew`: the new one issues, for nodes and for people; nodes renew their certificates. Left when all report it.
 - `overlap`: certificates of people from the old one go on working until its end.
-- `drop`: the nodes are told to trust the new one alone. Left when both report it, and the rotation is over.
+- `drop`: the nodes are told to trust the new one alone. Left when all report it, and the rotation is over.
 
 A report counts if it arrived after the stage began: what a replaced or restored node said before proves nothing. A
 node that is silent holds the rotation up for as long as it is silent; nothing is lost by waiting.
@@ -21,7 +21,6 @@ from typing import Final
 from mirror_agent.contract import CertificateReport, NodeName, TrustOrder
 
 from shared.model.authority import ClusterTrust, Rotation, RotationStage, TrustedAuthority
-from shared.model.cluster import NODES
 from shared.model.operation import OperationStatus, Step
 
 DEFAULT_OVERLAP_S: Final = 30 * 86_400
@@ -36,7 +35,8 @@ class NodeReport:
     received_at: datetime
 
 
-Reports = Mapping[NodeName, NodeReport]
+Reports = Mapping[NodeName, NodeReport | None]
+"""Of every node of the cluster; None: it has not reported."""
 
 
 def begun(
@@ -89,7 +89,7 @@ def waiting_for(trust: ClusterTrust, reports: Reports, now: datetime) -> tuple[s
     rotation = trust.rotation
     if rotation is None:
         return ()
-    waits = [sentence for node in NODES if (sentence := node_waits(trust, node, reports))]
+    waits = [sentence for node in reports if (sentence := node_waits(trust, node, reports))]
     if rotation.stage is RotationStage.OVERLAP:
         if not rotation.told:
             waits.append("the operation is not ended yet")
@@ -134,7 +134,7 @@ def steps_of(trust: ClusterTrust, rotation: Rotation, reports: Reports, now: dat
         (RotationStage.DISTRIBUTE, "trust", "trust both authorities on node"),
         (RotationStage.RENEW, "renew", "renew the certificate of node"),
     ):
-        for node in NODES:
+        for node in reports:
             status, message = _progress(trust, rotation, stage, node, reports)
             steps.append(_step(f"{name}-{node}", f"{title} {node}", status, message, now))
     return tuple(steps)

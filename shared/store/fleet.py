@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import MAX_FARM_NODES, NodeName
 
 from shared.model.audit import AuditRecord
 from shared.model.node_state import NodeState
@@ -38,7 +38,7 @@ class TableFleet:
 
     async def between(self, first: str, beyond: str, limit: int) -> Mapping[str, ClusterRows]:
         state_rows, witness_rows, audit_rows = await asyncio.gather(
-            self._rows.scan_range(STATES, first, beyond, 2 * limit),
+            self._rows.scan_range(STATES, first, beyond, MAX_FARM_NODES * limit),
             self._witness_rows.scan_range(TABLE, first, beyond, limit),
             self._rows.scan_range(AUDIT, first, beyond, limit + 1),
         )

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date
 from typing import Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import ALL_NODES, NodeName
 
 from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
-from shared.model.cluster import NODES
 from shared.model.event import RecordedEvent
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState
 from shared.store.keys import day_text, digest, event_key, events_of, history_key, node_day, reverse_ticks
@@ -47,8 +46,8 @@ class TableNodeStates:
         return None if row is None else Versioned(parse(NodeState, row), row.etag)
 
     async def of_cluster(self, cluster_id: str) -> Mapping[NodeName, NodeState]:
-        rows = {row.key: row for row in await self._rows.scan(STATES, cluster_id, len(NODES))}
-        return {node: parse(NodeState, rows[node]) for node in NODES if node in rows}
+        rows = {row.key: row for row in await self._rows.scan(STATES, cluster_id, len(ALL_NODES))}
+        return {node: parse(NodeState, rows[node]) for node in ALL_NODES if node in rows}
 
     async def put(self, state: NodeState, etag: str | None) -> None:
         row = Row(state.cluster_id, state.node, document(state))

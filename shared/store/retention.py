@@ -6,7 +6,8 @@ from collections import defaultdict
 from datetime import date
 from typing import Final
 
-from shared.model.cluster import NODES
+from mirror_agent.contract import ALL_NODES
+
 from shared.store.desired import CLUSTERS
 from shared.store.identities import CREDENTIALS
 from shared.store.keys import day_text
@@ -28,7 +29,7 @@ class TableRetention:
     async def purge_days(self, cluster_id: str, before: date, limit: int) -> int:
         removed = 0
         for table in _BY_DAY:
-            for node in NODES:
+            for node in ALL_NODES:
                 start = f"{cluster_id}|{node}|"
                 removed += await self._remove(table, start, start + day_text(before), limit - removed)
         return removed

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from mirror_agent.contract import ApplicationState, NodeName, Phase, Role
+from mirror_agent.contract import MIRROR_NODES, ApplicationState, NodeName, Phase, Role
 
 from shared.health.assess import assess
 from shared.health.facts import (
@@ -34,7 +34,6 @@ from shared.health.history import History
 from shared.health.limits import OBSERVER_GAP_S
 from shared.health.storm import advance_fleet
 from shared.health.verdict import ClusterVerdict, Fleet
-from shared.model.cluster import NODES
 from shared.model.node_state import ProbeOutcome
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -75,7 +74,7 @@ def facts_of(situation: dict[str, Any], now: datetime) -> list[Fact]:
     def add(kind: FactKind, node: NodeName | None, source: str, trust: Trust, age: float, value: FactValue) -> None:
         found.append(Fact(kind, node, source, now - timedelta(seconds=age), trust, value))
 
-    for node in NODES:
+    for node in MIRROR_NODES:
         known = situation.get(node, {})
         if beat := known.get("beat"):
             add(FactKind.HEARTBEAT, node, f"agent-{node}", Trust.SELF_REPORT, beat["age"], _beat(beat))
@@ -88,7 +87,7 @@ def facts_of(situation: dict[str, Any], now: datetime) -> list[Fact]:
             value = ResourceHealthSeen(health["state"], health.get("customer", False))
             add(FactKind.RESOURCE_HEALTH, node, "resource-health", Trust.PLATFORM, health["age"], value)
     if witness := situation.get("witness"):
-        in_sync = tuple(node for node in NODES if node in witness["inSync"])
+        in_sync = tuple(node for node in MIRROR_NODES if node in witness["inSync"])
         record = WitnessSeen(witness["epoch"], witness["primary"], in_sync)
         add(FactKind.WITNESS, None, "witness", Trust.RECORD, witness["age"], record)
     else:
@@ -109,7 +108,7 @@ def _beat(beat: dict[str, Any]) -> Beat:
         role=Role(beat["role"]),
         phase=Phase(beat.get("phase", "ready")),
         epoch=beat["epoch"],
-        in_sync=tuple(node for node in NODES if node in beat["inSync"]),
+        in_sync=tuple(node for node in MIRROR_NODES if node in beat["inSync"]),
         application=ApplicationState(beat["application"]),
         probe_ok=beat["role"] in ("PRIM", "ALONE"),
         boot_id="boot",

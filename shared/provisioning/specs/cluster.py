@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Final
 
 from shared.azure.resources import ResourceRef, ResourceType
-from shared.model.cluster import NODES
 from shared.provisioning.plan import ClusterPlan
 from shared.provisioning.specs.brought import brought_group, brought_network, brought_proximity_group
 from shared.provisioning.specs.disk import data_disk
@@ -83,7 +82,7 @@ def cluster_specs(plan: ClusterPlan) -> tuple[Spec, ...]:
     if plan.frontend == "public":
         specs.append(virtual_ip(plan))
     specs.append(load_balancer(plan))
-    for node in NODES:
+    for node in plan.nodes:
         if plan.node_public_addresses:
             specs.append(node_ip(plan, node))
         specs += [

@@ -1,4 +1,4 @@
-"""The virtual IP: a Standard load balancer with one frontend, both NICs in one pool, one probe for every rule.
+"""The virtual IP: a Standard load balancer with one frontend, all NICs in one pool, one probe for every rule.
 
 The probe decides where new connections go; it never fences (established flows survive probe-down), which is why a
 demoted node resets its own connections. `probeThreshold` is sent explicitly: it counts both ways (N failures down, N

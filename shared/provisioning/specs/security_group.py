@@ -40,12 +40,12 @@ def security_group(plan: ClusterPlan) -> Spec:
 def _rules(plan: ClusterPlan) -> Iterable[Body]:
     clients = ["Internet"] if plan.frontend == "public" else ["VirtualNetwork"]
     yield _allow("probe", _PROBE, ["AzureLoadBalancer"], plan.subnet, [PROBE_PORT], "health probe of the load balancer")
-    # Heartbeats, the mirror, and what the other node's console passes on.
-    peer_ports = [HEARTBEAT_PORT, MIRROR_PORT, CONSOLE_PORT]
+    # Heartbeats, the mirror, and what another node's console passes on.
+    peer_ports = [HEARTBEAT_PORT, CONSOLE_PORT] if plan.farm else [HEARTBEAT_PORT, MIRROR_PORT, CONSOLE_PORT]
     yield _allow("peer", _PEER, [plan.subnet], plan.subnet, peer_ports, "the other node, mutual TLS")
     # For some seconds after a planned swap the old primary passes connections on to the new one.
     relayed = sorted({rule.backend_port for rule in plan.rules if rule.protocol == "tcp"})
-    if relayed:
+    if relayed and not plan.farm:
         yield _allow("handover", _HANDOVER, [plan.subnet], plan.subnet, relayed, "relay of the other node at a swap")
     if plan.admin_addresses:
         ports = [_REMOTE_LOGIN[plan.image.os], CONSOLE_PORT]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_agent.contract import Role
+from mirror_agent.contract import MIRROR_NODES, Role
 
 from lab.arm.core import Timing
 from lab.arm.provider import PowerState
@@ -22,7 +22,7 @@ from lab.identity import IdentityEndpoint, TokenIssuer, serve_identity
 from shared.azure.arm import AzureArm, AzureMachines
 from shared.azure.session import AzureSession
 from shared.azure.settings import AzureSettings
-from shared.model.cluster import NODES, ClusterRecord, OperationRef, ProvisioningState
+from shared.model.cluster import ClusterRecord, OperationRef, ProvisioningState
 from shared.model.operation import Operation, OperationKind
 from shared.model.principal import NodeCredential
 from shared.provisioning.configuration import configuration_version
@@ -113,7 +113,7 @@ class Plane:
     async def nodes_live(self) -> None:
         """A node whose VM runs has enrolled and sends heartbeats."""
         store, now = self.context.store, self.context.clock()
-        for node, role in zip(NODES, (Role.PRIM, Role.SECOND), strict=True):
+        for node, role in zip(MIRROR_NODES, (Role.PRIM, Role.SECOND), strict=True):
             vm_id = next((key for key in self.provider.vms if key.endswith(f"{self.record.name}-{node}")), None)
             if vm_id is None or self.provider.power.get(vm_id) is not PowerState.RUNNING:
                 continue

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mirror_agent.contract import ApplicationState, NodeName, Phase, Role
+from mirror_agent.contract import MIRROR_NODES, ApplicationState, NodeName, Phase, Role
 
 from shared.alerts.courier import Courier, Line
 from shared.api.probe import Probed
 from shared.composition import installed
 from shared.model.alert import Notice, NoticeReason
-from shared.model.cluster import NODES
 from shared.model.node_state import ProbeOutcome
 from tests.control_plane_app import App
 from tests.control_plane_samples import node_state
@@ -42,7 +41,7 @@ class Fleet:
         self.sequence += 1
         for name in NAMES:
             record = await self.app.record(name)
-            for node in NODES:
+            for node in MIRROR_NODES:
                 state = node_state(
                     record.id,
                     node,

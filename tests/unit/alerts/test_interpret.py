@@ -93,7 +93,7 @@ def test_the_meaning_is_the_same_in_both_schemas(
 NOTHING = [
     _change("Write", "Microsoft.Compute/virtualMachines/extensions/write"),
     _change("Delete", "Microsoft.Compute/disks/delete", f"{GROUP}/Microsoft.Compute/disks/pay-b-os"),
-    _change("Delete", "Microsoft.Compute/virtualMachines/delete", STRANGE.replace("pay-b", "pay-c")),
+    _change("Delete", "Microsoft.Compute/virtualMachines/delete", STRANGE.replace("pay-b", "pay-e")),
     _change(
         "Delete", "Microsoft.Compute/virtualMachines/delete", VM.replace("mirrorplane-pay", "mirrorplane-" + 600 * "x")
     ),

@@ -76,9 +76,9 @@ STAGES = _trusts()
 def _steps(world: World) -> Iterator[World]:
     trust = STAGES[world.stage]
     reports = {
-        name: NodeReport(_report(*told), NOW + timedelta(seconds=1))
+        name: None if told is None else NodeReport(_report(*told), NOW + timedelta(seconds=1))
         for name in NODES
-        if (told := world.of(name).told) is not None
+        for told in [world.of(name).told]
     }
     after = stepped(trust, reports, NOW)
     if after != trust:

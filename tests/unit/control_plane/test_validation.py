@@ -24,7 +24,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"compute__imgae": "x"}, "UnknownField", "compute.imgae", "not known"),
     ({"application__startprim": "x"}, "UnknownField", "application.startprim", "not known"),
     ({"location": "West Europe"}, "InvalidField", "location", "West Europe"),
-    ({"kind": "farm"}, "InvalidField", "kind", "mirror"),
+    ({"kind": "ring"}, "InvalidField", "kind", "'mirror' or 'farm'"),
     ({"tags": {"mirrorplane-owned": "x"}}, "InvalidField", "tags", "ownership"),
     ({"compute__os": "plan9"}, "InvalidField", "compute.os", "linux"),
     ({"compute__image": "debian-21"}, "UnknownImage", "compute.image", "did you mean 'debian-1"),
@@ -87,7 +87,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str, str]] = [
         "application.replicatedPaths[0].path",
         "/etc",
     ),
-    ({"application__replicatedPaths": []}, "InvalidField", "application.replicatedPaths", "1"),
+    ({"application__replicatedPaths": []}, "InvalidField", "application.replicatedPaths", "at least one directory"),
     ({"defaultPrimary": "c"}, "InvalidField", "defaultPrimary", "'a' or 'b'"),
     ({"timing": {"heartbeatS": -1}}, "InvalidField", "timing.heartbeatS", "0"),
 ]

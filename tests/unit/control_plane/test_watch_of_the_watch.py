@@ -6,10 +6,10 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from mirror_agent.contract import MIRROR_NODES
 
 from shared.api.probe import Probed
 from shared.audit.pipeline import HOLD_S, audit_fleet, ranges
-from shared.model.cluster import NODES
 from shared.model.node_state import ProbeOutcome
 from shared.store.ports import FLEET, Unavailable
 from tests.control_plane_app import App
@@ -60,7 +60,7 @@ async def test_a_storm_of_silence_is_entered_and_left_once_and_nobody_is_sick(ap
 
     async def beat_all(sequence: int) -> None:
         for record in records:
-            for node in NODES:
+            for node in MIRROR_NODES:
                 found = await app.plane.store.node_states.get(record.id, node)
                 state = node_state(record.id, node, at=app.clock(), sequence=sequence)
                 await app.plane.store.node_states.put(state, None if found is None else found.etag)

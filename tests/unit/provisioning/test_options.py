@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mirror_agent.contract import MIRROR_NODES
 from pydantic import ValidationError
 
 from shared.azure.resources import ResourceRef, ResourceType
@@ -71,7 +72,7 @@ def test_what_cannot_be_is_refused_with_the_remedy(changes: dict[str, Any], said
 def test_addresses_are_the_first_usable_ones_or_the_named_ones() -> None:
     usual = spec().network
     assert [node_address(usual, node) for node in ("a", "b")] == ["10.0.0.4", "10.0.0.5"]
-    assert virtual_address(usual) == "10.0.0.6"
+    assert virtual_address(usual, MIRROR_NODES) == "10.0.0.6"
     named = spec(network__nodeAddresses={"a": "10.0.0.20", "b": "10.0.0.21"}).network
     assert [node_address(named, node) for node in ("a", "b")] == ["10.0.0.20", "10.0.0.21"]
 

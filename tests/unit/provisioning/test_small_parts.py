@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from mirror_agent.contract import Phase, Role
+from mirror_agent.contract import MIRROR_NODES, Phase, Role
 
 from shared.azure.arm import parse_instance_view
 from shared.azure.faults import FaultKind, kind_of_answer, kind_of_failure
@@ -93,11 +93,11 @@ class TestReadiness:
     def test_an_old_heartbeat_says_nothing(self) -> None:
         later = NOW + timedelta(seconds=31)
         assert not readiness.replication(self.states(), later, 30).ready
-        assert readiness.configuration(self.states(), 99, later, 30).ready
+        assert readiness.configuration(MIRROR_NODES, self.states(), 99, later, 30).ready
 
     def test_a_living_node_must_fetch(self) -> None:
-        assert not readiness.configuration(self.states(), 2, NOW, 30).ready
-        assert readiness.configuration(self.states(), 1, NOW, 30).ready
+        assert not readiness.configuration(MIRROR_NODES, self.states(), 2, NOW, 30).ready
+        assert readiness.configuration(MIRROR_NODES, self.states(), 1, NOW, 30).ready
 
 
 class TestConfiguration:

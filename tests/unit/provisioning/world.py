@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mirror_agent.contract import NodeName, Role
+from mirror_agent.contract import MIRROR_NODES, NodeName, Role
 
-from shared.model.cluster import NODES, ClusterRecord, OperationRef, ProvisioningState
+from shared.model.cluster import ClusterRecord, OperationRef, ProvisioningState
 from shared.model.operation import Operation, OperationKind
 from shared.model.principal import NodeCredential
 from shared.provisioning.configuration import configuration_version
@@ -137,7 +137,7 @@ class World:
     async def nodes_live(self) -> None:
         """A node that runs enrols with the token of its own boot document, once, and then sends heartbeats."""
         stored = await self.store.clusters.get("pay")
-        for node in NODES:
+        for node in MIRROR_NODES:
             documents = self.arm.custom_data.get(f"pay-{node}")
             if not documents or stored is None or f"pay-{node}" not in self.arm.names():
                 continue

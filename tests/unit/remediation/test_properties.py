@@ -7,9 +7,8 @@ from datetime import timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mirror_agent.contract import NodeName, Phase, Role
+from mirror_agent.contract import MIRROR_NODES, NodeName, Phase, Role
 
-from shared.model.cluster import NODES
 from shared.model.node_state import ProbeOutcome
 from shared.model.remediation import SPENT, ActionRecord, ActionStatus, Step
 from shared.model.remediation_policy import RemediationPolicy
@@ -22,7 +21,7 @@ from tests.remediation_samples import CLUSTER_ID, LONG_AGO, NodeScene, Scene, Wa
 EAGER = RemediationPolicy.model_validate(
     {"limits": {"sickForS": 0, "graceS": 0, "agentStepS": 5, "machineStepS": 5, "replaceStepS": 60, "coolDownS": 0}}
 )
-NODE = st.sampled_from(NODES)
+NODE = st.sampled_from(MIRROR_NODES)
 IN_SYNC = st.lists(NODE, unique=True).map(tuple)
 NODE_SCENES = st.builds(
     NodeScene,
@@ -36,11 +35,11 @@ NODE_SCENES = st.builds(
 SCENES = st.builds(
     Scene,
     nodes=st.fixed_dictionaries({"a": NODE_SCENES, "b": NODE_SCENES}),
-    serving=st.sampled_from([None, *NODES]),
+    serving=st.sampled_from([None, *MIRROR_NODES]),
     # Also what the audit would never say: the planner must be safe by itself.
     sick=IN_SYNC,
     unknown=IN_SYNC,
-    witness=st.none() | st.tuples(st.sampled_from(["", *NODES]), IN_SYNC),
+    witness=st.none() | st.tuples(st.sampled_from(["", *MIRROR_NODES]), IN_SYNC),
     sacred=IN_SYNC,
     paused_by=st.sampled_from([(), (), ("maintenance",)]),
     storm=st.booleans(),
