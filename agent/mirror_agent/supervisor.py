@@ -25,7 +25,7 @@ from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.app.outcomes import Prepared
 from mirror_agent.app.runner import ApplicationRunner
 from mirror_agent.clock import BOOT_CLOCK
-from mirror_agent.contract import Configuration, FarmConfiguration, NodeConfiguration
+from mirror_agent.contract import FarmConfiguration, NodeConfiguration
 from mirror_agent.core.budget import UnsafeTiming, budget
 from mirror_agent.core.events import (
     ActionFailed,
@@ -51,7 +51,7 @@ from mirror_agent.core.model import (
 from mirror_agent.eventlog import EventLog
 from mirror_agent.farm.supervisor import FarmSupervisor
 from mirror_agent.net.control_plane import ControlPlaneClient
-from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential, store_configuration
+from mirror_agent.net.identity import AgentFile, NotEnrolled, load_agent_file, load_credential
 from mirror_agent.net.node_certificate import CertificateRefused, settle_files
 from mirror_agent.net.peer import Dialogue, server_name
 from mirror_agent.net.renewal import CertificateRenewal, control_plane_issuer
@@ -65,6 +65,7 @@ from mirror_agent.node.fence import SelfFence, impediment
 from mirror_agent.node.handover import Handover
 from mirror_agent.node.hands import Hands
 from mirror_agent.node.keepalive import ServiceManager, kept_alive
+from mirror_agent.node.live_configuration import LiveConfiguration
 from mirror_agent.node.live_tls import NodeTls
 from mirror_agent.node.maintenance import maintenance_facts
 from mirror_agent.node.mirror_operations import MirrorOperations
@@ -72,6 +73,9 @@ from mirror_agent.node.node import Node
 from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import Reporter
 from mirror_agent.node.resync_news import ResyncNews
+from mirror_agent.node.rollout import Rollout
+from mirror_agent.node.rollout_note import trial_under_way
+from mirror_agent.node.rollout_rules import RolloutFacts, mirror_healthy, mirror_hold
 from mirror_agent.node.switches import Switches
 from mirror_agent.node.trips import act_on_trip
 from mirror_agent.pair.membership import pair_membership
@@ -137,6 +141,25 @@ class Supervisor:
             application_processes=self._runner.processes,
         )
         self._checkers = NodeCheckers(application, surroundings, on_trip=self._tripped, log=log.record)
+        self._live = LiveConfiguration(
+            configuration,
+            paths=paths,
+            checkers=self._checkers,
+            witness=self._witness,
+            switches=self._switches,
+            changed=lambda: self._control_plane.poke(),
+            log=log,
+        )
+        self._rollout = Rollout(
+            paths=paths,
+            url=agent.control_plane_url,
+            credential=lambda: load_credential(paths),
+            facts=self._rollout_facts,
+            in_use_version=lambda: self._live.in_use,
+            leave=self._leaving.set,
+            changed=lambda: self._control_plane.poke(),
+            log=log,
+        )
         # The first address of the peer is its private one; the relay stays inside the subnet.
         relay = HandoverRelay(
             address=configuration.address,
@@ -165,6 +188,7 @@ class Supervisor:
             switches=self._switches,
             peer_paths=lambda: self._peers.conditions(),
             certificate=lambda: self._renewal.report,
+            rollout=lambda: self._rollout.report,
             control_plane=agent.control_plane_url,
             cluster=configuration.cluster_name,
             name=configuration.node,
@@ -231,9 +255,10 @@ class Supervisor:
             interval_s=self._configuration.timing.control_plane_heartbeat_s,
             sample=self._reporter.heartbeat,
             on_command=lambda command: self._commands.from_control_plane(command, self._control_plane.report),
-            on_configuration=self._new_configuration,
+            on_configuration=self._live.take,
             on_revoked=self._revoked.take,
             on_trust=self._renewal.take,
+            on_rollout=self._rollout.take,
             log=self._log.record,
             paths=self._paths,
         )
@@ -278,26 +303,18 @@ class Supervisor:
         else:
             self._checkers.switch_off(f"switched off by {switch.who}: {switch.why}".rstrip(": "))
 
-    def _new_configuration(self, configuration: Configuration) -> None:
-        """Kept for the next start of the agent; what can change while it runs changes now."""
-        if isinstance(configuration, FarmConfiguration):
-            raise ValueError("a mirror node cannot become a node of a farm; replace the cluster")
-        try:
-            core_timing(configuration)
-        except UnsafeTiming as error:
-            self._log.record_decision("configuration.refused", version=configuration.version, reason=str(error))
-            return
-        self._switches.configured(configuration.failover)
-        # Flushing to the disk must not hold up the loop: a stalled disk would silence the heartbeats.
-        storing = asyncio.get_running_loop().run_in_executor(None, store_configuration, self._paths, configuration)
-        storing.add_done_callback(lambda done: self._configuration_stored(configuration.version, done))
-
-    def _configuration_stored(self, version: int, done: asyncio.Future[AgentFile]) -> None:
-        error = done.exception()
-        if error is None:
-            self._log.record_decision("configuration.stored", version=version)
-        else:
-            self._log.record_decision("configuration.not-stored", version=version, error=str(error))
+    def _rollout_facts(self) -> RolloutFacts:
+        role, phase = contract.Role(self.node.state.role.value), contract.Phase(self.node.phase.value)
+        decision, line = self.node.decision, self._control_plane
+        return RolloutFacts(
+            hold=mirror_hold(role, phase),
+            healthy=mirror_healthy(role, phase),
+            resyncing=self._engine.status.link == "resync",
+            delivered=isinstance(line, ControlPlaneClient) and line.link.last_success_s_ago is not None,
+            stored=self._live.stored,
+            refused=self._live.refused,
+            sentence=decision.sentence if decision is not None else "nothing is decided yet",
+        )
 
     def _certificate_changed(self) -> None:
         """New files: every later handshake uses them; the engine, another process, reads them for each connection."""
@@ -351,7 +368,7 @@ class Supervisor:
             self._operations,
             answer=self._probe_answer,
             events_after=log.after,
-            configuration=lambda: shown_configuration(self._configuration),
+            configuration=lambda: shown_configuration(self._live.running),
             cluster=self._configuration.cluster_name,
             node=self._configuration.node,
             peer=peer_console(self._configuration, self._tls.peer_client),
@@ -369,6 +386,7 @@ class Supervisor:
             asyncio.create_task(self._peers.run(), name="peer"),
             asyncio.create_task(self._maintenance.run(), name="scheduled-events"),
             asyncio.create_task(self._renewal.run(), name="certificate"),
+            asyncio.create_task(self._rollout.run(), name="rollout"),
         ]
         if self._pair:
             service = self._pair.service(self._tls, self._revoked.take, log.record)
@@ -442,7 +460,9 @@ def main() -> int:
                 asyncio.run(FarmSupervisor(agent, configuration, paths=paths, log=log).run())
     except (NotEnrolled, CertificateRefused, DurableError, UnsafeTiming) as error:
         log.record_decision("agent.refused", reason=str(error))
-        return 78  # EX_CONFIG: systemd does not start it again for nothing (RestartPreventExitStatus)
+        # EX_CONFIG: systemd does not start it again for nothing (RestartPreventExitStatus). A new agent that is being
+        # tried is started again: the start is what returns to the previous one.
+        return 1 if trial_under_way(paths, log.record) else 78
     finally:
         log.close()
     return 0

@@ -55,7 +55,8 @@ class Observation:
 
 
 def observe(checker: Checker, state: CheckerState, finding: Finding, *, in_grace: bool, held: bool) -> Observation:
-    """The rule. `in_grace`: not longer after the start than the checker's grace; `held`: the mirror holds the application's calls."""
+    """The rule. `in_grace`: not longer after the start than the checker's grace; `held`: the mirror holds the
+    application's calls."""
     message = finding.message[:MAX_SENTENCE_CHARS]
     if finding.healthy:
         return Observation(CheckerState(healthy=True, was_healthy=True, message=message), trips=False)
@@ -188,6 +189,16 @@ class CheckerSet:
         """As `stop`, without waiting: nothing counts any more; the answer is the task that is ending."""
         self._wanted = False
         return self._cancel(self._switched_off or "not running")
+
+    def give_way(self, successor: CheckerSet) -> None:
+        """`successor` goes on where this one was: held, switched off, wanted. Nothing of this one counts any more."""
+        wanted = self._wanted
+        self.end()
+        successor._held = self._held
+        if self._switched_off:
+            successor.switch_off(self._switched_off)
+        if wanted:
+            successor.start()
 
     def switch_off(self, reason: str) -> None:
         """Nothing is tested and nothing trips until `switch_on`, whether or not the application runs."""

@@ -28,11 +28,26 @@ class NodeCheckers:
         log: RecordEvent,
         clock: Clock = BOOT_CLOCK,
     ) -> None:
+        self._surroundings = surroundings
+        self._on_trip = on_trip
+        self._log = log
+        self._clock = clock
         self._order = tuple(checker.name for checker in application.checkers)
-        self._serving, self._replica = (
-            CheckerSet(application, surroundings, on_trip=on_trip, log=log, where=where, clock=clock)
-            for where in (CheckerWhen.PRIM, CheckerWhen.SECOND)
+        self._serving = self._made(application, CheckerWhen.PRIM)
+        self._replica = self._made(application, CheckerWhen.SECOND)
+
+    def _made(self, application: Application, where: CheckerWhen) -> CheckerSet:
+        return CheckerSet(
+            application, self._surroundings, on_trip=self._on_trip, log=self._log, where=where, clock=self._clock
         )
+
+    def change(self, application: Application) -> None:
+        """The checkers of another configuration from now on; they begin as at the application's start."""
+        serving, replica = self._made(application, CheckerWhen.PRIM), self._made(application, CheckerWhen.SECOND)
+        self._serving.give_way(serving)
+        self._replica.give_way(replica)
+        self._serving, self._replica = serving, replica
+        self._order = tuple(checker.name for checker in application.checkers)
 
     def reports(self) -> tuple[CheckerReport, ...]:
         """In the order of the configuration; of a checker of both places, what the running one says."""

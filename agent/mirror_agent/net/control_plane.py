@@ -32,6 +32,7 @@ from mirror_agent.contract import (
     Heartbeat,
     HeartbeatPost,
     HeartbeatResponse,
+    RolloutOrder,
     TrustOrder,
 )
 from mirror_agent.eventlog import RecordEvent
@@ -113,6 +114,7 @@ class ControlPlaneClient:
         on_configuration: Callable[[Configuration], None],
         on_revoked: Callable[[tuple[str, ...] | None], None] = lambda serials: None,
         on_trust: Callable[[TrustOrder | None], None] = lambda order: None,
+        on_rollout: Callable[[RolloutOrder | None], None] = lambda order: None,
         log: RecordEvent,
         paths: Paths = NODE_PATHS,
         clock: Clock = BOOT_CLOCK,
@@ -129,6 +131,7 @@ class ControlPlaneClient:
         self._on_configuration = on_configuration
         self._on_revoked = on_revoked
         self._on_trust = on_trust
+        self._on_rollout = on_rollout
         self._log = log
         self._clock = clock
         self._tls = tls
@@ -246,6 +249,7 @@ class ControlPlaneClient:
             else:
                 self._version = configuration.version
                 self._interval_s = configuration.timing.control_plane_heartbeat_s
+        self._on_rollout(response.rollout)
         new = [command for command in response.commands if self._journal.begin(command.id)]
         await self._journal.save()
         for command in new:

@@ -105,6 +105,11 @@ class TableWitness:
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="witness")
         self._client: object | None = None
 
+    def renew(self, access: WitnessAccess) -> None:
+        """Another signature, or another place, from the next call on; a call under way ends with the old one."""
+        if access != self._access:
+            self._access, self._client = access, None
+
     def _table(self, deadline_s: float) -> _Table:
         if self._client is None:
             from azure.core.credentials import AzureSasCredential

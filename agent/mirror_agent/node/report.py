@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
+from mirror_agent import __version__
 from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.contract import (
     ApplicationState,
@@ -15,6 +16,7 @@ from mirror_agent.contract import (
     NodeName,
     Phase,
     Role,
+    RolloutReport,
     VerifyReport,
 )
 from mirror_agent.core.model import Instant, State, peer_alive, promise_holds
@@ -85,6 +87,12 @@ def certificate_status(report: CertificateReport | None, now: datetime) -> dict[
     }
 
 
+def agent_status(report: RolloutReport | None) -> dict[str, object]:
+    """The release that runs, the configuration in force, and the last order of a rolling change."""
+    found: dict[str, object] = {"version": __version__}
+    return found if report is None else {**found, **report.model_dump(mode="json", by_alias=True)}
+
+
 class Reporter:
     """Reads the node and its parts; changes nothing but its own heartbeat counter."""
 
@@ -97,6 +105,7 @@ class Reporter:
         switches: Switches,
         peer_paths: Callable[[], Mapping[str, str]],
         certificate: Callable[[], CertificateReport | None] = lambda: None,
+        rollout: Callable[[], RolloutReport | None] = lambda: None,
         control_plane: str = "",
         cluster: str,
         name: NodeName,
@@ -110,6 +119,7 @@ class Reporter:
         self._switches = switches
         self._peer_paths = peer_paths
         self._certificate = certificate
+        self._rollout = rollout
         self._control_plane = control_plane
         self._cluster = cluster
         self._name = name
@@ -145,6 +155,7 @@ class Reporter:
             failover=state.failover,
             checkers_on=self._switches.checkers.on,
             certificate=self._certificate(),
+            rollout=self._rollout(),
         )
 
     @property
@@ -216,6 +227,7 @@ class Reporter:
             "checkersSwitch": asdict(self._switches.checkers),
             "trusted": state.durable.trusted,
             "certificate": certificate_status(self._certificate(), datetime.now(UTC)),
+            "agent": agent_status(self._rollout()),
             "controlPlane": self._control_plane or "no control plane",
         }
 

@@ -43,8 +43,8 @@ class Rollout:
         self,
         *,
         paths: Paths,
-        url: str | None,
-        credential: str,
+        url: str,
+        credential: Callable[[], str],
         facts: Callable[[], RolloutFacts],
         in_use_version: Callable[[], int],
         leave: Callable[[], None],
@@ -53,8 +53,8 @@ class Rollout:
         clock: Clock = BOOT_CLOCK,
         version: str = __version__,
     ) -> None:
-        """`in_use_version`: the configuration in force. `leave`: end this agent in order; it is started again.
-        `changed`: the report is another one."""
+        """`url`: "" without a control plane. `in_use_version`: the configuration in force. `leave`: end this agent in
+        order; it is started again. `changed`: the report is another one."""
         self._paths = paths
         self._url = url
         self._credential = credential
@@ -144,9 +144,9 @@ class Rollout:
                 f"{self._paths.environment} is no link: this node was installed by a release that cannot change its "
                 "agent; replace its VM"
             )
-        if self._url is None:
+        if not self._url:
             raise Refused("this node has no control plane to fetch an agent from")
-        wheel = await fetch_wheel(self._url, self._credential, release, self._paths.state_dir)
+        wheel = await fetch_wheel(self._url, self._credential(), release, self._paths.state_dir)
         try:
             candidate = await install(self._paths, release, wheel)
         finally:
