@@ -195,7 +195,7 @@ class Operations:
         if colon:
             return [self._find(place)], what
         cluster, slash, word = place.partition("/")
-        if slash and word not in {"a", "b"}:
+        if slash and word not in {"a", "b", "c", "d"}:
             members = [n for n in self._provider.machines.all() if n.definition.name.lower().startswith(f"{cluster}-")]
             if not members:
                 raise CommandRefused(f"no VM of a cluster {cluster!r} in this lab")

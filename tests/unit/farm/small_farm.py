@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,5 +115,5 @@ class SmallFarm:
                 self.node.post(StopEnded(error))
 
     @staticmethod
-    def _no_tls() -> None:
+    def _no_tls() -> ssl.SSLContext:
         raise AssertionError("nobody is asked here")

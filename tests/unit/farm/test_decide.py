@@ -204,21 +204,20 @@ def test_away_takes_no_clients_and_keeps_the_application() -> None:
 
 
 def every_event(luck: random.Random) -> Event:
-    return luck.choice(
-        [
-            Tick(proven=luck.random() < 0.5),
-            ProbeRefused(),
-            STOP,
-            RUN,
-            RestartOrdered(),
-            AwayOrdered("away"),
-            BackOrdered(),
-            PrepareEnded(luck.choice(["", "", "no"])),
-            StartEnded(luck.choice(["", "", "no"])),
-            StopEnded(luck.choice(["", "", "no"])),
-            ApplicationFailed("it died"),
-        ]
-    )
+    events: list[Event] = [
+        Tick(proven=luck.random() < 0.5),
+        ProbeRefused(),
+        STOP,
+        RUN,
+        RestartOrdered(),
+        AwayOrdered("away"),
+        BackOrdered(),
+        PrepareEnded(luck.choice(["", "", "no"])),
+        StartEnded(luck.choice(["", "", "no"])),
+        StopEnded(luck.choice(["", "", "no"])),
+        ApplicationFailed("it died"),
+    ]
+    return luck.choice(events)
 
 
 def possible(play: Play, event: Event) -> bool:
