@@ -16,6 +16,7 @@ INFRA: Final = Path(__file__).resolve().parents[2] / "infra"
 TEMPLATES: Final = {
     "control-plane.bicep": "azuredeploy.json",
     "events.bicep": "events.json",
+    "cluster/main.bicep": "cluster/azuredeploy.json",
 }
 
 

@@ -1,7 +1,7 @@
 """Bicep expressions → the expression language of ARM templates.
 
 `Expressions.value` gives what stands in the JSON: literals as they are, anything computed as "[…]". Symbols of
-resources and modules become `resourceId(…)`, `reference('symbol')` and `listKeys(…)`, and every symbol used is noted,
+resources and modules become `resourceId(…)`, `reference('symbol')` and `list…(…)`, and every symbol used is noted,
 because Bicep derives `dependsOn` from use.
 Limits: the subset that infra/ is written in; anything else is refused, with file and line.
 """
@@ -31,16 +31,23 @@ _OPERATORS: Final = {
 # Functions that ARM knows by the same name and infra/ uses. A misspelt one must not reach Azure.
 FUNCTIONS: Final = frozenset(
     [
+        "base64",
         "cidrSubnet",
+        "concat",
+        "dateTimeAdd",
         "empty",
         "environment",
         "guid",
+        "length",
+        "newGuid",
         "resourceGroup",
+        "resourceId",
         "string",
         "subscription",
         "subscriptionResourceId",
         "union",
         "uniqueString",
+        "utcNow",
     ]
 )
 
@@ -99,8 +106,19 @@ class Expressions:
                 return {self._key(key): self.value(part) for key, part in members(node)}
             case "array":
                 return [self.value(part) for part in inner(node)]
+            case "call_expression" if text(node.children[0]) == "loadTextContent":
+                content = self._file(node)
+                return "[" + content if content.startswith("[") else content
             case _:
                 return f"[{self.text(node)}]"
+
+    def _file(self, node: Node) -> str:
+        """The file a text is loaded from. Only as a whole value: an expression may have 24,576 characters."""
+        (argument,) = inner(node.children[1])
+        name = literal(argument)
+        if name is None:
+            raise self._scope.source.error(node, "loadTextContent wants a plain path")
+        return (self._scope.source.path.parent / name).read_text(encoding="utf-8")
 
     def _key(self, key: Node) -> str:
         if key.type != "string":
@@ -195,6 +213,9 @@ class Expressions:
             name = text(picked)
             path.insert(0, f".{name}" if node.type == "member_expression" else f"[{self.text(picked)}]")
             node = parts[0]
+        if path and node.type == "ternary_expression":
+            # The grammar takes `a ? b : c[0]` for `(a ? b : c)[0]`; Bicep does not.
+            raise self._scope.source.error(node, "put what stands behind ':' into parentheses")
         return node, path
 
     def _of_symbol(self, symbol: Symbol, path: list[str], node: Node) -> str:
@@ -219,9 +240,11 @@ class Expressions:
         if function.type == "member_expression":
             base, path = self._chain(function)
             symbol = self._scope.symbols.get(text(base))
-            if symbol is None or path != [".listKeys"]:
+            if symbol is None or path not in ([".listKeys"], [".listServiceSas"]):
                 raise self._scope.source.error(node, f"the call {text(function)} is not understood")
             self._scope.used.add(symbol.name)
+            if path == [".listServiceSas"]:
+                return f"listServiceSas({symbol.id}, {', '.join(self.text(part) for part in arguments)})"
             return f"listKeys({symbol.id}, {quoted(symbol.api_version)})"
         if text(function) not in FUNCTIONS:
             raise self._scope.source.error(node, f"{text(function)!r} is no function that is known here")

@@ -5,11 +5,12 @@ Guarantee: running this again at any time continues where it stopped; on an enro
 agent is being exchanged for another release (`settle_trial`), which happens here because no agent runs then.
 The agent's wheel is installed only if its SHA-256 is the one the control plane announced. The enrolment token travels
 in a header and in a file of mode 0600, never on a command line, never into a log; after enrolment the file is deleted.
+A pair without a control plane fetches wheel and module from a plain https location instead, both by their SHA-256.
 Limits: standard library only, Python 3.9 or newer for this file (the agent itself needs 3.11 or newer); gives up after
 `DEADLINE_S` with a non-zero status (the service then starts it again).
 
-Reads /var/lib/mirrorplane/bootstrap.json: controlPlaneUrl, enrolmentToken, wheelName, wheelSha256 (and what
-`mirrorctl enrol` wants). Files are below `--root`, "/" on a node.
+Reads /var/lib/mirrorplane/bootstrap.json: wheelName, wheelSha256, and either controlPlaneUrl, enrolmentToken or
+artifactsLocation, moduleName, moduleSha256 (and what `mirrorctl enrol` wants). Files are below `--root`, "/" on a node.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ ENVIRONMENT_NAME_CHARS = 16
 MAX_TRIAL_STARTS = 3
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("controlPlaneUrl", "enrolmentToken", "wheelName", "wheelSha256")
+NEEDED_BY_A_PAIR = ("artifactsLocation", "moduleName", "moduleSha256", "wheelName", "wheelSha256")
 # Distributions keep the administrator's trusted CAs in one file; OpenSSL's default may be the hashed directory only.
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
@@ -70,6 +72,7 @@ class Node:
         self.venv = root / "opt/mirrorplane/venv"
         self.environments = root / "opt/mirrorplane/venvs"
         self.installed = self.venv / "installed.sha256"
+        self.module = self.state / "module.json"
         self.rollout = self.state / "rollout.json"
         self.mirrorctl = self.venv / "bin/mirrorctl"
         self.command_link = root / "usr/local/bin/mirrorctl"
@@ -99,13 +102,14 @@ def settings_of(node: Node) -> dict[str, str]:
         settings: dict[str, str] = json.loads(node.bootstrap.read_text(encoding="utf-8"))
     except ValueError as error:
         raise Fatal(f"{node.bootstrap} is no JSON ({error}); replace the VM") from None
-    missing = [key for key in NEEDED if not isinstance(settings.get(key), str) or not settings[key]]
+    needed, place = (NEEDED_BY_A_PAIR, "artifactsLocation") if "pair" in settings else (NEEDED, "controlPlaneUrl")
+    missing = [key for key in needed if not isinstance(settings.get(key), str) or not settings[key]]
     if missing:
         raise Fatal("{} lacks {}; replace the VM".format(node.bootstrap, ", ".join(missing)))
     if not re.match(r"^[A-Za-z0-9_.+-]+\.whl$", settings["wheelName"]):
         raise Fatal("wheelName {!r} in {} is no name of a wheel".format(settings["wheelName"], node.bootstrap))
-    if urllib.parse.urlsplit(settings["controlPlaneUrl"]).scheme != "https":
-        raise Fatal("controlPlaneUrl {!r} is not https; the token stays here".format(settings["controlPlaneUrl"]))
+    if urllib.parse.urlsplit(settings[place]).scheme != "https":
+        raise Fatal(f"{place} {settings[place]!r} is not https; secrets stay here")
     return settings
 
 
@@ -117,36 +121,53 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(node: Node, settings: dict[str, str]) -> Path:
+def wheel_of(node: Node, settings: dict[str, str]) -> Path:
     """The wheel, complete and with the announced SHA-256."""
-    wanted = settings["wheelSha256"].lower()
-    wheel = node.state / settings["wheelName"]
-    if wheel.exists() and sha256_of(wheel) == wanted:
-        return wheel
+    target = node.state / settings["wheelName"]
+    if "pair" in settings:
+        return artifact(settings, "wheel", target)
     url = settings["controlPlaneUrl"].rstrip("/") + "/api/nodes/agent-wheel"
     request = urllib.request.Request(url, headers={"Authorization": "Bearer " + settings["enrolmentToken"]})
-    partial = wheel.with_suffix(".partial")
+    remedy = "is the enrolment token still valid? Replace the VM to get a new one"
+    return download(request, url, target, settings["wheelSha256"], remedy)
+
+
+def artifact(settings: dict[str, str], what: str, target: Path) -> Path:
+    """A file below `artifactsLocation`; the signature behind its address is in no message."""
+    url = settings["artifactsLocation"].rstrip("/") + "/" + urllib.parse.quote(settings[what + "Name"])
+    token = settings.get("artifactsSasToken", "").lstrip("?")
+    request = urllib.request.Request(url + ("?" + token if token else ""))
+    remedy = "is it there, and does its signature still hold?"
+    return download(request, url, target, settings[what + "Sha256"], remedy)
+
+
+def download(request: urllib.request.Request, url: str, target: Path, sha256: str, remedy: str) -> Path:
+    """What `request` answers at `target`, if it has this SHA-256. Messages name `url`."""
+    wanted = sha256.lower()
+    if target.exists() and sha256_of(target) == wanted:
+        return target
+    partial = target.with_suffix(".partial")
     try:
         with opener().open(request, timeout=REQUEST_TIMEOUT_S) as answer, partial.open("wb") as stream:
             received = 0
             for block in iter(lambda: answer.read(1 << 16), b""):
                 received += len(block)
                 if received > MAX_WHEEL_BYTES:
-                    raise Fatal(f"the wheel at {url} is larger than {MAX_WHEEL_BYTES} bytes")
+                    raise Fatal(f"what is at {url} is larger than {MAX_WHEEL_BYTES} bytes")
                 stream.write(block)
     except urllib.error.HTTPError as error:
         reason = f"GET {url} answered {error.code}"
         if error.code in (408, 425, 429) or error.code >= 500:
             raise Transient(reason, retry_after(error.headers.get("Retry-After"))) from None
-        raise Fatal(reason + "; is the enrolment token still valid? Replace the VM to get a new one") from None
+        raise Fatal(f"{reason}; {remedy}") from None
     except (urllib.error.URLError, OSError) as error:
         raise Transient(f"GET {url}: {error}") from None
     found = sha256_of(partial)
     if found != wanted:
         partial.unlink()
-        raise Transient(f"the wheel has SHA-256 {found}, announced was {wanted}; it is not installed")
-    partial.replace(wheel)
-    return wheel
+        raise Transient(f"{target.name} has SHA-256 {found}, announced was {wanted}; it is not installed")
+    partial.replace(target)
+    return target
 
 
 def retry_after(value: str | None) -> float | None:
@@ -296,19 +317,21 @@ def bootstrap(node: Node, retry: Retry) -> None:
     settings = settings_of(node)
     node.state.chmod(0o700)
     node.bootstrap.chmod(0o600)
-    wheels: list[Path] = []
+    fetched: list[Path] = []
     if not (node.installed.exists() and node.agent_file.exists()):
         say("downloading {}".format(settings["wheelName"]))
-        retry(lambda: wheels.append(download(node, settings)))
+        retry(lambda: fetched.append(wheel_of(node, settings)))
+        if "pair" in settings:
+            retry(lambda: fetched.append(artifact(settings, "module", node.module)))
         say("installing the agent")
-        retry(lambda: install(node, wheels[-1], settings["wheelSha256"].lower()))
+        retry(lambda: install(node, fetched[0], settings["wheelSha256"].lower()))
         link_command(node)
         say("enrolling")
         retry(lambda: enrol(node))
     # Single use, and used: nothing on this node needs it any more.
     node.bootstrap.unlink()
-    for wheel in wheels:
-        wheel.unlink()
+    for path in fetched:
+        path.unlink()
     say("enrolled")
 
 

@@ -8,11 +8,12 @@ deployed is an error, as it is in Azure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.unit.infra.arm_expressions import SUBSCRIPTION, Context, TemplateError, evaluate
+from tests.unit.infra.facts import faults
 
 _ENVELOPE: Final = frozenset(
     {
@@ -66,19 +67,44 @@ class Deployment:
         return found[0]
 
 
-def deploy(template: Mapping[str, Any], parameters: Mapping[str, Any], *, group: str = "control") -> Deployment:
+@dataclass(frozen=True)
+class Provider:
+    """What stands for Azure: `put` answers the properties of a resource, `sas` signs; a lab can be really asked."""
+
+    put: Callable[[Resource], dict[str, Any]]
+    sas: Callable[[str, str, Mapping[str, str]], dict[str, str]]
+    subscription: str = SUBSCRIPTION
+
+
+def deploy(
+    template: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    group: str = "control",
+    provider: Provider | None = None,
+) -> Deployment:
     """Raises TemplateError."""
-    return _Deploying(template, parameters, group).run()
+    return _Deploying(template, parameters, group, provider or PAPER).run()
 
 
 class _Deploying:
-    def __init__(self, template: Mapping[str, Any], parameters: Mapping[str, Any], group: str) -> None:
+    def __init__(
+        self, template: Mapping[str, Any], parameters: Mapping[str, Any], group: str, provider: Provider
+    ) -> None:
         self._template = template
+        self._provider = provider
         self._group = group
         self._done = Deployment()
         self._answers: dict[str, Any] = {}
         self._skipped: set[str] = set()
-        self._context = Context(variable=self._variable, reference=self._reference, list_keys=_list_keys, group=group)
+        self._context = Context(
+            variable=self._variable,
+            reference=self._reference,
+            list_keys=_list_keys,
+            list_service_sas=provider.sas,
+            subscription=provider.subscription,
+            group=group,
+        )
         self._context.parameters = self._given(parameters)
 
     def run(self) -> Deployment:
@@ -102,7 +128,10 @@ class _Deploying:
             if name in parameters:
                 values[name] = parameters[name]
             elif "defaultValue" in entry:
-                values[name] = evaluate(entry["defaultValue"], Context(parameters=values, group=self._group))
+                values[name] = evaluate(
+                    entry["defaultValue"],
+                    Context(parameters=values, group=self._group, subscription=self._provider.subscription),
+                )
             else:
                 raise TemplateError(f"the parameter {name!r} is not given")
             _check_parameter(name, entry, values[name])
@@ -138,19 +167,27 @@ class _Deploying:
         resource = Resource(kind, entry["apiVersion"], name, body, self._group, evaluate(entry.get("scope"), context))
         if not entry.get("existing"):
             self._done.resources.append(resource)
-        return _answer(resource)
+        return self._provider.put(resource)
 
     def _module(self, entry: Mapping[str, Any], context: Context) -> Any:
         properties = entry["properties"]
         given = {name: evaluate(value["value"], context) for name, value in properties["parameters"].items()}
         group = evaluate(entry.get("resourceGroup", self._group), context)
-        inner = deploy(properties["template"], given, group=group)
+        inner = deploy(properties["template"], given, group=group, provider=self._provider)
         self._done.resources += inner.resources
         return {"outputs": {name: {"value": value} for name, value in inner.outputs.items()}}
 
 
 def _check_parameter(name: str, entry: Mapping[str, Any], value: Any) -> None:
-    kinds = {"string": str, "securestring": str, "int": int, "bool": bool, "array": list, "object": dict}
+    kinds = {
+        "string": str,
+        "securestring": str,
+        "int": int,
+        "bool": bool,
+        "array": list,
+        "object": dict,
+        "secureobject": dict,
+    }
     if value is not None and not isinstance(value, kinds[entry["type"].lower()]):
         raise TemplateError(f"the parameter {name!r} is {value!r}, which is no {entry['type']}")
     if "allowedValues" in entry and value not in entry["allowedValues"]:
@@ -163,6 +200,14 @@ def _check_parameter(name: str, entry: Mapping[str, Any], value: Any) -> None:
 
 def _list_keys(resource_id: str, version: str) -> Any:
     return {"keys": [{"value": "bm90LWEta2V5"}]}
+
+
+def _sas(resource_id: str, version: str, body: Mapping[str, str]) -> dict[str, str]:
+    """As storageAccounts/listServiceSas of that version takes and answers it."""
+    wrong = faults(f"Microsoft.Storage/storageAccounts/listServiceSas@{version}", dict(body))
+    if wrong or "canonicalizedResource" not in body:
+        raise TemplateError(f"listServiceSas: {wrong or 'canonicalizedResource is missing'}")
+    return {"serviceSasToken": "sv=2015-04-05&tn=witness&sig=bm90LWEtc2lnbmF0dXJl"}
 
 
 def _answer(resource: Resource) -> dict[str, Any]:
@@ -188,3 +233,6 @@ def _answer(resource: Resource) -> dict[str, Any]:
         },
     }
     return {**(resource.body.get("properties") or {}), **made.get(resource.type, {})}
+
+
+PAPER: Final = Provider(put=_answer, sas=_sas)

@@ -6,8 +6,10 @@ Not a copy of Azure: what only Azure knows (keys, addresses, the state of other 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
+import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -53,6 +55,8 @@ class Context:
     variable: Callable[[str], Any] = lambda name: None
     reference: Callable[..., Any] = lambda *names: None
     list_keys: Callable[[str, str], Any] = lambda resource_id, version: None
+    list_service_sas: Callable[[str, str, Mapping[str, str]], Any] = lambda resource_id, version, body: None
+    subscription: str = SUBSCRIPTION
     group: str = "control"
     location: str = "westeurope"
     copy_index: int | None = None
@@ -181,15 +185,18 @@ def _call(function: str, given: list[Any], context: Context) -> Any:
             return context.reference(*given)
         case "listKeys":
             return context.list_keys(given[0], given[1])
+        case "listServiceSas":
+            return context.list_service_sas(*given)
         case "subscription":
-            return {"id": f"/subscriptions/{SUBSCRIPTION}", "subscriptionId": SUBSCRIPTION, "tenantId": TENANT}
+            own = context.subscription
+            return {"id": f"/subscriptions/{own}", "subscriptionId": own, "tenantId": TENANT}
         case "resourceGroup":
-            place = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{context.group}"
+            place = f"/subscriptions/{context.subscription}/resourceGroups/{context.group}"
             return {"id": place, "name": context.group, "location": context.location}
         case "resourceId":
-            return f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{context.group}{_provider(given)}"
+            return f"/subscriptions/{context.subscription}/resourceGroups/{context.group}{_provider(given)}"
         case "subscriptionResourceId":
-            return f"/subscriptions/{SUBSCRIPTION}{_provider(given)}"
+            return f"/subscriptions/{context.subscription}{_provider(given)}"
         case "extensionResourceId":
             return given[0] + _provider(given[1:])
         case _:
@@ -240,9 +247,28 @@ def _environment() -> dict[str, Any]:
     }
 
 
+def _string(value: Any) -> str:
+    """Objects and lists as JSON without blanks, as Azure writes them."""
+    if isinstance(value, dict | list):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return str(value)
+
+
+def _date_add(moment: str, duration: str) -> str:
+    years = re.fullmatch(r"P(\d+)Y", duration)
+    if years is None:
+        raise TemplateError(f"the duration {duration!r} is not understood here")
+    return str(int(moment[:4]) + int(years[1])) + moment[4:]
+
+
 _PURE: Final[Mapping[str, Callable[..., Any]]] = {
     "add": lambda a, b: a + b,
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "cidrSubnet": _cidr_subnet,
+    "concat": lambda *given: [entry for part in given for entry in part],
+    "dateTimeAdd": _date_add,
+    "newGuid": lambda: str(uuid.uuid4()),
+    "utcNow": lambda: "2026-11-22T00:00:00Z",
     "coalesce": lambda *given: next((value for value in given if value is not None), None),
     "createArray": lambda *given: list(given),
     "createObject": _object,
@@ -257,7 +283,7 @@ _PURE: Final[Mapping[str, Callable[..., Any]]] = {
     "less": lambda a, b: a < b,
     "not": lambda value: not value,
     "null": lambda: None,
-    "string": str,
+    "string": _string,
     "sub": lambda a, b: a - b,
     "true": lambda: True,
     "union": _union,

@@ -8,13 +8,14 @@ goes through them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from shared.azure.resources import ResourceType
-from tests.unit.infra.arm_deployment import Deployment, deploy
+from tests.unit.infra.arm_deployment import PAPER, Deployment, Provider, deploy
 
 ROOT: Final = Path(__file__).parents[3]
 INFRA: Final = ROOT / "infra"
@@ -39,6 +40,24 @@ EVERYTHING: Final[dict[str, Any]] = {
     "alertEmail": "night@example.net",
 }
 EVENTS: Final = {"functionAppName": "mp-app", "witnessAccountName": "mpwit", "tags": {"costs": "1"}}
+PAIR: Final[dict[str, Any]] = {
+    "artifactsLocation": "https://example.net/mirrorplane",
+    "wheelSha256": "1" * 64,
+    "moduleSha256": "2" * 64,
+    "sshPublicKey": "ssh-ed25519 AAAA someone@example.net",
+}
+EVERY_OPTION_OF_A_PAIR: Final[dict[str, Any]] = {
+    "tags": {"costs": "4711"},
+    "sshPublicKey": "",
+    "adminPassword": "a-Long-Password-1",
+    "adminAddresses": ["203.0.113.0/24", "198.51.100.7/32"],
+    "clientAddresses": ["Internet"],
+    "applicationPorts": [8080, 5432],
+    "zones": [],
+    "image": "ubuntu-24.04",
+    "packages": ["postgresql"],
+    "storageSku": "Standard_LRS",
+}
 _TYPE_OF: Final = {kind.value.rsplit("/", 1)[1]: kind.value for kind in ResourceType}
 
 
@@ -57,8 +76,20 @@ def control_plane(**parameters: Any) -> Deployment:
     return deploy(template("azuredeploy.json"), parameters)
 
 
+def pair(provider: Provider = PAPER, **parameters: Any) -> Deployment:
+    return deploy(template("cluster/azuredeploy.json"), {**PAIR, **parameters}, group="pair", provider=provider)
+
+
 def sent_by_templates() -> Iterator[tuple[str, Any]]:
-    for deployment in (control_plane(), control_plane(**EVERYTHING), deploy(template("events.json"), EVENTS)):
+    signed: list[tuple[str, Any]] = []
+
+    def sas(resource_id: str, version: str, body: Mapping[str, str]) -> dict[str, str]:
+        signed.append((f"Microsoft.Storage/storageAccounts/listServiceSas@{version}", dict(body)))
+        return PAPER.sas(resource_id, version, body)
+
+    pairs = [pair(replace(PAPER, sas=sas), **options) for options in ({}, EVERY_OPTION_OF_A_PAIR)]
+    yield from signed
+    for deployment in (control_plane(), control_plane(**EVERYTHING), deploy(template("events.json"), EVENTS), *pairs):
         for resource in deployment.resources:
             yield f"{resource.key}@{resource.api_version}", resource.body
 
