@@ -53,6 +53,7 @@ MAX_SENTENCE_CHARS = 500
 MAX_REVOKED_SERIALS = 256
 MAX_TRUSTED_AUTHORITIES = 4
 MAX_FARM_NODES = 4
+MAX_ORDERS_PER_POST = 16
 
 # A mirror has the nodes a and b, a farm the first two, three or four.
 NodeName = Literal["a", "b", "c", "d"]
@@ -512,9 +513,14 @@ class CertificateReport(Contract):
     @field_validator("expires_utc")
     @classmethod
     def _a_moment(cls, value: str) -> str:
-        if datetime.fromisoformat(value).tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone; write it in UTC, e.g. '2026-11-01T00:00:00+00:00'")
-        return value
+        return moment(value)
+
+
+def moment(value: str) -> str:
+    """`value`, if it is a time with its zone. Raises ValueError."""
+    if datetime.fromisoformat(value).tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone; write it in UTC, e.g. '2026-11-01T00:00:00+00:00'")
+    return value
 
 
 class ApplicationState(StrEnum):
@@ -677,21 +683,52 @@ class Heartbeat(Contract):
     rollout: RolloutReport | None = None
 
 
+class OrderNote(Contract):
+    """What a person ordered on a node past the control plane, and what came of it.
+
+    `principal` is `certificate:<serial>` or `local:` and who the operating system says it is; `who` the same for
+    people, with the way it came. `outcome` `unknown`: the agent or the link between the nodes ended while it was
+    carried out. `code` says why it was refused before it began. `number` grows by one within a series of this node;
+    what is missing was given up for want of room.
+    """
+
+    number: Annotated[int, Field(ge=1)]
+    at_utc: Annotated[str, StringConstraints(max_length=40)]
+    action: Annotated[str, StringConstraints(max_length=64)]
+    principal: Annotated[str, StringConstraints(max_length=200)] = ""
+    who: Annotated[str, StringConstraints(max_length=300)]
+    reason: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+    outcome: Literal["succeeded", "accepted", "refused", "failed", "unknown"]
+    code: Annotated[str, StringConstraints(max_length=64)] = ""
+    message: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_CHARS)] = ""
+
+    @field_validator("at_utc")
+    @classmethod
+    def _a_moment(cls, value: str) -> str:
+        return moment(value)
+
+
 class HeartbeatPost(Contract):
-    """POST /api/nodes/heartbeat, authorised by the node credential. Oldest first; the last one is the current state."""
+    """POST /api/nodes/heartbeat, authorised by the node credential. Oldest first; the last one is the current state.
+
+    `orders` are of one series, oldest first, repeated until the answer says that they are recorded.
+    """
 
     contract_version: Literal["2026-11-01"] = CONTRACT_VERSION
     agent_version: Annotated[str, StringConstraints(max_length=64)]
     configuration_version: int
     heartbeats: Annotated[tuple[Heartbeat, ...], Field(min_length=1, max_length=MAX_HEARTBEATS_PER_POST)]
     command_results: Annotated[tuple[CommandResult, ...], Field(max_length=32)] = ()
+    order_series: Annotated[str, StringConstraints(max_length=64)] = ""
+    orders: Annotated[tuple[OrderNote, ...], Field(max_length=MAX_ORDERS_PER_POST)] = ()
 
 
 class HeartbeatResponse(Contract):
     """`configuration` is present only when its version is newer than the node's. `revokedSerials` (hex, as OpenSSL
     prints them) are the client certificates the node's console refuses: always the whole list, None from a control
     plane that does not know of it. `trust` is there while the node's certificate report differs from it, `rollout`
-    while it is this node's turn."""
+    while it is this node's turn, `ordersRecorded` (through which number) where the post brought orders: older agents
+    know none of them."""
 
     configuration: Configuration | None = None
     commands: tuple[Command, ...] = ()
@@ -705,3 +742,4 @@ class HeartbeatResponse(Contract):
     ) = None
     trust: TrustOrder | None = None
     rollout: RolloutOrder | None = None
+    orders_recorded: int | None = None

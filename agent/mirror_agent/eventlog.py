@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol, TextIO
@@ -58,6 +58,7 @@ class EventLog:
         self._dropped = 0
         self._closing = False
         self._file_error: str | None = None
+        self._listeners: list[Callable[[Event], None]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._write_all, name="eventlog", daemon=True)
         self._thread.start()
@@ -68,6 +69,10 @@ class EventLog:
     def record_decision(self, kind: str, /, **fields: object) -> None:
         """As `record`, and the writer flushes it to the disk before it goes on."""
         self._append(kind, fields, durable=True)
+
+    def listen(self, heard: Callable[[Event], None]) -> None:
+        """`heard` gets every event from now on, also one the file has no room for, in the thread that records it."""
+        self._listeners.append(heard)
 
     def tail(self, limit: int = 100) -> list[Event]:
         """The newest `limit` events, oldest first."""
@@ -96,6 +101,8 @@ class EventLog:
     def _append(self, kind: str, fields: Mapping[str, object], *, durable: bool) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         clean = {name: redact(value, name) for name, value in fields.items()}
+        for heard in self._listeners:
+            heard({"utc": now, "kind": kind, **clean})
         with self._changed:
             if len(self._queue) >= MAX_QUEUED:
                 self._dropped += 1

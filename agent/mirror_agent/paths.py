@@ -62,6 +62,11 @@ class Paths:
         return self.state_dir / "commands.json"
 
     @property
+    def order_outbox(self) -> Path:
+        """What people ordered here and the control plane has not recorded yet."""
+        return self.state_dir / "orders.json"
+
+    @property
     def switches(self) -> Path:
         """What an operator has switched on or off; survives restarts."""
         return self.state_dir / "switches.json"

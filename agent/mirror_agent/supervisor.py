@@ -234,6 +234,7 @@ class Supervisor:
         self._control_plane: ControlPlaneClient | NoControlPlane = (
             NoControlPlane() if self._pair else self._line(agent.control_plane_url)
         )
+        log.listen(self._control_plane.hear)
         self._resync_news = ResyncNews(self._control_plane.poke)
         self._maintenance = ScheduledEventWatch(
             facts=lambda: maintenance_facts(self.node.state, self.node.now, relaying=relay.accepting),

@@ -1,4 +1,5 @@
-"""The operators' journal: every changing request of a known principal leaves one entry; and reading it.
+"""The operators' journal: every changing request of a known principal leaves one entry; and reading it. What people
+order on the nodes comes with their reports (`node_orders`).
 
 The entry is written after the request was answered inside, whatever the answer; a journal that cannot be written does
 not turn a change that happened into an error: the failure is logged with the request's id, which is in the log line of
@@ -13,6 +14,7 @@ import re
 from datetime import date
 from typing import Final
 
+from mirror_agent.contract import NodeName
 from pydantic import AwareDatetime
 
 from shared.api.call import Answer, Call, continuation_token, model_json, top_parameter
@@ -47,6 +49,8 @@ class JournalEntryView(ApiModel):
     status: int
     result: str
     operation_id: str | None = None
+    node: NodeName | None = None
+    message: str = ""
 
 
 class JournalList(ApiModel):

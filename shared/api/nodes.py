@@ -29,6 +29,7 @@ from mirror_agent.contract import (
 from shared.api.call import Answer, Call, body_of, model_json
 from shared.api.commands import deliverable
 from shared.api.dispatch import advance_action
+from shared.api.node_orders import record_orders
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.rotation import advance_rotation
@@ -134,6 +135,7 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
         await advance_action(plane.store, record, commands, now)
     if record.trust is not None and record.trust.rotation is not None:
         record = await advance_rotation(plane, record)
+    recorded = await record_orders(plane, caller, record, post, now)
     version = configuration_version(record, now)
     newer = version > post.configuration_version and record.state is not ProvisioningState.DELETING
     answer = HeartbeatResponse(
@@ -146,10 +148,12 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
         confirmed_results=tuple(confirmed),
         revoked_serials=record.revoked_serials,
         trust=order_for(record.trust, post.heartbeats[-1].certificate),
+        orders_recorded=recorded,
     )
     body = model_json(answer)
-    if answer.trust is None:
-        del body["trust"]  # an agent that does not know the field refuses the whole answer
+    for name, value in (("trust", answer.trust), ("ordersRecorded", recorded)):
+        if value is None:
+            del body[name]  # an agent that does not know the field refuses the whole answer
     return Answer(200, body)
 
 

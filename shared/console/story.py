@@ -14,7 +14,7 @@ from pydantic import AwareDatetime
 from shared.model.audit import TurnKind, VerdictTurn
 from shared.model.document import ApiModel
 from shared.model.event import RecordedEvent
-from shared.model.journal import JournalEntry
+from shared.model.journal import LOST, JournalEntry
 
 
 class Kind(StrEnum):
@@ -45,6 +45,7 @@ _ENDPOINTS: Final = {
     "credential_delete": "revoke access to the nodes",
     "credential_redeem": "download access to the nodes",
 }
+_ENDS: Final = {"refused": ", refused", "failed": ", failed", "unknown": ", outcome unknown", LOST: ""}
 _REPAIRS: Final = {
     "Mirrorplane.Remediation.IncidentOpened": "Repair: incident opened",
     "Mirrorplane.Remediation.IncidentClosed": "Repair: incident closed",
@@ -77,8 +78,22 @@ def _turn(turn: VerdictTurn) -> str:
 def operator_line(entry: JournalEntry) -> HistoryLine:
     name, _, action = entry.what.partition(":")
     word = action or _ENDPOINTS.get(name, name)
-    title = f"{entry.principal_name}: {word}" + ("" if entry.status < 400 else f", refused ({entry.result})")
-    return HistoryLine(at=entry.at, kind=Kind.OPERATOR, title=title, detail=entry.reason, who=entry.principal)
+    where = "" if entry.node is None else f" on node {entry.node}"
+    detail = f"{entry.reason} ({entry.message})" if entry.reason and entry.message else entry.reason or entry.message
+    return HistoryLine(
+        at=entry.at,
+        kind=Kind.OPERATOR,
+        title=f"{entry.principal_name}: {word}{where}{_end(entry)}",
+        detail=detail,
+        node=entry.node,
+        who=entry.principal,
+    )
+
+
+def _end(entry: JournalEntry) -> str:
+    if entry.status < 400:
+        return ""
+    return _ENDS.get(entry.result, f", refused ({entry.result})")
 
 
 def event_line(event: RecordedEvent) -> HistoryLine | None:

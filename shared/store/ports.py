@@ -24,7 +24,7 @@ from shared.model.audit import AuditRecord, FleetRecord, VerdictTurn
 from shared.model.client_credential import ClientCredential
 from shared.model.cluster import ClusterRecord
 from shared.model.event import RecordedEvent
-from shared.model.journal import JournalEntry
+from shared.model.journal import JournalEntry, NodeOrders
 from shared.model.node_state import HistoryEntry, NodeCommand, NodeState, ProbeResult
 from shared.model.operation import Operation
 from shared.model.principal import ApiToken, ClusterAuthority, Enrolment, NodeCredential
@@ -348,6 +348,12 @@ class Journal(Protocol):
 
     async def page(self, day: date, after: str | None, limit: int) -> Page[JournalEntry]:
         """Newest first, of all clusters."""
+
+    async def orders(self, cluster_id: str, node: NodeName) -> Versioned[NodeOrders] | None:
+        """How far the orders of a node were taken in."""
+
+    async def put_orders(self, orders: NodeOrders, etag: str | None) -> None:
+        """Creates (`etag` None, raises Exists) or replaces (raises Changed)."""
 
     async def purge(self, before: date, limit: int) -> int:
         """Removes at most `limit` entries of days before that; returns how many."""

@@ -10,6 +10,7 @@ from mirror_agent.contract import ALL_NODES
 
 from shared.store.desired import CLUSTERS
 from shared.store.identities import CREDENTIALS
+from shared.store.journal import JOURNAL
 from shared.store.keys import day_text
 from shared.store.observed import AUDIT, COMMANDS, EVENTS, HISTORY, STATES, TURNS
 from shared.store.probe_log import PROBES, probe_key_range, probe_partition
@@ -18,7 +19,7 @@ from shared.store.rows import Rows
 
 _BY_DAY: Final = (HISTORY,)
 _MAX_DAYS: Final = 400
-_BY_CLUSTER: Final = (STATES, AUDIT, COMMANDS, CREDENTIALS, REMEDIATION)
+_BY_CLUSTER: Final = (STATES, AUDIT, COMMANDS, CREDENTIALS, REMEDIATION, JOURNAL)
 assert CLUSTERS not in _BY_CLUSTER
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict
 from typing import Final
 
 from mirror_agent.contract import MAX_SENTENCE_CHARS, Command, CommandAction, CommandResult
@@ -18,8 +17,9 @@ from mirror_agent.farm.events import AwayOrdered, BackOrdered, RestartOrdered
 from mirror_agent.farm.model import drained
 from mirror_agent.farm.node import FarmNode
 from mirror_agent.farm.report import FarmReporter
+from mirror_agent.node.noted import noted
 from mirror_agent.node.switches import Switches
-from mirror_agent.web.actions import NodeAction, NodeRequest, RequestOutcome
+from mirror_agent.web.actions import CONTROL_PLANE, NodeAction, NodeRequest, RequestOutcome
 
 # The longest start or stop an application may ask for is beyond this; the command then goes on and says so.
 DEADLINE_S: Final = 120.0
@@ -71,11 +71,9 @@ class FarmCommands:
 
     async def request(self, request: NodeRequest) -> RequestOutcome:
         """Carry out a command and wait for its end, at most DEADLINE_S."""
-        self._log.record_decision("command.begun", action=request.action.value, who=request.who, why=request.why)
-        outcome = await self._do(request)
-        told = {"action": request.action.value, "who": request.who, "why": request.why, **asdict(outcome)}
-        self._log.record_decision("command.ended", **told)
-        return outcome
+        async with noted(self._log, request.action.value, request.who, request.principal, request.why) as order:
+            order.outcome = await self._do(request)
+        return order.outcome
 
     async def _do(self, request: NodeRequest) -> RequestOutcome:
         match request.action:
@@ -150,7 +148,7 @@ class FarmCommands:
 
     async def _carry_out(self, command: Command, report: Callable[[CommandResult], None]) -> None:
         action = {one: NodeAction(one.value) for one in CommandAction}[command.action]
-        outcome = await self.request(NodeRequest(action, command.requested_by, command.reason))
+        outcome = await self.request(NodeRequest(action, command.requested_by, command.reason, principal=CONTROL_PLANE))
         done = outcome.status == "succeeded"
         message = outcome.message[:MAX_SENTENCE_CHARS]
         report(CommandResult(id=command.id, status="succeeded" if done else "failed", message=message))

@@ -141,6 +141,7 @@ class FarmSupervisor:
             log=log.record,
             paths=paths,
         )
+        log.listen(self._control_plane.hear)
         self._maintenance = ScheduledEventWatch(
             facts=self._maintenance_facts,
             hand_over=self._commands.leave_for,

@@ -32,18 +32,22 @@ from mirror_agent.contract import (
     Heartbeat,
     HeartbeatPost,
     HeartbeatResponse,
+    OrderNote,
     RolloutOrder,
     TrustOrder,
 )
-from mirror_agent.eventlog import RecordEvent
+from mirror_agent.eventlog import Event, RecordEvent
 from mirror_agent.net.backoff import BackOff
 from mirror_agent.net.command_journal import MAX_RESULTS_PER_POST, CommandJournal
 from mirror_agent.net.https import control_plane_session, read_bounded, require_https
+from mirror_agent.net.order_outbox import OrderOutbox
 from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.redaction import redact_text
 
 MAX_BUFFERED: Final = 20 * MAX_HEARTBEATS_PER_POST
 REQUEST_TIMEOUT_S: Final = 10.0
+# After a body with orders was refused; then it is tried again.
+ORDERS_HELD_S: Final = 300.0
 # Says that this very body is wrong; anything else may be better next time.
 INVALID_BODY: Final = frozenset({400, 413, 422})
 assert MAX_RESULTS_PER_POST <= 32, "HeartbeatPost.command_results"
@@ -136,9 +140,11 @@ class ControlPlaneClient:
         self._clock = clock
         self._tls = tls
         self._back_off = BackOff(jitter)
-        self._journal = CommandJournal(paths.command_journal, log)
-        self._buffer = HeartbeatBuffer()
         self._poked = asyncio.Event()
+        self._journal = CommandJournal(paths.command_journal, log)
+        self._orders = OrderOutbox(paths.order_outbox, log, changed=self.poke, clock=clock)
+        self._orders_held_until_s = 0.0
+        self._buffer = HeartbeatBuffer()
         self._filled = asyncio.Event()
         self._connected = False
         self._succeeded_at: float | None = None
@@ -153,6 +159,10 @@ class ControlPlaneClient:
         self._journal.report(result)
         self.poke()
 
+    def hear(self, event: Event) -> None:
+        """An event of the log: what people ordered here is told to the control plane."""
+        self._orders.hear(event)
+
     @property
     def link(self) -> ControlPlaneLink:
         ago = None if self._succeeded_at is None else self._clock.now_s() - self._succeeded_at
@@ -164,6 +174,7 @@ class ControlPlaneClient:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_samples(), name="control-plane-samples")
                 group.create_task(self._send(session), name="control-plane-send")
+                group.create_task(self._orders.run(), name="control-plane-orders")
 
     async def _take_samples(self) -> None:
         while True:
@@ -190,34 +201,65 @@ class ControlPlaneClient:
             number, heartbeats = self._buffer.first()
             results = self._journal.pending()
             await self._journal.save()
-            outcome = await self._post(session, heartbeats, results)
+            orders = self._orders_to_send()
+            await self._orders.save()
+            outcome = await self._post(session, heartbeats, results, orders)
             match outcome:
                 case HeartbeatResponse():
                     self._buffer.forget(number)
                     self._journal.confirm(results, outcome.confirmed_results)
+                    self._orders_told(outcome.orders_recorded)
                     self._succeeded()
                     await self._take(outcome)
                     if not len(self._buffer):
                         self._filled.clear()
                 case _Failed(reason, invalid_body, retry_after):
                     self._failed(reason)
-                    if invalid_body:
+                    if invalid_body and orders:
+                        self._hold_orders_back(reason)
+                    elif invalid_body:
                         self._buffer.keep_newest()
                     await self._clock.sleep(self._back_off.delay_s(retry_after))
 
+    def _orders_to_send(self) -> tuple[OrderNote, ...]:
+        return self._orders.pending() if self._clock.now_s() >= self._orders_held_until_s else ()
+
+    def _orders_told(self, through: int | None) -> None:
+        if through is None:
+            return
+        self._orders.recorded(through)
+        if self._orders.pending():
+            self.poke()
+
+    def _hold_orders_back(self, reason: str) -> None:
+        """A control plane of an older version refuses a body with orders: heartbeats come first, orders keep."""
+        self._orders_held_until_s = self._clock.now_s() + ORDERS_HELD_S
+        self._log("control-plane.orders-held-back", reason=reason)
+
     async def _post(
-        self, session: aiohttp.ClientSession, heartbeats: tuple[Heartbeat, ...], results: tuple[CommandResult, ...]
+        self,
+        session: aiohttp.ClientSession,
+        heartbeats: tuple[Heartbeat, ...],
+        results: tuple[CommandResult, ...],
+        orders: tuple[OrderNote, ...],
     ) -> HeartbeatResponse | _Failed:
         post = HeartbeatPost(
             agent_version=__version__,
             configuration_version=self._version,
             heartbeats=heartbeats,
             command_results=results,
+            order_series=self._orders.series if orders else "",
+            orders=orders,
         )
+        # what is not there is not said: a control plane of an older version does not know these words
+        unsaid = None if orders else {"order_series", "orders"}
         headers = {"Authorization": f"Bearer {self._credential}", "Content-Type": "application/json"}
         try:
             async with session.post(
-                self._address, data=post.model_dump_json(by_alias=True), headers=headers, allow_redirects=False
+                self._address,
+                data=post.model_dump_json(by_alias=True, exclude=unsaid),
+                headers=headers,
+                allow_redirects=False,
             ) as answer:
                 body = await read_bounded(answer)
                 if answer.status != 200:

@@ -18,10 +18,11 @@ from mirror_agent.core.model import SERVING, App, Order, Phase, Role, State, Wis
 from mirror_agent.eventlog import EventLog
 from mirror_agent.node.drill import drill
 from mirror_agent.node.node import ORDER_DEADLINE_S, Node
+from mirror_agent.node.noted import noted
 from mirror_agent.node.probe_rhythm import ProbeRhythm
 from mirror_agent.node.report import MAX_SENTENCE, Reporter
 from mirror_agent.node.switches import Switches
-from mirror_agent.web.actions import ACTIONS, NodeAction, NodeRequest, RequestOutcome
+from mirror_agent.web.actions import ACTIONS, CONTROL_PLANE, NodeAction, NodeRequest, RequestOutcome
 
 # How long an operator waits for the peer's word on a shared setting; heartbeats come every half second.
 AGREE_DEADLINE_S: Final = 5.0
@@ -75,12 +76,9 @@ class Commands:
 
     async def request(self, request: NodeRequest) -> RequestOutcome:
         """Carry out a command and wait for its end, at most ORDER_DEADLINE_S."""
-        self._log.record_decision("command.begun", action=request.action.value, who=request.who, why=request.why)
-        outcome = await self._do(request)
-        # The one line that tells it all: who, why, what came of it.
-        told = {"action": request.action.value, "who": request.who, "why": request.why, **asdict(outcome)}
-        self._log.record_decision("command.ended", **told)
-        return outcome
+        async with noted(self._log, request.action.value, request.who, request.principal, request.why) as order:
+            order.outcome = await self._do(request)
+        return order.outcome
 
     async def _do(self, request: NodeRequest) -> RequestOutcome:
         match request.action:
@@ -207,7 +205,7 @@ class Commands:
 
     async def _carry_out(self, command: Command, report: Callable[[CommandResult], None]) -> None:
         outcome = await self.request(
-            NodeRequest(NodeAction(command.action.value), command.requested_by, command.reason)
+            NodeRequest(NodeAction(command.action.value), command.requested_by, command.reason, principal=CONTROL_PLANE)
         )
         done = outcome.status == "succeeded"
         message = outcome.message[:MAX_SENTENCE]

@@ -23,6 +23,7 @@ from mirror_agent.mirror.status import MirrorStatus
 from mirror_agent.mirror.verify_record import VerifyStore
 from mirror_agent.node.engine import Engine
 from mirror_agent.node.metrics import metrics_text
+from mirror_agent.node.noted import noted
 from mirror_agent.node.report import Reporter
 from mirror_agent.web.actions import RequestOutcome
 from mirror_agent.web.mirror_control import (
@@ -124,11 +125,9 @@ class MirrorOperations:
     # -- orders ----------------------------------------------------------------------------------------------------
 
     async def operate(self, request: MirrorRequest) -> RequestOutcome:
-        self._log.record_decision("command.begun", action=request.op, who=request.who, why=request.why)
-        outcome = await self._do(request)
-        told = {"action": request.op, "who": request.who, "why": request.why, **asdict(outcome)}
-        self._log.record_decision("command.ended", **told)
-        return outcome
+        async with noted(self._log, request.op, request.who, request.principal, request.why) as order:
+            order.outcome = await self._do(request)
+        return order.outcome
 
     async def _do(self, request: MirrorRequest) -> RequestOutcome:
         match request.op:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mirror_agent.contract import CommandResult
+from mirror_agent.eventlog import Event
 
 
 class NoControlPlane:
@@ -12,6 +13,9 @@ class NoControlPlane:
 
     def poke(self) -> None:
         """Nobody is told."""
+
+    def hear(self, event: Event) -> None:
+        """What people order here is in the node's own history."""
 
     def report(self, result: CommandResult) -> None:
         """Commands come from a control plane only."""

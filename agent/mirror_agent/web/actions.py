@@ -31,17 +31,21 @@ class NodeAction(StrEnum):
     CHECKERS_OFF = "checkers-off"
 
 
+# The principal of orders the control plane brings: it has written them down itself.
+CONTROL_PLANE: Final = "control-plane"
 ACTIONS: Final = tuple(action.value for action in NodeAction)
 
 
 @dataclass(frozen=True)
 class NodeRequest:
-    """`why` goes into the history beside `who`; `confirm` must be the cluster's name for `force`."""
+    """`why` goes into the history beside `who`; `confirm` must be the cluster's name for `force`. `principal`: who it
+    is in a form that does not change, `certificate:<serial>`, `local:<caller>` or `CONTROL_PLANE`."""
 
     action: NodeAction
     who: str
     why: str = ""
     confirm: str = ""
+    principal: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ class Client:
         role = self.role.word if self.role else "no role"
         return f"{self.name} ({role})" + (f" through {self.through}" if self.through else "")
 
+    @property
+    def principal(self) -> str:
+        """The certificate, by what a revocation names."""
+        return f"certificate:{self.serial}"
+
 
 _ROLES: Final = {role.word: role for role in ClientRole}
 

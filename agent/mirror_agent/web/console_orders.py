@@ -66,15 +66,20 @@ class Orders:
         try:
             answer = await self._peer.order(word, client, body.model_dump_json().encode())
         except PeerAway as away:
-            self._note_passed_on(client, word, body.reason, 502, str(away))
+            self._note_passed_on(client, word, body.reason, 502, str(away), noted=False)
             return error(502, "PeerAway", f"{away}; whether it began is in that node's history")
-        self._note_passed_on(client, word, body.reason, answer.status, _told(answer.body))
+        # whoever it does not know as a person, it wrote nothing down about
+        noted = answer.status != web.HTTPUnauthorized.status_code
+        self._note_passed_on(client, word, body.reason, answer.status, _told(answer.body), noted=noted)
         return web.Response(status=answer.status, body=answer.body, content_type="application/json")
 
     async def refuse(self, request: web.Request, client: Client, status: int, code: str, message: str) -> web.Response:
         """Answers and writes down that somebody known was refused."""
-        why = await _reason(request) if request.method == "POST" else ""
-        self._log("console.refused", who=client.shown, path=request.path, why=why, status=status, code=code)
+        told: dict[str, object] = {"who": client.shown, "path": request.path, "status": status, "code": code}
+        if request.method == "POST":
+            action = request.match_info.get("action", request.path)
+            told |= {"why": await _reason(request), "action": action, "principal": client.principal, "message": message}
+        self._log("console.refused", **told)
         return error(status, code, message)
 
     async def _admitted(self, request: web.Request, client: Client) -> OrderBody | web.Response:
@@ -106,13 +111,18 @@ class Orders:
 
     async def _carry_out(self, word: str, client: Client, body: OrderBody) -> RequestOutcome:
         if word in COPY_ORDERS:
-            return await self._mirror.operate(MirrorRequest(word, client.shown, body.reason))
-        return await self._control.request(NodeRequest(NodeAction(word), client.shown, body.reason, body.confirm))
+            copies = MirrorRequest(word, client.shown, body.reason, principal=client.principal)
+            return await self._mirror.operate(copies)
+        asked = NodeRequest(NodeAction(word), client.shown, body.reason, body.confirm, client.principal)
+        return await self._control.request(asked)
 
-    def _note_passed_on(self, client: Client, word: str, why: str, status: int, message: str) -> None:
+    def _note_passed_on(self, client: Client, word: str, why: str, status: int, message: str, *, noted: bool) -> None:
+        """`noted`: the other node has written it down as well, and tells the control plane."""
         self._log(
             "console.passed-on",
             who=client.shown,
+            principal=client.principal,
+            noted=noted,
             action=word,
             node=self._peer.node,
             why=why,

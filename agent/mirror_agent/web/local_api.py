@@ -142,7 +142,7 @@ class LocalApi:
                 return redact(self._control.history(request.limit))
             case op if op in ACTIONS:
                 who = f"{request.requested_by} ({caller})"
-                asked = NodeRequest(NodeAction(op), who, request.reason, request.confirm)
+                asked = NodeRequest(NodeAction(op), who, request.reason, request.confirm, f"local:{caller}")
                 return asdict(await self._control.request(asked))
             case mirror_control.STATUS:
                 return redact(self._mirror.mirror())
@@ -154,7 +154,9 @@ class LocalApi:
                 return self._mirror.metrics()
             case op if op in MIRROR_ACTIONS:
                 who = f"{request.requested_by} ({caller})"
-                wanted = MirrorRequest(op, who, request.reason, request.rate_bytes_per_s, request.kept, request.target)
+                wanted = MirrorRequest(
+                    op, who, request.reason, request.rate_bytes_per_s, request.kept, request.target, f"local:{caller}"
+                )
                 return asdict(await self._mirror.operate(wanted))
             case op:
                 raise LookupError(f"{op!r} is no operation; {nearest(op, OPERATIONS)}")

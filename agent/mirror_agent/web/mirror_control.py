@@ -30,7 +30,7 @@ class NoCopies(LookupError):
 
 @dataclass(frozen=True)
 class MirrorRequest:
-    """`rate_bytes_per_s` (verify, 0: the usual one); `kept` and `target` (restore)."""
+    """`rate_bytes_per_s` (verify, 0: the usual one); `kept` and `target` (restore); `principal` as of `NodeRequest`."""
 
     op: str
     who: str
@@ -38,6 +38,7 @@ class MirrorRequest:
     rate_bytes_per_s: float = 0.0
     kept: str = ""
     target: str = ""
+    principal: str = ""
 
 
 class MirrorControl(Protocol):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from mirror_agent.core.model import Durable, Epoch, Record
+from mirror_agent.net.order_outbox import OrderOutbox
 from mirror_agent.web.actions import ACTIONS
 from mirror_agent.web.console_orders import ORDERS
 from mirror_agent.web.local_api import LocalApi
@@ -37,6 +38,14 @@ async def lonely(tmp_path: Path) -> AsyncIterator[Bench]:
     await eventually(lambda: small.node.decision is not None and small.node.decision.rule == "not-in-sync", "WAIT")
     yield bench_on(small, tmp_path / "node")
     await small.close()
+
+
+@pytest.fixture
+def outbox(lonely: Bench, tmp_path: Path) -> OrderOutbox:
+    """What this node would tell the control plane; with both consoles on one node, of both sides."""
+    made = OrderOutbox(tmp_path / "orders.json", lonely.small.log.record, changed=lambda: None)
+    lonely.small.log.listen(made.hear)
+    return made
 
 
 @pytest_asyncio.fixture
@@ -70,9 +79,12 @@ async def test_the_console_has_these_changing_routes_and_no_others(running: Cons
 
 
 @pytest.mark.parametrize("word", [word for word in ORDERS if word not in LONG])
-async def test_an_order_leaves_one_line_on_each_node_it_passes(lonely: Bench, running: Consoles, word: str) -> None:
+async def test_an_order_leaves_one_line_on_each_node_it_passes(
+    lonely: Bench, running: Consoles, outbox: OrderOutbox, word: str
+) -> None:
+    """And one note for the control plane, however many nodes it passes."""
     body = {"reason": "because of this test"}
-    for route in routes(running):
+    for number, route in enumerate(routes(running), start=1):
         passed_on = "/peer/" in route
         before = len(records(lonely))
         status, _ = await running.call("a", running.person("Admin"), route.replace("{action}", word), "POST", json=body)
@@ -83,10 +95,17 @@ async def test_an_order_leaves_one_line_on_each_node_it_passes(lonely: Bench, ru
             through = " through demo-a" if passed_on and event["kind"] == "command.ended" else ""
             assert (event["who"], event["why"], event["action"]) == (f"ann (Admin){through}", body["reason"], word)
             assert event["status"] in ("succeeded", "refused", "failed", "accepted", status)
+        assert len(outbox.pending()) == number
+        note = outbox.pending()[-1]
+        assert (note.action, note.reason, note.outcome) == (word, body["reason"], new[0]["status"])
+        assert note.principal.startswith("certificate:")
+        assert note.principal != "certificate:"
 
 
 @pytest.mark.parametrize("word", ORDERS)
-async def test_a_refused_order_leaves_one_line(lonely: Bench, running: Consoles, word: str) -> None:
+async def test_a_refused_order_leaves_one_line(
+    lonely: Bench, running: Consoles, outbox: OrderOutbox, word: str
+) -> None:
     for number, route in enumerate(routes(running), start=1):
         path = route.replace("{action}", word)
         status, _ = await running.call("a", running.person("Monitor"), path, "POST", json={"reason": "may I"})
@@ -95,9 +114,12 @@ async def test_a_refused_order_leaves_one_line(lonely: Bench, running: Consoles,
         event = records(lonely)[-1]
         assert (event["kind"], event["who"], event["why"]) == ("console.refused", "ann (Monitor)", "may I")
         assert (event["status"], event["code"], event["path"]) == (403, "Forbidden", path)
+        assert len(outbox.pending()) == number
+        note = outbox.pending()[-1]
+        assert (note.action, note.reason, note.outcome, note.code) == (word, "may I", "refused", "Forbidden")
 
 
-async def test_mirrorctl_leaves_one_line(lonely: Bench, tmp_path: Path) -> None:
+async def test_mirrorctl_leaves_one_line(lonely: Bench, outbox: OrderOutbox, tmp_path: Path) -> None:
     socket = tmp_path / "run" / "agent.sock"
     api = LocalApi(lonely.commands, lonely.operations, socket_path=socket, log=lonely.small.log.record)
     await api.start()
@@ -108,5 +130,9 @@ async def test_mirrorctl_leaves_one_line(lonely: Bench, tmp_path: Path) -> None:
             [event] = records(lonely)[before:]
             assert (event["kind"], event["action"], event["why"]) == ("command.ended", word, "by hand")
             assert str(event["who"]).startswith("root (uid ")
+            [note] = outbox.pending()
+            assert (note.action, note.reason, note.outcome) == (word, "by hand", event["status"])
+            assert note.principal.startswith("local:uid ")
+            outbox.recorded(note.number)
     finally:
         await api.stop()

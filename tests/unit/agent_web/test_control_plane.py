@@ -22,7 +22,7 @@ from mirror_agent.contract import (
 )
 from mirror_agent.net.backoff import LONGEST_DELAY_S, BackOff
 from mirror_agent.net.command_journal import LOST_MESSAGE, CommandJournal
-from mirror_agent.net.control_plane import ControlPlaneClient, HeartbeatBuffer
+from mirror_agent.net.control_plane import ORDERS_HELD_S, ControlPlaneClient, HeartbeatBuffer
 from mirror_agent.paths import Paths
 
 from tests.agent_samples import Authority, FakeClock, Recorded, configuration, eventually, heartbeat
@@ -282,3 +282,49 @@ async def test_a_disk_that_refuses_is_recorded_and_does_not_stop_commands(tmp_pa
     await journal.save()
     assert log.kinds() == ["commands.journal-not-written"]
     assert [result.id for result in journal.pending()] == ["c1"]
+
+
+ORDERED = {"utc": "2026-11-22T12:00:00Z", "action": "swap", "who": "ann (Admin)", "why": "patch day", "order": "o1"}
+ENDED = {**ORDERED, "kind": "command.ended", "status": "succeeded", "message": "done"}
+
+
+async def test_an_order_is_told_at_once_and_repeated_until_it_is_recorded(line: Line) -> None:
+    await line.arrived(1)
+    line.client.hear(ENDED)
+    await line.arrived(2)
+    line.plane.responses = [HeartbeatResponse(orders_recorded=1)]
+    await line.turn(3)
+    await line.turn(4)
+    told = [[note.action for note in post.orders] for post in line.plane.posts]
+    assert told == [[], ["swap"], ["swap"], []]
+    assert line.plane.posts[1].order_series == line.plane.posts[2].order_series != ""
+
+
+async def test_orders_of_an_outage_are_told_after_it_in_order(line: Line) -> None:
+    await line.arrived(1)
+    line.plane.statuses = [503] * 3
+    for number in range(20):
+        line.client.hear({**ENDED, "order": f"o{number}", "action": f"action-{number}"})
+    line.plane.responses = [HeartbeatResponse(orders_recorded=16), HeartbeatResponse(orders_recorded=20)]
+    for _ in range(1000):
+        await line.clock.advance(1.0)
+        await asyncio.sleep(0.002)  # lets the sockets work while only the clock of the client is ours
+        if len(line.plane.posts) > 2:
+            break
+    told = [note.action for post in line.plane.posts for note in post.orders]
+    assert told == [f"action-{number}" for number in range(20)]
+
+
+async def test_a_control_plane_that_does_not_know_orders_gets_the_heartbeats_without_them(line: Line) -> None:
+    await line.arrived(1)
+    line.plane.statuses = [400]
+    asked = line.plane.asked
+    line.client.hear(ENDED)
+    await asked_again(line.plane, asked)
+    await eventually(lambda: not line.client.link.connected, "refused")
+    await line.turn(2)
+    assert not line.plane.posts[-1].orders
+    await line.clock.advance(ORDERS_HELD_S)
+    await line.arrived(3)
+    assert [note.action for note in line.plane.posts[-1].orders] == ["swap"]
+    assert "control-plane.orders-held-back" in line.log.kinds()
