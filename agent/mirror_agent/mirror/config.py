@@ -17,6 +17,9 @@ from mirror_agent.mirror import limits
 STRICT: Final = "strict"
 ORDERED: Final = "ordered"
 ACK_MODES: Final = (STRICT, ORDERED)
+KERNEL: Final = "kernel"
+LIBRARY: Final = "library"
+FRONTS: Final = (KERNEL, LIBRARY)
 
 
 class MirrorConfigError(ValueError):
@@ -104,7 +107,8 @@ class MirrorConfig:
 
     `peer_addresses` are tried in order; `peer_san` is the DNS name the peer's certificate must carry
     (`<node>.<clusterId>.mirror`). `state_dir` keeps the generation record and the `inconsistent` marker,
-    `quarantine_dir` what a resync would otherwise overwrite, `runtime_dir` the control socket.
+    `quarantine_dir` what a resync would otherwise overwrite, `runtime_dir` the control socket. `front`: how the mounts
+    are served, by /dev/fuse itself or through a FUSE library (`front`, `front_library`).
     """
 
     cluster_id: str
@@ -121,6 +125,7 @@ class MirrorConfig:
     peer_san: str
     port: int = 5600
     runtime_dir: str = "/run/mirrorplane"
+    front: str = KERNEL
     limits: MirrorLimits = field(default_factory=MirrorLimits)
 
     def __post_init__(self) -> None:
@@ -128,6 +133,9 @@ class MirrorConfig:
             raise MirrorConfigError(f"paths: {len(self.paths)} given, 1 to {limits.MAX_ROOTS} are possible")
         if len({entry.path for entry in self.paths}) != len(self.paths):
             raise MirrorConfigError("paths: a directory is listed twice")
+        if self.front not in FRONTS:
+            nearest = difflib.get_close_matches(self.front, FRONTS, n=1, cutoff=0.0)[0]
+            raise MirrorConfigError(f"front: {self.front!r} is unknown; did you mean {nearest!r}?")
         if self.node == self.peer:
             raise MirrorConfigError(f"peer: {self.peer!r} is the node itself")
         if not self.peer_addresses:

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Final
 
 from mirror_agent.mirror import limits, mounts, syscalls, wire
-from mirror_agent.mirror.config import MirrorConfig
+from mirror_agent.mirror.config import LIBRARY, MirrorConfig
 from mirror_agent.mirror.connector import Connector
 from mirror_agent.mirror.estate import Estate
 from mirror_agent.mirror.front import Front
+from mirror_agent.mirror.front_library import LibraryFront
 from mirror_agent.mirror.inode_table import Marks
 from mirror_agent.mirror.inodes import Descriptors, Root
 from mirror_agent.mirror.outlet import Outlet
@@ -86,7 +87,8 @@ class Primary:
 
     def _front(self, root: Root) -> Front:
         inheritance = self._inheritance
-        return Front(
+        kind = LibraryFront if self._config.front == LIBRARY else Front
+        return kind(
             root,
             self.descriptors,
             self.outlet,

@@ -24,6 +24,8 @@ from mirror_agent.mirror.verify_record import VerifyRecord, VerifyStore
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
 DEADLINE_S = 30.0
+# The same suite for either front: `make front-library` runs it on the one through a FUSE library.
+FRONT = os.environ.get("MIRROR_FRONT", "kernel")
 ADDRESS = {"a": "127.0.71.4", "b": "127.0.71.5", "relay": "127.0.71.6"}
 
 
@@ -259,6 +261,7 @@ class Pair:
         roots: int = 1,
         limits: MirrorLimits | None = None,
         relayed: bool = True,
+        front: str = FRONT,
     ) -> None:
         port = free_port()
         authority = Authority(directory / "pki")
@@ -287,6 +290,7 @@ class Pair:
                     ca_file=str(authority.ca_file),
                     peer_san=f"{peer}.{CLUSTER}.mirror",
                     limits=limits or MirrorLimits(),
+                    front=front,
                 ),
             )
             for root in self.nodes[name].roots:
@@ -327,9 +331,10 @@ async def running_pair(
     roots: int = 1,
     limits: MirrorLimits | None = None,
     relayed: bool = True,
+    front: str = FRONT,
 ) -> AsyncIterator[Pair]:
     """Ends with the oracle: if a primary and its live replica are left, a verify must find them identical."""
-    pair = Pair(directory, mode=mode, roots=roots, limits=limits, relayed=relayed)
+    pair = Pair(directory, mode=mode, roots=roots, limits=limits, relayed=relayed, front=front)
     try:
         await pair.start()
         yield pair
