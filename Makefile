@@ -34,7 +34,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: browser calm farm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
+.PHONY: pair browser calm farm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -75,6 +75,10 @@ options: setup
 # that their agents alone. A quarter of an hour; result: build/farm.json.  NODES=3: only that farm
 farm: setup
 	@$(PYTHON_BIN)/python -m pytest -m farm -s tests/lab/farm $(if $(NODES),-k "agents or $(NODES)")
+
+# The template for a pair without a control plane, deployed in a lab: boot, access, failover; some minutes.
+pair: setup
+	@$(PYTHON_BIN)/python -m pytest -m pair tests/lab/pair
 
 # From the form of a new cluster to its deletion, with a failover in between; a few minutes.
 browser: setup-lenient

@@ -1,0 +1,106 @@
+"""The template deployed for real in a lab: what the lab's ARM knows is PUT there, one resource after another, with the
+very bodies that Azure would get; the storage account is the lab's emulator, which also signs.
+
+The answers of ARM (addresses, names) go back into the template, as in a deployment. Blocking: for a thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import requests
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.data.tables import TableServiceClient, generate_table_sas
+
+from lab.azurite.server import ACCOUNT, KEY
+from lab.cloud import Cloud
+from tests.unit.infra.arm_deployment import Resource
+
+GROUP: Final = "just-the-pair"
+DEADLINE_S: Final = 300.0
+POLL_S: Final = 0.5
+STORAGE: Final = "Microsoft.Storage/"
+# What the emulator's signature is made of; it speaks no TLS, so the protocol is left out there.
+_SIGNED: Final = {"startPk": "start_pk", "endPk": "end_pk", "startRk": "start_rk", "endRk": "end_rk"}
+
+
+@dataclass
+class LabAzure:
+    cloud: Cloud
+    session: requests.Session
+    shown: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, cloud: Cloud) -> LabAzure:
+        tokens, session = cloud.info.read_tokens(), requests.Session()
+        query = {"resource": "https://management.azure.com/", "api-version": "2019-08-01"}
+        headers = {"X-IDENTITY-HEADER": tokens.identity_header}
+        token = requests.get(tokens.identity_endpoint, params=query, headers=headers, timeout=30).json()["access_token"]
+        session.headers["Authorization"] = f"Bearer {token}"
+        session.verify = str(cloud.info.ca)
+        return cls(cloud, session, {})
+
+    def group(self) -> None:
+        self._ask("PUT", self._group, "2025-04-01", {"location": "westeurope"})
+
+    def put(self, resource: Resource) -> dict[str, Any]:
+        """The properties Azure would show, once it is provisioned."""
+        if resource.type.startswith(STORAGE):
+            return self._storage(resource)
+        path = f"{self._group}/providers/{resource.type}/{resource.name}"
+        self._ask("PUT", path, resource.api_version, resource.body)
+        limit = time.monotonic() + DEADLINE_S
+        while True:
+            document = self._ask("GET", path, resource.api_version, None)
+            state = document["properties"]["provisioningState"]
+            if state == "Succeeded":
+                self.shown[resource.name] = document
+                properties: dict[str, Any] = document["properties"]
+                return properties
+            assert state in ("Creating", "Updating") and time.monotonic() < limit, f"{resource.name}: {document}"
+            time.sleep(POLL_S)
+
+    def sas(self, resource_id: str, version: str, body: Mapping[str, str]) -> dict[str, str]:
+        service, account, table = body["canonicalizedResource"].strip("/").split("/")
+        assert (service, account) == ("table", resource_id.rpartition("/")[2])
+        signed = generate_table_sas(
+            AzureNamedKeyCredential(ACCOUNT, KEY),
+            table,
+            permission=body["signedPermission"],
+            expiry=datetime.fromisoformat(body["signedExpiry"]),
+            **{ours: body[name] for name, ours in _SIGNED.items()},
+        )
+        return {"serviceSasToken": signed}
+
+    def address(self, name: str) -> str:
+        address: str = self.shown[name]["properties"]["ipAddress"]
+        return address
+
+    def names(self) -> dict[str, str]:
+        """Host name → address, as Azure's DNS would say."""
+        return {
+            document["properties"]["dnsSettings"]["fqdn"]: document["properties"]["ipAddress"]
+            for document in self.shown.values()
+            if "dnsSettings" in document["properties"] and "ipAddress" in document["properties"]
+        }
+
+    def _storage(self, resource: Resource) -> dict[str, Any]:
+        if resource.type.endswith("/tables"):
+            with TableServiceClient.from_connection_string(self.cloud.storage.connection_string) as tables:
+                tables.create_table(resource.name.rpartition("/")[2])
+        return {"primaryEndpoints": {"table": f"{self.cloud.storage.table_endpoint}/"}}
+
+    @property
+    def _group(self) -> str:
+        return f"/subscriptions/{self.cloud.subscription_id}/resourceGroups/{GROUP}"
+
+    def _ask(self, method: str, path: str, version: str, body: Any) -> dict[str, Any]:
+        url = f"{self.cloud.arm_url}{path}?api-version={version}"
+        answer = self.session.request(method, url, json=body, timeout=60)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        document: dict[str, Any] = answer.json()
+        return document
