@@ -61,7 +61,8 @@ class LabAzure:
                 self.shown[resource.name] = document
                 properties: dict[str, Any] = document["properties"]
                 return properties
-            assert state in ("Creating", "Updating") and time.monotonic() < limit, f"{resource.name}: {document}"
+            assert state in ("Creating", "Updating"), f"{resource.name}: {document}"
+            assert time.monotonic() < limit, f"{resource.name} is not there within {DEADLINE_S:g} s"
             time.sleep(POLL_S)
 
     def sas(self, resource_id: str, version: str, body: Mapping[str, str]) -> dict[str, str]:
