@@ -3,6 +3,7 @@
 import { h, part } from "./dom.js";
 import { live } from "./live.js";
 import { nodeApi } from "./node_api.js";
+import { farmParts } from "./node_farm.js";
 import { managePart } from "./node_manage.js";
 import { pairOf, summaryOf } from "./node_view.js";
 
@@ -14,7 +15,9 @@ const brand = (text) => h("span", { class: "brand" }, h("img", { src: "/console/
 async function enter() {
   document.getElementById("bar").replaceChildren(brand("Mirrorplane node"));
   try {
-    open(await here.get("me"));
+    const me = await here.get("me");
+    if ((await here.get("status")).kind === "farm") openFarm(me);
+    else open(me);
   } catch (error) {
     const words = error.status === 401
       ? ["This node wants a client certificate.", "Ask an administrator of the control plane for a credential link, import the file behind it into the browser, and load this page again."]
@@ -30,13 +33,21 @@ function main(element) {
   element.querySelector("h1")?.focus({ preventScroll: true });
 }
 
-function open(me) {
+function greet(me) {
   document.title = `${me.cluster} – node ${me.node}`;
   document.getElementById("bar").replaceChildren(
     brand(`Cluster ${me.cluster}`),
     h("span", {}, `answered by node ${me.node}`),
     h("div", { class: "who" }, h("span", {}, `${me.name} (${me.role})`)));
+}
 
+function openFarm(me) {
+  greet(me);
+  main(farmParts(me, here));
+}
+
+function open(me) {
+  greet(me);
   const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
   const summary = part("section", { class: "card summary", "aria-label": "Summary" }, summaryOf);
   const pair = part("section", { class: "pair", "aria-label": "Nodes" }, pairOf);

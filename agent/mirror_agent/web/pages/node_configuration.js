@@ -16,8 +16,10 @@ export function configurationPart(node, api) {
 function configurationOf({ application, timing, ...rest }) {
   return [
     h("dl", {},
-      fact("Version", rest.version), fact("Address", rest.address), fact("Peer", `${rest.peer.name}: ${rest.peer.addresses.join(", ")}`),
-      fact("Failover", rest.failover ? "on" : "off"), fact("Default primary", rest.defaultPrimary ?? "none"),
+      fact("Version", rest.version), fact("Address", rest.address), (rest.peers ?? [rest.peer]).map((peer) => fact("Peer", `${peer.name}: ${peer.addresses.join(", ")}`)),
+      rest.kind === "farm"
+        ? fact("Others that must serve before a repair", rest.minimumHealthy)
+        : [fact("Failover", rest.failover ? "on" : "off"), fact("Default primary", rest.defaultPrimary ?? "none")],
       fact("Application", application.name), fact("Service ports", application.servicePorts.join(", ") || "none"),
       application.replicatedPaths.map((entry) => fact("Replicated", `${entry.path} (${entry.mode})`)),
       application.packages.length ? fact("Packages", application.packages.join(", ")) : null,

@@ -73,7 +73,7 @@ function drillOf(node, permissions) {
   ];
 }
 
-function checkersOf(checkers, setting) {
+export function checkersOf(checkers, setting) {
   return [
     h("h2", {}, "Checkers ", setting.on ? "" : badge("warn", "switched off")),
     setting.on ? "" : h("p", { class: "hint" }, `By ${setting.who}${setting.why ? `: ${setting.why}` : ""}.`),
