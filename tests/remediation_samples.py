@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from mirror_agent.contract import MIRROR_NODES, ApplicationState, NodeName, Phase, Role
+from mirror_agent.contract import ALL_NODES, ApplicationState, NodeName, Phase, Role
 
 from shared.health.facts import Beat, Fact, FactKind, Notice, Power, ProbeSeen, Trust, WitnessSeen
 from shared.health.verdict import ClusterVerdict, Fleet, Health, NodeVerdict
 from shared.model.node_state import ProbeOutcome
 from shared.model.remediation import ActionStatus, RemediationRecord
 from shared.model.remediation_policy import RemediationPolicy
-from shared.remediation.model import Decision, History, Policy
+from shared.remediation.model import FRESH_S, Decision, History, Policy
 from shared.remediation.plan import plan
 from shared.remediation.settle import decided
 from shared.remediation.watch import watched
@@ -54,6 +54,13 @@ class Scene:
     changing: bool = False
     changed_at: datetime = LONG_AGO
     generation: int = 1
+    farm: bool = False
+    minimum_healthy: int = 1
+
+
+def farm_scene(count: int) -> Scene:
+    nodes = {node: NodeScene(Role.UP, probe=ProbeOutcome.SERVING) for node in ALL_NODES[:count]}
+    return Scene(nodes=nodes, serving=None, witness=None, sacred=(), farm=True)
 
 
 def verdict(scene: Scene, now: datetime) -> ClusterVerdict:
@@ -62,7 +69,7 @@ def verdict(scene: Scene, now: datetime) -> ClusterVerdict:
         primary, in_sync = scene.witness
         facts.append(Fact(FactKind.WITNESS, None, "witness", now, Trust.RECORD, WitnessSeen(5, primary, in_sync)))
     nodes: dict[NodeName, NodeVerdict] = {}
-    for node in MIRROR_NODES:
+    for node in scene.nodes:
         seen = scene.nodes[node]
         facts += _facts(node, seen, now)
         state = Health.HEALTHY
@@ -85,7 +92,13 @@ def verdict(scene: Scene, now: datetime) -> ClusterVerdict:
         sick=scene.sick,
         sacred=scene.sacred,
         paused_by=scene.paused_by,
+        up=_up(scene),
     )
+
+
+def _up(scene: Scene) -> tuple[NodeName, ...]:
+    serves = (node for node, seen in scene.nodes.items() if seen.role is Role.UP and (seen.age_s or 999) <= FRESH_S)
+    return tuple(node for node in serves if scene.farm and node not in scene.sick)
 
 
 def _facts(node: NodeName, seen: NodeScene, now: datetime) -> list[Fact]:
@@ -97,7 +110,7 @@ def _facts(node: NodeName, seen: NodeScene, now: datetime) -> list[Fact]:
             5,
             (),
             ApplicationState.RUNNING,
-            seen.role in (Role.PRIM, Role.ALONE),
+            seen.role in (Role.PRIM, Role.ALONE, Role.UP),
             seen.boot_id,
             "start-1",
             1,
@@ -125,7 +138,16 @@ class Watcher:
     now: datetime = NOW
 
     def look(self, scene: Scene) -> Decision:
-        policy = Policy(scene.policy, scene.generation, scene.changing, scene.changed_at, {"a": "weu-1", "b": "weu-2"})
+        policy = Policy(
+            scene.policy,
+            scene.generation,
+            scene.changing,
+            scene.changed_at,
+            {"a": "weu-1", "b": "weu-2", "c": "weu-3", "d": "weu-1"},
+            nodes=tuple(scene.nodes),
+            is_farm=scene.farm,
+            minimum_healthy=scene.minimum_healthy,
+        )
         seen = verdict(scene, self.now)
         self.record = watched(seen, self.record, policy, self.now)
         decision = plan(seen, History(self.record, scene.busy_zones), policy, Fleet(storm=scene.storm), self.now)
@@ -158,9 +180,9 @@ class Watcher:
 
 
 def changed(scene: Scene, **changes: Any) -> Scene:
-    """`scene` with changes; `a=` and `b=` change the node's own scene, `policy=` is a spec's JSON."""
+    """`scene` with changes; `a=`, `b=`… change a node's own scene, `policy=` is a spec's JSON."""
     nodes = dict(scene.nodes)
-    for node in MIRROR_NODES:
+    for node in scene.nodes:
         if node in changes:
             nodes[node] = replace(nodes[node], **changes.pop(node))
     if "policy" in changes:

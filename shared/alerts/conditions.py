@@ -18,7 +18,10 @@ from shared.model.event_fact import EventFact, EventFactKind
 
 CLUSTER: Final = "cluster"  # the subject of an alert about the cluster as a whole
 FROM_VERDICTS: Final = frozenset(
-    {"cluster-down", "cluster-exposed", "exposed-too-long", "cluster-degraded", "cluster-unknown", "node-down"}
+    {
+        *("cluster-down", "cluster-exposed", "exposed-too-long", "cluster-degraded", "cluster-unknown", "node-down"),
+        "farm-below-minimum",
+    }
 )
 _BY_STATE: Final[dict[Health, tuple[str, ...]]] = {
     Health.HEALTHY: (),
@@ -28,7 +31,9 @@ _BY_STATE: Final[dict[Health, tuple[str, ...]]] = {
     Health.UNKNOWN: ("cluster-unknown",),
 }
 assert set(_BY_STATE) == set(Health)
-assert {rule for rules in _BY_STATE.values() for rule in rules} | {"node-down"} == FROM_VERDICTS
+# A rule of a verdict that is told by an alert of its own, besides the one of the cluster's state.
+_BY_RULE: Final = frozenset({"farm-below-minimum"})
+assert {rule for rules in _BY_STATE.values() for rule in rules} | {"node-down", *_BY_RULE} == FROM_VERDICTS
 _STOPPED: Final = frozenset({"deallocate", "power-off"})
 
 
@@ -107,6 +112,8 @@ def seen(
 
 def _of_verdict(verdict: ClusterVerdict) -> list[Condition]:
     found = [condition(verdict.cluster, rule, CLUSTER, verdict.sentence) for rule in _BY_STATE[verdict.state]]
+    if verdict.rule in _BY_RULE:
+        found.append(condition(verdict.cluster, verdict.rule, CLUSTER, verdict.sentence))
     for node, entry in sorted(verdict.nodes.items()):
         if entry.state is Health.DOWN:
             found.append(condition(verdict.cluster, "node-down", node, entry.sentence))

@@ -53,6 +53,12 @@ ALERTS: Final[dict[str, AlertRule]] = {
     "cluster-unknown": AlertRule(
         "There is too little fresh evidence to say how the cluster is.", Severity.WARNING, _FIVE, _TWO
     ),
+    "farm-below-minimum": AlertRule(
+        "A farm serves with fewer nodes than its minimum of healthy ones: a person must act.",
+        Severity.ERROR,
+        _TWO,
+        _TWO,
+    ),
     "node-down": AlertRule("A node is down.", Severity.WARNING, _TWO, _FIVE),
     "vm-deleted": AlertRule(
         "A virtual machine of the cluster was deleted by someone else than the control plane.", Severity.CRITICAL

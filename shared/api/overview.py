@@ -18,7 +18,7 @@ from shared.api.call import Answer, Call, model_json
 from shared.api.clusters import named_cluster
 from shared.api.plane import ControlPlane
 from shared.api.views import ClusterView, HeartbeatView, Links, OperationView, cluster_view, operation_view
-from shared.console.safety import SafetyView, safety
+from shared.console.safety import SafetyView, farm_safety, safety
 from shared.health.limits import silent_after_s
 from shared.model.audit import TrackRecord
 from shared.model.cluster import ClusterRecord
@@ -75,7 +75,7 @@ async def get_overview(plane: ControlPlane, caller: Principal, call: Call) -> An
     silent_s = silent_after_s(record.spec.timing.control_plane_heartbeat_s)
     view = Overview(
         cluster=cluster_view(record, states, Links(plane.settings.public_url), now),
-        safety=safety(states, now, silent_s),
+        safety=farm_safety(record.nodes, states, now, silent_s) if record.is_farm else safety(states, now, silent_s),
         verdict=None if audit is None else audit.value.verdict,
         node_verdicts={} if audit is None else audit.value.nodes,
         paused_by=() if audit is None else audit.value.paused_by,

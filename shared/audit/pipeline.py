@@ -28,7 +28,9 @@ from shared.audit.notices import fresh_notices
 from shared.audit.remember import fleet_of, history_of, record_of, storm_turn, turns_of, with_fleet, worth_writing
 from shared.console.lines import ENDING, UNREAD, text_of, unknown_line, verdict_line
 from shared.health.assess import assess
+from shared.health.assess_farm import assess_farm
 from shared.health.facts import Fact
+from shared.health.history import History
 from shared.health.limits import OBSERVER_GAP_S, silent_after_s
 from shared.health.storm import advance_fleet
 from shared.health.verdict import ClusterVerdict
@@ -39,7 +41,9 @@ from shared.store.ports import MAX_PAGE, Changed, ClusterRows, Exists, Noted, St
 from shared.structured_log import Log
 
 HOLD_S: Final = 45.0  # longer than any range takes; a killed run is made up for by the second tick after it
-CLUSTERS_PER_RANGE: Final = 450  # two rows each in `nodestate`: one page of 1000, with room for chance
+CLUSTERS_PER_RANGE: Final = (
+    450  # two rows each in `nodestate` (farms up to four): one page of 1000, with room for chance
+)
 RANGES_AT_ONCE: Final = 4
 WRITES_AT_ONCE: Final = 24
 MAX_CLUSTERS: Final = 100_000
@@ -241,7 +245,7 @@ async def _range(
         mine = rows.get(record.id, _NOTHING)
         limit_s = silent_after_s(record.spec.timing.control_plane_heartbeat_s)
         history = history_of(mine.audit, run.record.watching_since, limit_s)
-        verdict, remembered = assess(record.name, record.id, facts[record.id], history, run.now)
+        verdict, remembered = _judged(record, facts[record.id], history, run.now)
         verdicts.append(verdict)
         written.append((mine, record_of(verdict, remembered, run.record.run_id)))
     spent_s = time.perf_counter() - begun
@@ -253,6 +257,15 @@ async def _range(
     turns = await asyncio.gather(*(_keep(plane, gate, mine, record) for mine, record in written))
     await plane.store.audits.append_turns([turn for some in turns for turn in some])
     return verdicts, spent_s
+
+
+def _judged(
+    record: ClusterRecord, facts: tuple[Fact, ...], history: History, now: datetime
+) -> tuple[ClusterVerdict, History]:
+    if not record.is_farm:
+        return assess(record.name, record.id, facts, history, now)
+    minimum = record.spec.healthy_needed
+    return assess_farm(record.name, record.id, facts, history, now, nodes=record.nodes, minimum_healthy=minimum)
 
 
 async def _keep(

@@ -29,6 +29,7 @@ def record_of(verdict: ClusterVerdict, history: History, run_id: str) -> AuditRe
         verdict=None if history.cluster is None else _kept(history.cluster),
         nodes={node: _kept(track) for node, track in history.nodes.items()},
         serving=verdict.serving,
+        up=verdict.up,
         sick=verdict.sick,
         paused_by=verdict.paused_by,
     )
@@ -130,6 +131,7 @@ def _essence(record: AuditRecord) -> object:
         [track and (track.state, track.rule, track.seen, track.changes) for track in tracks],
         sorted(record.nodes),
         record.serving,
+        record.up,
         record.sick,
         record.paused_by,
     )

@@ -32,12 +32,15 @@ class NodeBrief(ApiModel):
 
 
 class ClusterBrief(ApiModel):
+    """`serving`: the one node of a mirror; `up`: all of a farm that serve."""
+
     cluster: str
     state: Health
     rule: str
     sentence: str
     since: AwareDatetime | None = None
     serving: NodeName | None = None
+    up: tuple[NodeName, ...] = ()
     nodes: dict[NodeName, NodeBrief]
     paused_by: tuple[str, ...] = ()
 
@@ -102,6 +105,7 @@ def brief(line: Line) -> ClusterBrief:
         sentence=line.sentence,
         since=line.since,
         serving=line.serving,
+        up=line.up,
         nodes=nodes,
         paused_by=line.paused_by,
     )

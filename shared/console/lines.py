@@ -20,10 +20,13 @@ NOT_AUDITED: Final = ("not-audited", "no audit has looked at this cluster yet")
 ENDING: Final = ("being-deleted", "the cluster is being deleted")
 UNREAD: Final = ("not-audited", "the last audit could not read what is stored about this cluster")
 
+# Before the letters of a farm's serving nodes, in the place where a mirror's one stands.
+_UP: Final = "up:"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`nodes`: state and sentence of each."""
+    """`nodes`: state and sentence of each. `up`: of a farm, the nodes that serve."""
 
     cluster: str
     state: Health
@@ -33,6 +36,7 @@ class Line:
     serving: NodeName | None = None
     nodes: Mapping[NodeName, tuple[Health, str]] = field(default_factory=dict)
     paused_by: tuple[str, ...] = ()
+    up: tuple[NodeName, ...] = ()
 
 
 def unknown_line(cluster: str, why: tuple[str, str] = NOT_AUDITED) -> Line:
@@ -44,9 +48,8 @@ def audit_line(name: str, audit: AuditRecord | None) -> Line:
         return unknown_line(name)
     track = audit.verdict
     nodes = {node: (Health(seen.state), seen.sentence) for node, seen in audit.nodes.items()}
-    return Line(
-        name, Health(track.state), track.rule, track.sentence, track.since, audit.serving, nodes, audit.paused_by
-    )
+    state, serving = Health(track.state), audit.serving
+    return Line(name, state, track.rule, track.sentence, track.since, serving, nodes, audit.paused_by, audit.up)
 
 
 def verdict_line(verdict: ClusterVerdict) -> Line:
@@ -60,6 +63,7 @@ def verdict_line(verdict: ClusterVerdict) -> Line:
         verdict.serving,
         nodes,
         verdict.paused_by,
+        verdict.up,
     )
 
 
@@ -72,7 +76,7 @@ def text_of(lines: Iterable[Line]) -> str:
             line.rule,
             line.sentence,
             None if line.since is None else line.since.isoformat(),
-            line.serving,
+            f"{_UP}{''.join(line.up)}" if line.up else line.serving,
             {node: [state.value, sentence] for node, (state, sentence) in sorted(line.nodes.items())},
             list(line.paused_by),
         ]
@@ -92,6 +96,11 @@ def lines_of(text: str, changes: Mapping[str, bool]) -> tuple[Line, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def _up(serving: object) -> tuple[NodeName, ...]:
+    names = serving.removeprefix(_UP) if isinstance(serving, str) and serving.startswith(_UP) else ""
+    return tuple(node for node in ALL_NODES if node in names)
+
+
 def _line(row: list[object]) -> Line:
     match row:
         case [str(name), str(state), str(rule), str(sentence), since, serving, dict(nodes), list(paused)]:
@@ -101,8 +110,9 @@ def _line(row: list[object]) -> Line:
                 rule,
                 sentence,
                 datetime.fromisoformat(since) if isinstance(since, str) else None,
-                serving if serving in ALL_NODES else None,
+                next((node for node in ALL_NODES if node == serving), None),
                 {node: (Health(seen), text) for node, (seen, text) in nodes.items()},
                 tuple(str(reason) for reason in paused),
+                _up(serving),
             )
     raise ValueError(f"a line of the fleet's board has {len(row)} fields of an unknown kind: {str(row)[:80]}")

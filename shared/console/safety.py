@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from mirror_agent.contract import ApplicationState, NodeName, Role
+from mirror_agent.contract import ApplicationState, NodeName, Phase, Role
 from pydantic import AwareDatetime
 
 from shared.model.document import ApiModel
@@ -23,21 +23,50 @@ from shared.model.node_state import NodeState
 class Safety(StrEnum):
     IN_SYNC = "in-sync"
     EXPOSED = "exposed"
+    ALL_SERVE = "all-serve"
+    REDUCED = "reduced"
     NOT_SERVING = "not-serving"
     UNKNOWN = "unknown"
 
 
+_FARM: Final = ("Every node serves.", "No node serves the application.", "No node is known to serve.")
 _SILENCE: Final = ("No node has reported yet.", "Node {} is silent.", "Nodes {} and {} are silent.")
 
 
 class SafetyView(ApiModel):
-    """`since` is set while exposed; by our clock, from the duration the node reported."""
+    """`since` is set while exposed; by our clock, from the duration the node reported. A farm has no data of ours to
+    be safe: `up` names the nodes that serve, and the state is all-serve, reduced, not-serving or unknown."""
 
     state: Safety
     sentence: str
     serving: NodeName | None = None
     epoch: int | None = None
     since: AwareDatetime | None = None
+    up: tuple[NodeName, ...] = ()
+
+
+def farm_safety(
+    nodes: tuple[NodeName, ...], states: Mapping[NodeName, NodeState], now: datetime, silent_after_s: float
+) -> SafetyView:
+    """How many nodes of a farm serve, by their own fresh word."""
+    fresh = {
+        node: state for node, state in states.items() if (now - state.received_at).total_seconds() <= silent_after_s
+    }
+    up = tuple(node for node in nodes if (state := fresh.get(node)) is not None and _up(state))
+    everybody, nobody, unknown = _FARM
+    if len(up) == len(nodes):
+        return SafetyView(state=Safety.ALL_SERVE, sentence=everybody, up=up)
+    if up:
+        sentence = f"{len(up)} of {len(nodes)} nodes serve: {', '.join(up)}."
+        return SafetyView(state=Safety.REDUCED, sentence=sentence, up=up)
+    if len(fresh) == len(nodes):
+        return SafetyView(state=Safety.NOT_SERVING, sentence=nobody)
+    return SafetyView(state=Safety.UNKNOWN, sentence=unknown)
+
+
+def _up(state: NodeState) -> bool:
+    beat = state.heartbeat
+    return beat.role is Role.UP and beat.phase is Phase.READY and _serves(state)
 
 
 def safety(states: Mapping[NodeName, NodeState], now: datetime, silent_after_s: float) -> SafetyView:

@@ -65,7 +65,7 @@ class Beat:
 
     @property
     def serves(self) -> bool:
-        return self.role in (Role.PRIM, Role.ALONE)
+        return self.role in (Role.PRIM, Role.ALONE) or (self.role is Role.UP and self.phase is Phase.READY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mirror_agent.contract import ApplicationState, Role
+from mirror_agent.contract import ApplicationState, Phase, Role
 
 from shared.health.evidence import Evidence
 from shared.health.facts import Beat
@@ -57,6 +57,10 @@ def _reporting(found: Evidence, beat: Beat) -> Judgement:
         return judged(Health.DEGRADED, "module-stopped", beat.sentence)
     if beat.role is Role.WAIT:
         return judged(Health.DEGRADED, "module-waits", beat.sentence)
+    if beat.role is Role.UP and beat.phase is not Phase.READY:
+        if beat.phase is Phase.NOT_READY:
+            return judged(Health.DOWN, "cannot-come-up", beat.sentence)
+        return judged(Health.DEGRADED, "coming-up", beat.sentence)
     if found.probe is not None and found.probe_failed:
         return judged(Health.DEGRADED, "probe-path-broken", found.probe.reason)
     if beat.failing_checkers:

@@ -16,6 +16,8 @@ NODE_RULES: Final[dict[str, str]] = {
     "mirror-reports-error": "The serving node reports an error of its replication.",
     "module-stopped": "The module is stopped on this node by request.",
     "module-waits": "The module is blocked on this node.",
+    "coming-up": "The application of a farm's node starts, restarts or is drained: it does not serve just now.",
+    "cannot-come-up": "The farm's node says itself that its application cannot be started.",
     "checker-failing": "A checker of the application fails on this node.",
     "copies-differ": "A verify found that the two copies differ, and nobody has repaired that yet.",
     "replica-slow": "Half of the calls on the serving node wait for the replica longer than a second.",
@@ -42,6 +44,13 @@ CLUSTER_RULES: Final[dict[str, str]] = {
     "nobody-serves": "Nobody serves: both nodes were heard of or found down, and neither runs the application.",
     "both-nodes-down": "Both nodes are down.",
     "stopped-by-operator": "The module is stopped on both nodes by request.",
+    "farm-all-serve": "Every node of the farm serves.",
+    "farm-node-degraded": "The farm serves; something about a node needs attention.",
+    "farm-node-down": "The farm serves with the nodes that are left; at least one is down.",
+    "farm-below-minimum": "The farm serves with fewer nodes than its minimum of healthy ones: nothing is repaired.",
+    "farm-nobody-serves": "No node of the farm serves: all were heard of or found down, and none runs the application.",
+    "farm-all-down": "Every node of the farm is down.",
+    "farm-stopped": "The module is stopped on every node of the farm by request.",
     "cluster-never-seen": "No node has reported yet.",
     "cluster-unknown": "The facts do not suffice to say who serves.",
     "cluster-confirming": "Seen down once: a second look must agree before the cluster is called down.",
@@ -50,7 +59,7 @@ CLUSTER_RULES: Final[dict[str, str]] = {
 
 GUARD_RULES: Final[dict[str, str]] = {
     "serving-is-sacred": "A node that serves by any fresh fact, or that the safety record names, is never repaired; "
-    "and nobody is repaired unless the record and a fresh fact agree that the peer serves.",
+    "and nobody in a mirror is repaired unless the record and a fresh fact agree that the peer serves.",
     "storm-entered": "More than two clusters and more than a fifth of the fleet look sick at once: all actions stop.",
     "storm-continues": "The storm is not over: the fleet must have been calm for ten minutes.",
     "storm-left": "The fleet has been calm for ten minutes: actions are allowed again.",

@@ -45,7 +45,8 @@ class NodeVerdict:
 @dataclass(frozen=True, slots=True)
 class ClusterVerdict:
     """`facts` are those used. `serving` is the node that serves, as far as known. `sacred`: nodes that nobody touches.
-    `paused_by`: reasons to keep still (operation under way, maintenance, platform event); any one of them is enough."""
+    `up`: of a farm, where `serving` says nothing, all nodes that serve. `paused_by`: reasons to keep still (operation
+    under way, maintenance, platform event); any one of them is enough."""
 
     cluster: str
     cluster_id: str
@@ -59,6 +60,7 @@ class ClusterVerdict:
     serving: NodeName | None = None
     sick: tuple[NodeName, ...] = ()
     sacred: tuple[NodeName, ...] = ()
+    up: tuple[NodeName, ...] = ()
     paused_by: tuple[str, ...] = ()
 
 

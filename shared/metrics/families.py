@@ -138,7 +138,11 @@ METRICS: Final = (
         "mirrorplane_cluster_serving",
         ("cluster", "node"),
         "Always 1: the node that serves.",
-        lambda scrape: [Sample((one.cluster, one.serving), 1.0) for one in scrape.reading.briefs if one.serving],
+        lambda scrape: [
+            Sample((one.cluster, node), 1.0)
+            for one in scrape.reading.briefs
+            for node in one.up or ((one.serving,) if one.serving else ())
+        ],
     ),
     Metric(
         "mirrorplane_cluster_paused",

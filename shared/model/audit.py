@@ -44,6 +44,7 @@ class AuditRecord(Document):
     verdict: TrackRecord | None = None
     nodes: dict[NodeName, TrackRecord] = Field(default_factory=dict)
     serving: NodeName | None = None
+    up: tuple[NodeName, ...] = ()
     sick: tuple[NodeName, ...] = ()
     paused_by: tuple[str, ...] = ()
 

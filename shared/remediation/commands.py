@@ -2,7 +2,8 @@
 
 The agent's own `restart` is for the serving node; a redundant one is stopped and started. The start is written first
 and waits for the stop, so that no crash of the control plane leaves a node stopped. A stop is handed over only to a
-node whose heartbeat, in that very post, says that it waits: never to one that serves or holds every write.
+node whose heartbeat, in that very post, says that it waits: never to one that serves or holds every write. A farm's
+node gets it unless it says that it is UP and ready.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from mirror_agent.contract import CommandAction, Heartbeat, Role
+from mirror_agent.contract import CommandAction, Heartbeat, Phase, Role
 
 from shared.model.node_state import CommandStatus, NodeCommand
 from shared.model.remediation import ActionRecord
@@ -43,6 +44,8 @@ def withheld(command: NodeCommand, beat: Heartbeat) -> bool:
     """Whether this command must not be handed to the node that has just sent this heartbeat."""
     if command.requested_by != REQUESTED_BY or command.action is not CommandAction.STOP:
         return False
+    if beat.role is Role.UP:
+        return beat.phase is Phase.READY
     return beat.role is not Role.WAIT or beat.node in beat.in_sync
 
 

@@ -3,6 +3,7 @@
 It does not trust the verdict that led to the plan, which may be a minute old: it reads who serves from the safety
 record and from the newest heartbeats. A node outside the recorded in-sync set cannot become primary without being
 resynchronised and published first, so this look stays true for longer than the call that follows it takes.
+A farm has no record: there the newest heartbeats of the others must show that enough of them serve.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mirror_agent.contract import NodeName, Phase, Role
+from mirror_agent.contract import ApplicationState, NodeName, Phase, Role
 
 from shared.model.cluster_kind import other
 from shared.model.node_state import NodeState
@@ -35,7 +36,11 @@ def reason_against(look: LastLook, action: ActionRecord, now: datetime) -> tuple
     """(rule, words) that forbid the action now."""
     if action.started_at is None and now - action.planned_at > PLAN_LIFETIME:
         return "stale-plan", "it is too old"
-    return _wishes(look.policy, now) or _record(look.witness, action.node) or _nodes(look, action.node, now)
+    if (wishes := _wishes(look.policy, now)) is not None:
+        return wishes
+    if look.policy.is_farm:
+        return _own_word(look, action.node, now) or _others(look, action.node, now)
+    return _record(look.witness, action.node) or _own_word(look, action.node, now) or _peer(look, action.node, now)
 
 
 def _wishes(policy: Policy, now: datetime) -> tuple[str, str] | None:
@@ -63,16 +68,35 @@ def _record(witness: WitnessRecord | None, node: NodeName) -> tuple[str, str] | 
     return None
 
 
-def _nodes(look: LastLook, node: NodeName, now: datetime) -> tuple[str, str] | None:
-    mine, peer = look.states.get(node), look.states.get(other(node))
-    if mine is not None and _fresh(mine, now):
-        beat = mine.heartbeat
-        if beat.role in _SERVING:
-            return "decision-changed", f"node {node} says it is {beat.role.value}"
-        if beat.role is Role.SECOND and beat.phase is Phase.READY:
-            return "decision-changed", f"node {node} is back and in sync"
-        if beat.role is Role.STOP:
-            return "decision-changed", f"node {node} was stopped by an order"
+def _own_word(look: LastLook, node: NodeName, now: datetime) -> tuple[str, str] | None:
+    mine = look.states.get(node)
+    if mine is None or not _fresh(mine, now):
+        return None
+    beat = mine.heartbeat
+    if beat.role in _SERVING or _up(mine):
+        return "decision-changed", f"node {node} says it is {beat.role.value}"
+    if beat.role is Role.SECOND and beat.phase is Phase.READY:
+        return "decision-changed", f"node {node} is back and in sync"
+    if beat.role is Role.STOP:
+        return "decision-changed", f"node {node} was stopped by an order"
+    return None
+
+
+def _others(look: LastLook, node: NodeName, now: datetime) -> tuple[str, str] | None:
+    """Of a farm: enough others say, just now, that they serve."""
+    up = [name for name, state in look.states.items() if name != node and _fresh(state, now) and _up(state)]
+    if len(up) < look.policy.minimum_healthy:
+        return "decision-changed", f"{len(up)} other nodes report that they serve, {look.policy.minimum_healthy} must"
+    return None
+
+
+def _up(state: NodeState) -> bool:
+    beat = state.heartbeat
+    return beat.role is Role.UP and beat.phase is Phase.READY and beat.application is ApplicationState.RUNNING
+
+
+def _peer(look: LastLook, node: NodeName, now: datetime) -> tuple[str, str] | None:
+    peer = look.states.get(other(node))
     if peer is None or not _fresh(peer, now) or peer.heartbeat.role not in _SERVING:
         return "decision-changed", f"node {other(node)} does not report that it serves"
     return None

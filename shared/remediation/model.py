@@ -35,8 +35,9 @@ class Policy:
     zones: Mapping[NodeName, str] = field(default_factory=dict)
     acting: bool = False
     nodes: tuple[NodeName, ...] = MIRROR_NODES
-    minimum_healthy: int | None = None
-    """Of a farm: so many other nodes must be healthy before anything is done to one. None: a mirror."""
+    is_farm: bool = False
+    minimum_healthy: int = 1
+    """Of a farm: so many other nodes must be healthy before anything is done to one."""
 
     @property
     def limits(self) -> RemediationLimits:

@@ -3,6 +3,7 @@
 Guarantees, each a property test:
 - no action on a node that serves, may serve, or is in the recorded in-sync set. A node outside that set cannot become
   primary (it would have to resynchronise first), so the time between this decision and its effect is harmless;
+- in a farm, no action on a node while fewer than `minimum_healthy` of the others serve and are healthy;
 - one action per cluster at a time, one per zone; at most `actions_per_day` per node in 24 h, each step once in 6 h;
 - the same inputs give the same action id: two audits at once, or one that is repeated, mean one action.
 Rules are asked in a fixed order and the first that holds decides; `rules.py` has their sentences.
@@ -25,6 +26,7 @@ from shared.remediation.rules import PEOPLE, sentence
 from shared.remediation.sight import (
     NodeSight,
     both_sick,
+    healthy_others,
     look_at,
     may_serve,
     witness_names,
@@ -34,14 +36,23 @@ from shared.remediation.watch import action_id
 
 # The audit's word for "the record names an operator's action", which it does long after that action has ended.
 LAST_ACTION: Final = "operation-action"
+EXHAUSTED: Final = "ladder-exhausted"
 
 
 def plan(verdict: ClusterVerdict, history: History, policy: Policy, fleet: Fleet, now: datetime) -> Decision:
     """`history.record` is the record after `watched(verdict, …)` of this look."""
-    record = history.record
     if not verdict.sick:
         return _quiet("nothing-sick")
-    node = verdict.sick[0]
+    decisions = [_of_node(verdict, node, history, policy, fleet, now) for node in verdict.sick]
+    # Of a farm several may be sick: one that nothing can be done for does not keep the next one from repair, nor the
+    # end of another one's ladder from being counted.
+    return min(decisions, key=lambda decision: (decision.action is None, decision.rule != EXHAUSTED, not decision.page))
+
+
+def _of_node(
+    verdict: ClusterVerdict, node: NodeName, history: History, policy: Policy, fleet: Fleet, now: datetime
+) -> Decision:
+    record = history.record
     blocked = (
         _by_policy(policy, now)
         or _by_situation(verdict, node, policy, fleet, now)
@@ -76,6 +87,18 @@ def _by_situation(
     reasons = [reason for reason in verdict.paused_by if reason != LAST_ACTION or policy.acting]
     if reasons:
         return _quiet("platform-knows", reasons="; ".join(reasons))
+    sacred = _of_farm(verdict, node, policy.minimum_healthy, now) if policy.is_farm else _of_mirror(verdict, node, now)
+    if sacred is not None:
+        return sacred
+    sight = look_at(verdict, node, now)
+    if sight.customer_initiated:
+        return _quiet("customer-initiated", node)
+    if sight.stopped_by_order:
+        return _quiet("stopped-by-order", node)
+    return None
+
+
+def _of_mirror(verdict: ClusterVerdict, node: NodeName, now: datetime) -> Decision | None:
     if both_sick(verdict):
         return _quiet("both-sick", node)
     if verdict.serving is None:
@@ -86,11 +109,15 @@ def _by_situation(
         return _quiet("witness-unread", node)
     if verdict.serving != other(node) or not witness_names(verdict, other(node)):
         return _quiet("nobody-serves", node)
-    sight = look_at(verdict, node, now)
-    if sight.customer_initiated:
-        return _quiet("customer-initiated", node)
-    if sight.stopped_by_order:
-        return _quiet("stopped-by-order", node)
+    return None
+
+
+def _of_farm(verdict: ClusterVerdict, node: NodeName, minimum: int, now: datetime) -> Decision | None:
+    if may_serve(verdict, node, now):
+        return _quiet("serving-is-sacred", node)
+    healthy = healthy_others(verdict, node)
+    if len(healthy) < minimum:
+        return _quiet("minimum-healthy", node, healthy=len(healthy), minimum=minimum)
     return None
 
 
@@ -150,7 +177,7 @@ def _next_step(
         if step not in possible or _lately(record, node, step, now):
             skipped.append(step)
             continue
-        rule = _rule_of(step, sight)
+        rule = _rule_of(step, sight, farm=policy.is_farm)
         action = Action(action_id(verdict.cluster_id, node, ladder, step), node, ladder.incident or "", step)
         return Decision(
             rule,
@@ -160,7 +187,7 @@ def _next_step(
             node=node,
             skipped=tuple(skipped),
         )
-    return _people("ladder-exhausted", node)
+    return _people(EXHAUSTED, node)
 
 
 def with_ladder_ended(ladder: NodeLadder, policy: Policy, now: datetime) -> NodeLadder:
@@ -196,10 +223,10 @@ def _can_help(step: Step, sight: NodeSight) -> bool:
             return True
 
 
-def _rule_of(step: Step, sight: NodeSight) -> str:
+def _rule_of(step: Step, sight: NodeSight, *, farm: bool) -> str:
     match step:
         case Step.MODULE_RESTART:
-            return "restart-module"
+            return "restart-farm-module" if farm else "restart-module"
         case Step.AGENT_RESTART:
             return "restart-agent"
         case Step.MACHINE_RESTART:
@@ -207,6 +234,8 @@ def _rule_of(step: Step, sight: NodeSight) -> str:
         case Step.REDEPLOY:
             return "redeploy-machine"
         case Step.REPLACE:
+            if farm:
+                return "recreate-farm-machine" if sight.absent else "replace-farm-machine"
             return "recreate-machine" if sight.absent else "replace-machine"
 
 

@@ -20,7 +20,8 @@ def policy_of(record: ClusterRecord, now: datetime) -> Policy:
         changed_at=record.updated_at,
         acting=record.action is not None and now - record.action.requested_at <= time_limit(record),
         nodes=record.nodes,
-        minimum_healthy=record.spec.healthy_needed if record.is_farm else None,
+        is_farm=record.is_farm,
+        minimum_healthy=record.spec.healthy_needed,
         zones={node: zone_of(record, node) for node in record.nodes},
     )
 

@@ -19,6 +19,7 @@ QUIET: Final = {
     "serving-is-sacred": "node {node} serves, may serve, or is in the recorded in-sync set; it is never touched",
     "nobody-serves": "it is not certain that the peer serves; the pair decides, not the control plane",
     "witness-unread": "the safety record was not read in this look, so nobody knows that node {node} is free to act on",
+    "minimum-healthy": "{healthy} other nodes of the farm are healthy and {minimum} must be; node {node} waits",
     "both-sick": "both nodes are sick; acting on one could take the last copy away",
     "stopped-by-order": "node {node} was stopped by an order of its operator",
     "not-sick-long-enough": "node {node} has been sick for {sick_s} s at {looks} audits without a gap; "
@@ -37,12 +38,15 @@ PEOPLE: Final = {
 }
 STEPS: Final = {
     "restart-module": "node {node} reports to us but is not in sync: its module is restarted by command",
+    "restart-farm-module": "node {node} reports to us but does not serve: its module is restarted by command",
     "restart-agent": "node {node}: its agent is restarted through the VM's run command",
     "restart-machine": "node {node}: its VM is restarted",
     "start-machine": "node {node}: its VM has no power and nobody said why; it is started",
     "redeploy-machine": "node {node}: its VM is moved to another host",
     "replace-machine": "node {node}: its VM is deleted and made anew, with a full resynchronisation",
     "recreate-machine": "node {node}: its VM is gone; it is made anew, with a full resynchronisation",
+    "replace-farm-machine": "node {node}: its VM is deleted and made anew; a farm has no data to bring back",
+    "recreate-farm-machine": "node {node}: its VM is gone; it is made anew",
 }
 REFUSALS: Final = {
     "stale-plan": "the action was planned too long ago; it is not carried out",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from shared.model.remediation import MAX_ACTIONS, ActionRecord, ActionStatus, RemediationRecord
 from shared.remediation.model import Decision, Policy
-from shared.remediation.plan import with_ladder_ended
+from shared.remediation.plan import EXHAUSTED, with_ladder_ended
 
 
 def decided(record: RemediationRecord, decision: Decision, policy: Policy, now: datetime) -> RemediationRecord:
@@ -14,7 +14,7 @@ def decided(record: RemediationRecord, decision: Decision, policy: Policy, now: 
     nodes = dict(record.nodes)
     if decision.node is not None:
         ladder = record.ladder(decision.node)
-        if decision.rule == "ladder-exhausted":
+        if decision.rule == EXHAUSTED:
             ladder = with_ladder_ended(ladder, policy, now)
         if decision.action is not None:
             done = (*decision.skipped, *((decision.action.step,) if decision.dry_run else ()))

@@ -23,7 +23,7 @@ from shared.health.facts import (
     WitnessSeen,
     newest,
 )
-from shared.health.verdict import ClusterVerdict
+from shared.health.verdict import ClusterVerdict, Health
 from shared.model.node_state import ProbeOutcome
 from shared.remediation.model import FRESH_S
 
@@ -118,6 +118,12 @@ def in_sync(verdict: ClusterVerdict, node: NodeName) -> bool:
     """The safety record was read and holds this node in the in-sync set."""
     record = newest(facts_of(verdict), FactKind.WITNESS, None)
     return record is not None and isinstance(record.value, WitnessSeen) and node in record.value.in_sync
+
+
+def healthy_others(verdict: ClusterVerdict, node: NodeName) -> tuple[NodeName, ...]:
+    """Of a farm: the other nodes that serve by a fresh fact and are called healthy."""
+    well = (name for name, judged in verdict.nodes.items() if judged.state is Health.HEALTHY)
+    return tuple(name for name in well if name != node and name in verdict.up)
 
 
 def both_sick(verdict: ClusterVerdict) -> bool:

@@ -1,6 +1,7 @@
 """Reads a scenario of `remediation/` and plays it: a file says what becomes true, for how long, and what is decided.
 
 `{"tells": …, "looks": [{"for_s": 180, "now": {"b role": "WAIT", "sick": ["b"]}, "decides": ["rule", "rule: step"]}]}`
+`"farm": 3` beside `tells` makes it a farm of three nodes that all serve.
 Facts stay true until they are changed; audits come every 30 s; what is planned is carried out at once.
 """
 
@@ -16,7 +17,7 @@ from mirror_agent.contract import Role
 
 from shared.model.node_state import ProbeOutcome
 from shared.remediation.model import Decision
-from tests.remediation_samples import NodeScene, Scene, Watcher, changed
+from tests.remediation_samples import NodeScene, Scene, Watcher, changed, farm_scene
 
 FOLDER: Final = Path(__file__).parent / "remediation"
 _NODE_WORDS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -36,9 +37,10 @@ def files() -> list[Path]:
 
 def play(path: Path) -> list[list[str]]:
     """What is decided in each part of the scenario, repetitions left out."""
-    watcher, scene = Watcher(), Scene()
+    content = json.loads(path.read_text(encoding="utf-8"))
+    watcher, scene = Watcher(), farm_scene(content["farm"]) if "farm" in content else Scene()
     told = []
-    for part in json.loads(path.read_text(encoding="utf-8"))["looks"]:
+    for part in content["looks"]:
         watcher.now += timedelta(seconds=part.get("after_s", 0))
         scene = _with(scene, part.get("now", {}), watcher)
         decisions = watcher.watch(scene, part["for_s"], every_s=part.get("every_s", 30.0))
@@ -67,7 +69,7 @@ def _with(scene: Scene, facts: dict[str, Any], watcher: Watcher) -> Scene:
                 scene = changed(scene, busy_zones=frozenset(value))
             case "changed_s_ago":
                 scene = changed(scene, changed_at=watcher.now - timedelta(seconds=value))
-            case "serving" | "storm" | "policy" | "changing" | "generation":
+            case "serving" | "storm" | "policy" | "changing" | "generation" | "minimum_healthy":
                 scene = changed(scene, **{word: value})
             case _:
                 raise ValueError(f"{word!r} is no word of a scenario; see NodeScene and Scene")

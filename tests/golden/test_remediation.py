@@ -16,7 +16,7 @@ FILES = files()
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_scenario_is_decided_as_written(path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
-    assert set(content) == {"tells", "looks"}
+    assert set(content) - {"farm"} == {"tells", "looks"}
     assert play(path) == [part["decides"] for part in content["looks"]]
 
 

@@ -2,7 +2,8 @@
 
 A story is a JSON file a person can read. `base` is a healthy pair; every step changes what is known (dotted paths) and
 says what is expected of the verdict. Ages are seconds before the look. Keys of `expect` are attributes of the verdict;
-`a`, `b` are `state rule` of a node.
+`a`, `b` are `state rule` of a node. With `"farm": 3` the base is a farm of three healthy nodes; at least `minimum` (1)
+must serve.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from mirror_agent.contract import MIRROR_NODES, ApplicationState, NodeName, Phase, Role
+from mirror_agent.contract import ALL_NODES, MIRROR_NODES, ApplicationState, NodeName, Phase, Role
 
 from shared.health.assess import assess
+from shared.health.assess_farm import assess_farm
 from shared.health.facts import (
     Availability,
     Beat,
@@ -53,6 +55,19 @@ BASE: dict[str, Any] = {
 }
 
 
+FARM_NODE: dict[str, Any] = {
+    "beat": {"age": 3, "role": "UP", "epoch": 0, "inSync": "", "link": "none", "application": "running"},
+    "probe": {"age": 0, "outcome": "serving"},
+}
+
+
+def base_of(story: dict[str, Any]) -> dict[str, Any]:
+    if "farm" not in story:
+        return BASE
+    nodes = {node: copy.deepcopy(FARM_NODE) for node in ALL_NODES[: story["farm"]]}
+    return {**nodes, "farm": True, "reasons": [], "notices": []}
+
+
 def changed(situation: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A copy with dotted paths set; None removes."""
     result = copy.deepcopy(situation)
@@ -74,7 +89,7 @@ def facts_of(situation: dict[str, Any], now: datetime) -> list[Fact]:
     def add(kind: FactKind, node: NodeName | None, source: str, trust: Trust, age: float, value: FactValue) -> None:
         found.append(Fact(kind, node, source, now - timedelta(seconds=age), trust, value))
 
-    for node in MIRROR_NODES:
+    for node in ALL_NODES:
         known = situation.get(node, {})
         if beat := known.get("beat"):
             add(FactKind.HEARTBEAT, node, f"agent-{node}", Trust.SELF_REPORT, beat["age"], _beat(beat))
@@ -90,7 +105,7 @@ def facts_of(situation: dict[str, Any], now: datetime) -> list[Fact]:
         in_sync = tuple(node for node in MIRROR_NODES if node in witness["inSync"])
         record = WitnessSeen(witness["epoch"], witness["primary"], in_sync)
         add(FactKind.WITNESS, None, "witness", Trust.RECORD, witness["age"], record)
-    else:
+    elif not situation.get("farm"):
         add(FactKind.COLLECTOR_FAILED, None, "witness", Trust.RECORD, 0, CollectorFailed("witness", "unreachable"))
     if frontend := situation.get("frontend"):
         value_ = Availability(frontend["percent"])
@@ -110,7 +125,7 @@ def _beat(beat: dict[str, Any]) -> Beat:
         epoch=beat["epoch"],
         in_sync=tuple(node for node in MIRROR_NODES if node in beat["inSync"]),
         application=ApplicationState(beat["application"]),
-        probe_ok=beat["role"] in ("PRIM", "ALONE"),
+        probe_ok=beat["role"] in ("PRIM", "ALONE", "UP"),
         boot_id="boot",
         agent_start_id="start",
         sequence=1,
@@ -126,7 +141,7 @@ def _beat(beat: dict[str, Any]) -> Beat:
 def play(story: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """(what was expected, what came) for every step; a `repeat` of a step is looks every `every` seconds."""
     clusters = int(story.get("clusters", 1))
-    base = changed(BASE, story.get("base", {}))
+    base = changed(base_of(story), story.get("base", {}))
     situations = [base] * clusters
     histories = [History(None, SILENT_AFTER_S)] * clusters
     fleet, storms, watching_since, last = Fleet(), [], None, None
@@ -149,7 +164,7 @@ def play(story: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
             for index in range(clusters):
                 history = replace(histories[index], watching_since=watching_since)
                 found = facts_of(situations[index], now)
-                verdict, histories[index] = assess(f"c{index}", f"id{index}", found, history, now)
+                verdict, histories[index] = _assess(story, index, found, history, now)
                 verdicts.append(verdict)
             fleet, rule = advance_fleet(fleet, verdicts, now)
             if rule in ("storm-entered", "storm-left"):
@@ -158,13 +173,24 @@ def play(story: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return results
 
 
+def _assess(
+    story: dict[str, Any], index: int, found: list[Fact], history: History, now: datetime
+) -> tuple[ClusterVerdict, History]:
+    name, cluster_id = f"c{index}", f"id{index}"
+    if "farm" not in story:
+        return assess(name, cluster_id, found, history, now)
+    nodes, minimum = ALL_NODES[: story["farm"]], story.get("minimum", 1)
+    return assess_farm(name, cluster_id, found, history, now, nodes=nodes, minimum_healthy=minimum)
+
+
 def came(verdicts: list[ClusterVerdict], fleet: Fleet, storms: list[str]) -> dict[str, Any]:
     first = verdicts[0]
     return {
         "cluster": f"{first.state.value} {first.rule}",
-        "a": f"{first.nodes['a'].state.value} {first.nodes['a'].rule}",
-        "b": f"{first.nodes['b'].state.value} {first.nodes['b'].rule}",
+        **{node: f"{judged.state.value} {judged.rule}" for node, judged in first.nodes.items()},
         "serving": first.serving,
+        "up": "".join(first.up),
+        "sentence": first.sentence,
         "sick": "".join(first.sick),
         "sacred": "".join(first.sacred),
         "pausedBy": list(first.paused_by),
