@@ -85,7 +85,7 @@ class ReplicaSession:
         self._quarantine = quarantine
         self._on_link = on_link
         self._on_end = on_end
-        self._files = ReplicaFiles(roots, Descriptors(open_inodes_max))
+        self._files = ReplicaFiles(roots, Descriptors(open_inodes_max), state.checkpoints.moving)
         self._verify: VerifyTarget | None = None
         # The frame being applied (0: none) and those being flushed, for the pulses to tell whether they get on.
         self._applying = 0
@@ -95,7 +95,7 @@ class ReplicaSession:
         self._ack_lock = threading.Lock()
         self._ending = False
         self._sealing = False
-        self._jobs: queue.SimpleQueue[tuple[int, int, bool, Checkpoint | None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, int, bool, tuple[Checkpoint, int] | None] | None] = queue.SimpleQueue()
         self._devices = frozenset(root.device for root in roots)
         self._devices_of_resync = self._devices | {device_of(quarantine.path), device_of(state.marker_path)}
         self._handlers = self._table()
@@ -294,7 +294,7 @@ class ReplicaSession:
             try:
                 self._flush(fd, data_only=data_only)
                 if made is not None:
-                    self._state.checkpoints.record(made)
+                    self._state.checkpoints.record_replica(*made)
             except OSError as error:
                 self._answer(Op.NAK, seq, data=wire.text_payload(f"flushing failed: {error}"))
                 self._shut(self._data, socket.SHUT_RD)
@@ -369,8 +369,9 @@ class ReplicaSession:
         if self.link != "live":
             raise ApplyError("a checkpoint was asked for before this copy was identical")
         generation = self._state.generation
+        rotated = self._state.checkpoints.rotate()
         made = Checkpoint(self.stream_id, frame.seq, generation.epoch, read_clock(), generation.roots)
-        self._jobs.put((frame.seq, -1, False, made))
+        self._jobs.put((frame.seq, -1, False, (made, rotated)))
 
     def _bye(self, frame: Frame) -> None:
         """A clean end: both nodes stand at this frame."""
@@ -387,7 +388,8 @@ class ReplicaSession:
         known = self._known(plan)
         log.warning("replica: resync by the rule %s: %s", plan.rule, RULES[plan.rule].sentence)
         epoch = self._state.generation.epoch
-        self._state.mark_inconsistent(f"resync of stream {self.stream_id} in epoch {epoch} has not ended")
+        why = f"resync of stream {self.stream_id} in epoch {epoch} has not ended"
+        self._state.mark_inconsistent(why, read_clock().boot)
         self._state.record(epoch=epoch, role="replica", point=None)
         self.resync = ResyncTarget(self._files, self._roots, self._quarantine, self.stream_id, known)
         self.plan = plan
@@ -403,7 +405,7 @@ class ReplicaSession:
             return None
         held = {one.point: one for one in prove_checkpoints(self._state, self._roots)}.get(plan.base)
         base = self._state.checkpoints.find(plan.base)
-        if held is None or base is None or held.gap is not Gap.NONE:
+        if held is None or base is None or held.gap not in (Gap.NONE, Gap.TORN):
             raise ApplyError(f"checkpoint {plan.base} cannot be proven here any more")
         return Known(floor_ns(base.clock), self._state.checkpoints.changes_since(plan.base))
 

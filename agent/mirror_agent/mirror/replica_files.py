@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from typing import Final
 
 from mirror_agent.mirror import syscalls, wire
+from mirror_agent.mirror.dirty_log import File
 from mirror_agent.mirror.front_attrs import apply_attributes
 from mirror_agent.mirror.inode_table import FidMap
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode, Root
@@ -40,9 +42,12 @@ class Preserving:
 
 
 class ReplicaFiles:
-    """The fids of one session. Used by the session's one applying thread."""
+    """The fids of one session. Used by the session's one applying thread. `moving`: see `CheckpointStore`."""
 
-    def __init__(self, roots: list[Root], descriptors: Descriptors) -> None:
+    def __init__(
+        self, roots: list[Root], descriptors: Descriptors, moving: Callable[[File], None] = lambda _: None
+    ) -> None:
+        self._moving = moving
         self.descriptors = descriptors
         self.call: Call = descriptors.new_call()
         self.by_fid = FidMap(roots)
@@ -151,12 +156,21 @@ class ReplicaFiles:
             inode.orphan = True
             self.descriptors.close(inode)
 
+    def moves(self, root: Root, directory: int, name: bytes) -> None:
+        """Before a name gets another place: a directory takes what is below it along, unchanged, and is noted."""
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISDIR(st.st_mode):
+            self._moving((root.index, st.st_ino))
+
     def rename(self, frame: Frame) -> None:
         move = wire.parse_rename(frame.payload)
         _, old = self.directory(frame.offset)
         parent, new = self.directory(move.new_parent)
         victim = self.by_fid.get(move.victim)
         last = bool(move.victim_flags & wire.LAST_LINK)
+        self.moves(parent.root, old, move.name)
+        if move.flags & syscalls.RENAME_EXCHANGE:
+            self.moves(parent.root, new, move.new_name)
         if move.flags:
             syscalls.renameat2(old, move.name, new, move.new_name, move.flags)
         else:

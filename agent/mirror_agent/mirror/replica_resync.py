@@ -171,6 +171,7 @@ class ResyncTarget(Preserving):
             self._displace(parent, directory, name)
         if inode.fid in self._stashed:
             stash = self._stashes[parent.root.index]
+            self._files.moves(parent.root, stash, str(inode.fid).encode())
             os.rename(str(inode.fid).encode(), name, src_dir_fd=stash, dst_dir_fd=directory)
             self._stashed.discard(inode.fid)
         elif inode.is_dir:

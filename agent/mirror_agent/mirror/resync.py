@@ -31,10 +31,9 @@ from mirror_agent.mirror import limits, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
-from mirror_agent.mirror.resync_choice import may_skip
 from mirror_agent.mirror.resync_content import Contents, runs
 from mirror_agent.mirror.resync_plan import Plan
-from mirror_agent.mirror.resync_report import NOTHING, DirectoryReport, Report, missing
+from mirror_agent.mirror.resync_proof import Place, Proof
 from mirror_agent.mirror.stream import Stream
 from mirror_agent.mirror.tree_entry import entry_of, names_of, size_of, xattrs_of
 from mirror_agent.mirror.tree_scan import walk
@@ -63,6 +62,10 @@ class Task:
     path: bytes
     proven: bool
 
+    @property
+    def place(self) -> Place:
+        return Place(self.front.root.fid, self.front.root.index, self.path, self.proven)
+
 
 class Resync:
     """One attempt on one stream. `run` returns True when the replica has everything that is not in the stream."""
@@ -78,7 +81,7 @@ class Resync:
         self._descriptors = descriptors
         self._call: Call = descriptors.new_call()
         self._contents = Contents(stream, outlet, descriptors, self._call, plan, self._done_with)
-        self._report = Report()
+        self._proof = Proof(plan)
         self._directories: deque[Task] = deque()
         self._files: deque[Task] = deque()
         self._arrived: deque[Task] = deque()
@@ -150,7 +153,7 @@ class Resync:
                 return True
             if fid == 0:
                 return True
-            self._report.take(fid, memoryview(payload))
+            self._proof.report.take(fid, memoryview(payload))
         return False
 
     def _walk(self) -> None:
@@ -228,7 +231,7 @@ class Resync:
 
     def _send_names(self, task: Task, fd: int, names: list[bytes], covered: set[bytes], children: list[Task]) -> None:
         """One turn, under the directory's lock."""
-        report = self._report.of(task.front.root.fid, task.path) if task.proven else NOTHING
+        place = task.place
         unchanged: list[Unchanged] = []
         for name in names:
             try:
@@ -236,13 +239,13 @@ class Resync:
             except FileNotFoundError:
                 continue  # removed since it was listed; the replica drops it at DIR_END
             if stat.S_ISDIR(st.st_mode):
-                children.append(self._directory(task, fd, name, st, report))
+                children.append(self._directory(task, fd, name, st))
                 covered.add(name)
-            elif self._skipped(task, name, st, report):
+            elif self._proof.skips(place, name, st, bound=self._is_bound(task.front, st)):
                 unchanged.append(Unchanged(name, st.st_mode, size_of(st), st.st_mtime_ns))
             else:
                 inode = self._child(task.front, task.inode, fd, name, ensure=True)
-                children.append(Task(task.front, inode, b"", self._proven_file(task, name, report)))
+                children.append(Task(task.front, inode, b"", self._proof.file(place, name)))
                 covered.add(name)
         for at in range(0, len(unchanged), _KEEPS_PER_FRAME):
             payload = wire.keep_payload(unchanged[at : at + _KEEPS_PER_FRAME])
@@ -253,32 +256,15 @@ class Resync:
         for one in unchanged:
             self._look_again(task, fd, one.name, children)
 
-    def _skipped(self, task: Task, name: bytes, st: os.stat_result, report: DirectoryReport) -> bool:
-        there = name in report.files or name in report.folders or missing(report, name)
-        return may_skip(
-            changed_here=self._plan.changed(task.front.root.index, st),
-            changed_there=there,
-            identity_proven=task.proven,
-        )
+    def _is_bound(self, front: Front, st: os.stat_result) -> bool:
+        """Whether a file with several names became known to the replica in this resync."""
+        inode = front.table.by_ino(st.st_ino) if st.st_nlink > 1 else None
+        return inode is not None and inode.bound is self._stream
 
-    def _proven_file(self, task: Task, name: bytes, report: DirectoryReport) -> bool:
-        return task.proven and not missing(report, name) and name not in report.folders
-
-    def _directory(self, task: Task, fd: int, name: bytes, st: os.stat_result, report: DirectoryReport) -> Task:
-        """A directory below the one that is listed. It is the replica's of the same name if it was there at the base
-        and none of the two was renamed since; one that was made since holds nothing older than itself."""
-        path = task.path + b"/" + name if task.path else name
-        index = task.front.root.index
-        proven = (
-            task.proven
-            and not missing(report, name)
-            and name not in report.files
-            and not self._plan.renamed(index, st)
-            and not self._report.of(task.front.root.fid, path).renamed
-        )
-        changed = self._plan.changed(index, st) or name in report.folders
-        inode = self._child(task.front, task.inode, fd, name, ensure=changed or not proven)
-        return Task(task.front, inode, path, proven)
+    def _directory(self, task: Task, fd: int, name: bytes, st: os.stat_result) -> Task:
+        below = self._proof.directory(task.place, name, st)
+        inode = self._child(task.front, task.inode, fd, name, ensure=not below.told)
+        return Task(task.front, inode, below.place.path, below.place.proven)
 
     def _look_again(self, task: Task, fd: int, name: bytes, children: list[Task]) -> None:
         """Makes what is in use, and what has further names, known to the replica; compares what changed meanwhile."""

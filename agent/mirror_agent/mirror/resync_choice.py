@@ -5,10 +5,14 @@ copies were the same and on disk (a *checkpoint*) need not be compared, if, and 
 
 Proof that a node knows all its own changes since a checkpoint:
 - every change was made while its clock read at least the checkpoint's time (`floor_ns`), so its ctime says so;
-- files overwritten in place, whose ctime a power cut may lose, and renamed directories, whose content keeps its ctime,
-  stand in the node's dirty log since the checkpoint, on disk before the change was made;
+- files the application overwrote in place, whose ctime a power cut may lose, stand in the dirty log of the node that
+  served, and renamed directories, whose content keeps its ctime, in the log of each node that renamed them, since the
+  checkpoint and on disk before the change was made;
 - directories, file system and state are those of the checkpoint.
 A missing proof is a `Gap`. The newest checkpoint both hold without a gap is the base; with none everything is compared.
+
+A replica that is being filled is overwritten in place as well, and notes nothing: those files stand on the list of the
+primary. If the replica loses its power then (`torn`), the primary must not have lost a change since the checkpoint.
 
 Ranges: if besides the log is complete on the serving node (same boot: not even unflushed records are missing) and the
 other has not served since the base, only the ranges written since are compared in files that kept their identity.
@@ -36,6 +40,7 @@ class Gap(StrEnum):
     DISK = "disk"
     LOG = "log"
     FILE_SYSTEM = "file-system"
+    TORN = "torn"
 
 
 class Kind(StrEnum):
@@ -68,6 +73,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "log-there": Rule(Kind.FULL, "The replica's dirty log since the checkpoint is not complete."),
     "file-system-here": Rule(Kind.FULL, "Change times of this node's file system prove nothing."),
     "file-system-there": Rule(Kind.FULL, "Change times of the replica's file system prove nothing."),
+    "torn-here": Rule(Kind.FULL, "A loss of power cut off a resync of this node's copy."),
+    "torn-there": Rule(Kind.FULL, "A loss of power cut off a resync of the replica, and this node's log has gaps."),
     "candidates": Rule(Kind.CANDIDATES, "What changed on either node since the common checkpoint is compared."),
     "ranges": Rule(Kind.RANGES, "What was written since the common checkpoint is compared."),
 }
@@ -165,7 +172,7 @@ def choose(
             continue
         if own.gap is not Gap.NONE:
             refusal = f"{own.gap}-here"
-        elif other.gap is not Gap.NONE:
+        elif other.gap is not Gap.NONE and not (other.gap is Gap.TORN and own.exact):
             refusal = f"{other.gap}-there"
         else:
             return Choice("ranges" if own.exact and not other.served else "candidates", own.point)

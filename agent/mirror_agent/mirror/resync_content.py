@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror import limits, syscalls, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
@@ -76,7 +76,8 @@ class Contents:
         if st.st_size == 0:
             self._done(front, inode)  # ENSURE said so already
             return
-        written = None if whole or self._plan.made_since(fd) else self._plan.written(inode.root.index, st)
+        whole = whole or self._plan.made_since(syscalls.birth_ns(fd))
+        written = None if whole else self._plan.written(inode.root.index, st)
         flags = 0 if written is None else wire.WRITTEN_ONLY
         spans = [(0, st.st_size)] if written is None else written
         pieces = [piece for span in spans for piece in _pieces(*span)] or [(0, 0)]

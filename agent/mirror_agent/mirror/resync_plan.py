@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mirror_agent.mirror import limits, syscalls
+from mirror_agent.mirror import limits
 from mirror_agent.mirror.dirty_log import ZONE_BYTES
 from mirror_agent.mirror.handshake import PlanMessage
 from mirror_agent.mirror.resync_choice import CTIME_MARGIN_NS, RULES, Kind
@@ -109,10 +109,9 @@ class Plan:
         noted = self.tracker.written((root, st.st_ino), self.known.content)
         return None if noted is None else spans(*noted, st.st_size)
 
-    def made_since(self, fd: int) -> bool:
-        """Whether a file may have been made since the base. The log does not know the one that was being made when
-        the engine was killed."""
-        born_ns = syscalls.birth_ns(fd)
+    def made_since(self, born_ns: int | None) -> bool:
+        """Whether a file may have been made since the base; None: its time of birth is not known. The log does not know
+        the one that was being made when the engine was killed."""
         return self.known is None or born_ns is None or born_ns >= self.known.floor_ns + _BIRTH_AFTER_NS
 
     def extent_bytes(self, root: int, st: os.stat_result) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -129,13 +129,18 @@ class TooMuch(Exception):
 
 
 def report_frames(root: Root, known: Known, tick: Callable[[], None]) -> Iterator[bytes]:
-    """Payloads for one root. `tick` is called after every directory, so that a long scan can say it lives.
-    Raises `TooMuch`, OSError."""
+    """Payloads for one root. Raises `TooMuch`, OSError."""
+    return frames_of(root.index, walk(root.fd), known, tick)
+
+
+def frames_of(index: int, listings: Iterable[Listing], known: Known, tick: Callable[[], None]) -> Iterator[bytes]:
+    """Payloads for the listings of one root. `tick` is called after every directory, so that a long scan can say it
+    lives. Raises `TooMuch`."""
     parts: list[bytes] = []
     size = total = 0
-    for listing in walk(root.fd):
+    for listing in listings:
         tick()
-        head, items = _items(root.index, listing, known)
+        head, items = _items(index, listing, known)
         if head is None:
             continue
         if len(listing.path) > _PATH_BYTES_MAX:

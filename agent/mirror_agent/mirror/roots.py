@@ -75,7 +75,9 @@ def change_times_prove(fd: int) -> bool:
 def prove_checkpoints(state: StateStore, roots: list[Root]) -> tuple[Held, ...]:
     """What this node can prove about the checkpoints it holds."""
     good = all(change_times_prove(root.fd) for root in roots)
-    return state.checkpoints.prove(state.generation.roots, read_clock(), file_system_good=good)
+    now = read_clock()
+    torn = state.torn(now.boot)
+    return state.checkpoints.prove(state.generation.roots, now, file_system_good=good, torn=torn)
 
 
 def close_roots(roots: list[Root]) -> None:

@@ -63,7 +63,7 @@ class StateStore:
         self.generation = self._load(cluster_id)
         self.checkpoints = CheckpointStore(directory, cluster_id)
         # Kept in memory as well: the status is asked for often, also while the disk is stuck.
-        self.inconsistent = (self._directory / MARKER).exists()
+        self._marked_in = self._boot_of_marker()
         self.verified = VerifyStore(self._directory)
 
     def _load(self, cluster_id: str) -> Generation:
@@ -117,18 +117,37 @@ class StateStore:
     def marker_path(self) -> str:
         return str(self._directory / MARKER)
 
-    def mark_inconsistent(self, why: str) -> None:
-        self.inconsistent = True
-        with open(self._directory / MARKER, "w", encoding="utf-8") as stream:
-            stream.write(why + "\n")
+    @property
+    def inconsistent(self) -> bool:
+        """A resync of this copy has not ended."""
+        return self._marked_in is not None
+
+    def torn(self, boot: str) -> bool:
+        """Whether a resync of this copy began before this boot and none has ended since."""
+        return self._marked_in is not None and self._marked_in != boot
+
+    def mark_inconsistent(self, why: str, boot: str) -> None:
+        """`boot`: the one it is marked in; that of a mark which is there already stays."""
+        self._marked_in = boot if self._marked_in is None else self._marked_in
+        temporary = self._directory / f"{MARKER}.new"
+        with open(temporary, "w", encoding="utf-8") as stream:
+            stream.write(f"{self._marked_in}\n{why}\n")
             stream.flush()
             os.fsync(stream.fileno())
+        temporary.replace(self._directory / MARKER)
         _fsync_directory(self._directory)
 
     def clear_inconsistent(self) -> None:
         (self._directory / MARKER).unlink(missing_ok=True)
         _fsync_directory(self._directory)
-        self.inconsistent = False
+        self._marked_in = None
+
+    def _boot_of_marker(self) -> str | None:
+        """The first line of the mark; whatever else stands there is of another boot."""
+        try:
+            return (self._directory / MARKER).read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+        except FileNotFoundError:
+            return None
 
 
 def _checksum(body: dict[str, object]) -> int:

@@ -19,11 +19,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from typing import Final
 
-from mirror_agent.mirror.checkpoints import Checkpoint, CheckpointStore, read_clock
+from mirror_agent.mirror.checkpoints import Checkpoint, CheckpointStore
 from mirror_agent.mirror.dirty_log import LOG_BYTES_MAX, ZONE_BYTES, DirtyLog, File, LogContent, Note
 from mirror_agent.mirror.inodes import Inode
 from mirror_agent.mirror.resync_choice import Clock
@@ -52,6 +51,7 @@ class Tracker:
 
     def __init__(self, store: CheckpointStore) -> None:
         self.store = store
+        self._realtime_ns = store.realtime_ns
         self._lock = threading.Lock()
         self._log: DirtyLog | None = None
         self._closed = False
@@ -109,7 +109,7 @@ class Tracker:
 
     def guard(self) -> None:
         """Before any change: its change time must not lie before the checkpoint."""
-        if self._log is not None and time.time_ns() < self._floor_ns:
+        if self._log is not None and self._realtime_ns() < self._floor_ns:
             self.stop("the clock was set back behind the last checkpoint")
 
     def overwriting(self, inode: Inode, offset: int, length: int) -> None:
@@ -225,7 +225,7 @@ class Tracker:
         if self._closed:
             raise OSError("this node is not primary any more")
         self.guard()
-        clock = read_clock()
+        clock = self.store.clock()
         dirty = self.store.open_log()
         with self._lock:
             carried = list(self._overwritten)[-_CARRIED_MAX:]

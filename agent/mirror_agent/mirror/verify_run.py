@@ -96,7 +96,9 @@ class Verification:
             )
             self._began_s = time.monotonic()
             self._verify = verify
-            self._thread = threading.Thread(target=self._run, args=(verify, stream), name="mirror-verify", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, args=(verify, stream), kwargs={"repair": repair}, name="mirror-verify", daemon=True
+            )
             self._thread.start()
         self._on_change()
 
@@ -109,12 +111,15 @@ class Verification:
             thread.join(timeout_s)
         return thread is None or not thread.is_alive()
 
-    def _run(self, verify: Verify, stream: Stream) -> None:
+    def _run(self, verify: Verify, stream: Stream, *, repair: bool) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICE)
         started, reason = now_utc(), ""
         try:
             try:
                 verify.run()
+                if repair and verify.passes[0].count:
+                    # What was mended in place has no other proof than the disk (see docs/mirror.md §4).
+                    reason = "" if _flushed(stream) else "what was repaired was not flushed on the replica"
             except (VerifyEnded, OSError) as error:
                 reason = str(error)
             except Exception as error:  # the thread must not end without a record
@@ -138,6 +143,11 @@ class Verification:
         seq = stream.append(Op.VERDICT, data=verify_wire.verdict_payload(verdict), flags=wire.WAITED)
         if seq:
             stream.wait(seq)
+
+
+def _flushed(stream: Stream) -> bool:
+    seq = stream.append(Op.BARRIER, flags=wire.WAITED | wire.SYNC)
+    return bool(seq) and stream.wait_flushed(seq)
 
 
 def _record(verify: Verify, epoch: int, started: str, reason: str) -> VerifyRecord:

@@ -38,9 +38,16 @@ def test_ranges_need_a_complete_log_here_and_a_replica_that_did_not_serve() -> N
 @pytest.mark.parametrize("gap", [gap for gap in Gap if gap])
 def test_every_gap_on_either_side_is_a_full_comparison_with_its_name(gap: Gap) -> None:
     lame = Held("s", 20, gap)
-    here, there = choose((lame,), (NEW,)), choose((NEW,), (lame,))
+    here, there = choose((lame,), (NEW,)), choose((Held("s", 20),), (lame,))
     assert (here.rule, here.kind, here.base) == (f"{gap}-here", Kind.FULL, None)
     assert (there.rule, there.kind, there.base) == (f"{gap}-there", Kind.FULL, None)
+
+
+def test_a_torn_replica_is_filled_by_a_primary_that_lost_nothing_itself() -> None:
+    torn = Held("s", 20, Gap.TORN)
+    assert choose((NEW,), (torn,)).rule == "ranges"
+    assert choose((Held("s", 20),), (torn,)).rule == "torn-there"
+    assert choose((Held("s", 20, Gap.TORN),), (NEW,)).rule == "torn-here"
 
 
 def test_an_older_checkpoint_without_a_gap_serves_as_well() -> None:
@@ -72,7 +79,7 @@ def test_a_base_is_named_exactly_by_the_rules_that_leave_something_out() -> None
         assert choice.sentence
         if choice.base is not None:
             assert not mine.gap
-            assert not peer.gap
+            assert not peer.gap or (peer.gap is Gap.TORN and mine.exact)
     special = {
         "configured",
         "asked-for",

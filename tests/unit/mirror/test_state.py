@@ -48,12 +48,30 @@ def test_damaged_or_foreign_record_counts_as_none(tmp_path: Path) -> None:
 def test_marker(tmp_path: Path) -> None:
     store = StateStore(str(tmp_path), "c")
     assert not store.inconsistent
-    store.mark_inconsistent("why")
+    store.mark_inconsistent("why", "boot-1")
     assert StateStore(str(tmp_path), "c").inconsistent
-    assert (tmp_path / MARKER).read_text() == "why\n"
+    assert (tmp_path / MARKER).read_text() == "boot-1\nwhy\n"
     store.clear_inconsistent()
     store.clear_inconsistent()
     assert not store.inconsistent
+
+
+def test_a_copy_is_torn_from_the_first_loss_of_power_in_a_resync_to_the_end_of_one(tmp_path: Path) -> None:
+    store = StateStore(str(tmp_path), "c")
+    assert not store.torn("boot-1")
+    store.mark_inconsistent("a resync began", "boot-1")
+    assert not store.torn("boot-1")
+    again = StateStore(str(tmp_path), "c")
+    assert again.torn("boot-2")
+    again.mark_inconsistent("the next one began", "boot-2")
+    assert StateStore(str(tmp_path), "c").torn("boot-2"), "what the first one wrote may still be there in part"
+    again.clear_inconsistent()
+    assert not StateStore(str(tmp_path), "c").torn("boot-3")
+
+
+def test_a_mark_without_a_boot_counts_as_torn(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text("resync of stream x has not ended\n")
+    assert StateStore(str(tmp_path), "c").torn("boot-1")
 
 
 def test_configuration_round_trips() -> None:

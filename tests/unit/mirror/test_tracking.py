@@ -92,6 +92,43 @@ def test_missing_proofs(tmp_path: Path) -> None:
     assert store.prove(ROOTS, now, file_system_good=True)[0].gap is Gap.LOG
 
 
+def test_a_replica_notes_its_moves_from_the_checkpoint_on_that_they_follow(tmp_path: Path) -> None:
+    store = held(tmp_path)
+    store.moving((0, 5))
+    rotated = store.rotate()
+    store.moving((0, 6))
+    store.record_replica(Checkpoint("s", 2, 1, read_clock(), ROOTS), rotated)
+    store.moving((0, 7))
+    again = CheckpointStore(str(tmp_path), "c")
+    assert again.changes_since(("s", 2)).moved == {(0, 6), (0, 7)}
+    assert again.changes_since(("s", 1)).moved == {(0, 5), (0, 6), (0, 7)}
+    assert not any(one.served for one in again.held)
+    begun(again)
+    assert all(one.served for one in again.held)
+
+
+def test_without_a_checkpoint_a_replica_notes_nothing(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path), "c")
+    store.moving((0, 5))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_move_that_cannot_be_noted_ends_the_proof(tmp_path: Path) -> None:
+    store = held(tmp_path)
+    store.moving((0, 5))
+    assert store._moves is not None
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, store._moves._fd)
+    os.close(full)
+    store.moving((0, 6))
+    assert CheckpointStore(str(tmp_path), "c").held == ()
+
+
+def test_a_torn_copy_has_a_gap_of_its_own(tmp_path: Path) -> None:
+    (one,) = held(tmp_path).prove(ROOTS, read_clock(), file_system_good=True, torn=True)
+    assert one.gap is Gap.TORN
+
+
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
     held(tmp_path)
     path = tmp_path / "checkpoints.json"
