@@ -12,7 +12,6 @@ import asyncio
 import faulthandler
 import os
 import secrets
-import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -81,6 +80,7 @@ from mirror_agent.node.trips import act_on_trip
 from mirror_agent.pair.membership import pair_membership
 from mirror_agent.pair.no_control_plane import NoControlPlane
 from mirror_agent.paths import NODE_PATHS, Paths
+from mirror_agent.platform import HOST
 from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.peer_console import peer_console
@@ -346,8 +346,7 @@ class Supervisor:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leaving.set)
+        HOST.on_stop(loop, self._leaving.set)
         timing = self.node.state.timing
         self._log.record_decision(
             "agent.start",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
 from typing import Final
 
 from mirror_agent.app.checkers import Trip
@@ -42,6 +41,7 @@ from mirror_agent.node.keepalive import ServiceManager, kept_alive
 from mirror_agent.node.live_tls import NodeTls
 from mirror_agent.node.switches import Switches
 from mirror_agent.paths import Paths
+from mirror_agent.platform import HOST
 from mirror_agent.web.console_api import ConsoleApi
 from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.probe import ProbeServer
@@ -217,8 +217,7 @@ class FarmSupervisor:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leaving.set)
+        HOST.on_stop(loop, self._leaving.set)
         configuration, log = self._configuration, self._log
         log.record_decision(
             "agent.start",

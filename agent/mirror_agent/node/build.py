@@ -7,7 +7,7 @@ from mirror_agent import contract
 from mirror_agent.contract import NodeConfiguration, ResyncScope, SlowReplica
 from mirror_agent.core.budget import budget
 from mirror_agent.core.model import Timing
-from mirror_agent.mirror.control import MirrorConfig, MirroredPath, MirrorLimits
+from mirror_agent.mirror.config import MirrorConfig, MirroredPath, MirrorLimits
 from mirror_agent.mirror.limits import STALL_S_MIN
 from mirror_agent.net.peer import Dialogue, PeerClient, PeerPaths, PeerServer, server_name
 from mirror_agent.node.live_tls import NodeTls

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.core.model import NEVER, NO_EPOCH, Acknowledging, Epoch, Instant, Link, Mirror, Mode
 from mirror_agent.eventlog import RecordEvent
-from mirror_agent.mirror.control import MirrorConfig, MirrorError, MirrorHandle, MirrorStatus
+from mirror_agent.mirror.config import MirrorConfig
+from mirror_agent.mirror.status import MirrorError, MirrorStatus
+
+if TYPE_CHECKING:
+    from mirror_agent.mirror.control import MirrorHandle
 
 
 @dataclass(slots=True)
@@ -158,6 +163,9 @@ class Engine:
             self._kept = _Kept()
             self._launches += 1
             launch = self._launches
+            # Late: engines are Linux programs, and most of the agent is not (docs/windows.md).
+            from mirror_agent.mirror.control import MirrorHandle
+
             handle = await MirrorHandle.launch(self._config, on_status=lambda status: self._reported(launch, status))
             if launch != self._launches:
                 await handle.stop()

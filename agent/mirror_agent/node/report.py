@@ -20,8 +20,7 @@ from mirror_agent.contract import (
     VerifyReport,
 )
 from mirror_agent.core.model import Instant, State, peer_alive, promise_holds
-from mirror_agent.mirror.control import MirrorStatus
-from mirror_agent.mirror.status import VerifyStatus
+from mirror_agent.mirror.status import MirrorStatus, VerifyStatus
 from mirror_agent.node.engine import Engine
 from mirror_agent.node.metrics import Scrape
 from mirror_agent.node.node import Node
