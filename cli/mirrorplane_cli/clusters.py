@@ -5,19 +5,30 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from mirrorplane_cli.operations import began
 from mirrorplane_cli.outcome import ExitCode, Failed
 from mirrorplane_cli.session import Session
+from mirrorplane_cli.show import Column
 
-LIST: Final = {
+
+def _serves(row: Mapping[str, Any]) -> Any:
+    """The one node of a mirror, all of a farm."""
+    return row.get("up") or row.get("serving")
+
+
+def _nodes(row: Mapping[str, Any]) -> list[str]:
+    return [f"{node} {seen['state']}" for node, seen in sorted(row.get("nodes", {}).items())]
+
+
+LIST: Final[dict[str, Column]] = {
     "CLUSTER": "cluster",
     "VERDICT": "state",
-    "SERVES": "serving",
-    "NODE A": "nodes.a.state",
-    "NODE B": "nodes.b.state",
+    "SERVES": _serves,
+    "NODES": _nodes,
     "SINCE": "since",
     "WHY": "sentence",
 }
@@ -30,10 +41,6 @@ FACTS: Final = {
     "verdict": "verdict.state",
     "why": "verdict.sentence",
     "resources": "cluster.provisioningState",
-    "node a": "reports.a.heartbeat.role",
-    "  says": "reports.a.heartbeat.sentence",
-    "node b": "reports.b.heartbeat.role",
-    "  says ": "reports.b.heartbeat.sentence",
     "under way": "operation.id",
 }
 HISTORY: Final = {"AT": "at", "WHO": "kind", "WHAT": "title", "DETAIL": "detail", "RULE": "rule"}
@@ -52,7 +59,14 @@ def fleet(session: Session, given: Namespace) -> None:
 
 
 def show(session: Session, given: Namespace) -> None:
-    session.screen.facts(session.api.get(f"clusters/{given.name}/overview"), FACTS)
+    document = session.api.get(f"clusters/{given.name}/overview")
+    facts = dict(FACTS)
+    for node in (entry["name"] for entry in document["cluster"]["nodes"]):
+        facts |= {
+            f"node {node}": f"reports.{node}.heartbeat.role",
+            f"  {node} says": f"reports.{node}.heartbeat.sentence",
+        }
+    session.screen.facts(document, facts)
 
 
 def act(session: Session, given: Namespace) -> None:

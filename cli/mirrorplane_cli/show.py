@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
 BAR: Final = 24
+Column = str | Callable[[Mapping[str, Any]], Any]
 
 
 class Screen:
@@ -19,13 +20,13 @@ class Screen:
         self._aside = aside or sys.stderr
         self._open_line = False
 
-    def rows(self, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-        """`columns`: heading → path into the row, such as `nodes.a.state`."""
+    def rows(self, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Column]) -> None:
+        """`columns`: heading → path into the row, such as `nodes.a.state`, or what is made of the row."""
         found = list(rows)
         if self.form == "json":
             self.json(found)
             return
-        table = [[_text(_at(row, path)) for path in columns.values()] for row in found]
+        table = [[_text(of(row) if callable(of) else _at(row, of)) for of in columns.values()] for row in found]
         self.table(list(columns), table)
 
     def table(self, head: Sequence[str], table: Sequence[Sequence[str]]) -> None:

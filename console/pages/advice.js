@@ -12,10 +12,14 @@ export function adviceOf(view) {
   switch (safety.state) {
     case "in-sync":
       return firing.length ? "Look at the alert below, and acknowledge it if you take it. The data is safe meanwhile." : "Nothing.";
+    case "all-serve":
+      return firing.length ? "Look at the alert below, and acknowledge it if you take it." : "Nothing.";
+    case "reduced":
+      return reduced(safety, reports, cluster);
     case "exposed":
       return exposed(safety.serving, reports, cluster, remediation);
     case "not-serving":
-      return stopped(reports) ? "Press Start: both nodes are stopped." : "Look at what each node says below; it names what it waits for.";
+      return stopped(reports) ? "Press Start: every node is stopped." : "Look at what each node says below; it names what it waits for.";
     default:
       return "Look at the nodes themselves: the control plane does not hear them. They work on without it.";
   }
@@ -36,4 +40,17 @@ function exposed(serving, reports, cluster, remediation) {
   return `Bring node ${lost} back: its machine is silent.${repairs}`;
 }
 
-const stopped = (reports) => ["a", "b"].every((node) => reports[node]?.fresh && reports[node].heartbeat.role === "STOP");
+function reduced(safety, reports, cluster) {
+  const names = cluster.nodes.map((entry) => entry.name).filter((node) => !safety.up.includes(node));
+  const halted = names.filter((node) => reports[node]?.fresh && reports[node].heartbeat.role === "STOP");
+  if (halted.length) return `Press Start: stopped on node ${halted.join(", ")}.`;
+  const least = cluster.minimumHealthy ?? 1;
+  if (safety.up.length < least) return `Look at nodes ${names.join(", ")} at once: ${safety.up.length} serve, ${least} must before anything is repaired by itself.`;
+  if (names.every((node) => reports[node]?.fresh)) return `Wait: node ${names.join(", ")} is coming back.`;
+  return `Bring node ${names.join(", ")} back.${cluster.remediation?.mode === "on" ? " The control plane repairs it by itself if it stays away." : ""}`;
+}
+
+const stopped = (reports) => {
+  const known = Object.values(reports);
+  return known.length > 1 && known.every((report) => report.fresh && report.heartbeat.role === "STOP");
+};

@@ -38,12 +38,15 @@ export function clusterPage({ name, may }) {
 
   function show(view) {
     const { cluster, reports } = view;
-    summary.show(view.safety, view.verdict, cluster.virtualIp, cluster.provisioningState, cluster.location, cluster.network.rules, view.pausedBy, view.remediation, view.witness, tick(view.safety.since, view.clock), lines.value[0] ?? null, adviceOf(view));
+    summary.show(cluster.kind, view.safety, view.verdict, cluster.virtualIp, cluster.provisioningState, cluster.location, cluster.network.rules, view.pausedBy, view.remediation, view.witness, tick(view.safety.since, view.clock), lines.value[0] ?? null, adviceOf(view));
     operation.show(view.operation);
     alerts.show(view.alerts);
-    pair.show(["a", "b"].map((node) => nodeFacts(view, node)), linkFacts(view), cluster.virtualIp, view.safety.serving);
+    const nodes = cluster.nodes.map((entry) => nodeFacts(view, entry.name));
+    if (cluster.kind === "farm") pair.show(nodes, null, cluster.virtualIp, view.safety.up);
+    else pair.show(nodes, linkFacts(view), cluster.virtualIp, view.safety.serving);
     actions.show(actionsOf(view, may), cluster.etag);
-    checks.show(checkerFacts(reports), reports.a?.heartbeat.restartsInWindow ?? 0, reports.b?.heartbeat.restartsInWindow ?? 0, cluster.application);
+    const restarts = nodes.map(({ node }) => `node ${node} ${reports[node]?.heartbeat.restartsInWindow ?? 0}`);
+    checks.show(nodes.flatMap(({ node }) => checkerFacts(node, reports[node])), restarts.join(", "), cluster.application);
   }
 
   function tell() {
@@ -107,7 +110,7 @@ const encodeReason = (text) => text.normalize("NFKD").replace(/[^\x20-\x7e]/g, "
 
 const tick = (since, clock) => (since ? Math.floor((new Date(clock) - new Date(since)) / 1000) : null);
 
-function summaryOf(safety, verdict, virtualIp, state, location, rules, pausedBy, remediation, witness, exposedS, last, advice) {
+function summaryOf(kind, safety, verdict, virtualIp, state, location, rules, pausedBy, remediation, witness, exposedS, last, advice) {
   const address = virtualIp.fqdn ?? virtualIp.address ?? "not yet known";
   const ports = rules.map((rule) => `${rule.name} ${rule.frontendPort}`).join(", ");
   return [
@@ -117,8 +120,8 @@ function summaryOf(safety, verdict, virtualIp, state, location, rules, pausedBy,
     last && h("p", {}, h("strong", {}, "Last: "), `${last.title}, `, when(last.at)),
     h("dl", {},
       fact("Virtual IP", address),
-      fact("Serves", safety.serving ? `node ${safety.serving}, epoch ${safety.epoch}` : "nobody, as far as is known"),
-      fact("Safety record", witness ? `epoch ${witness.epoch}, primary ${witness.primary || "nobody"}, in sync: ${(witness.inSync.match(/[ab]/g) ?? ["nobody"]).join(", ")}` : "none yet"),
+      fact("Serves", safety.serving ? `node ${safety.serving}, epoch ${safety.epoch}` : safety.up.length ? `nodes ${safety.up.join(", ")}` : "nobody, as far as is known"),
+      kind === "farm" ? null : fact("Safety record", witness ? `epoch ${witness.epoch}, primary ${witness.primary || "nobody"}, in sync: ${(witness.inSync.match(/[ab]/g) ?? ["nobody"]).join(", ")}` : "none yet"),
       fact("Verdict", verdict ? [verdictBadge(verdict.state), " ", verdict.sentence, " ", h("code", {}, verdict.rule)] : "no audit yet"),
       fact("Resources", `${state} in ${location}`),
       fact("Rules", ports || "none beside the console"),
@@ -152,7 +155,7 @@ function nodeFacts(view, node) {
     rule: beat?.rule ?? "",
     sentence: beat?.sentence ?? "no heartbeat yet",
     probeOk: beat?.probeOk ?? false,
-    serving: view.safety.serving === node,
+    serving: view.safety.serving === node || view.safety.up.includes(node),
     heardAt: beat?.receivedAt ?? null,
     silentS: report && !report.fresh ? tick(beat.receivedAt, view.clock) : null,
     agent: report?.agentVersion ?? null,
@@ -182,8 +185,15 @@ function linkFacts(view) {
   };
 }
 
-function pairOf([a, b], link, virtualIp, serving) {
+/** A mirror's pair with the link between them; of a farm, where `serving` is a list, the cards of all nodes. */
+function pairOf(nodes, link, virtualIp, serving) {
   const address = virtualIp.fqdn ?? virtualIp.address;
+  if (Array.isArray(serving)) {
+    const leads = serving.length ? `leads to nodes ${serving.join(", ")}` : "leads nowhere now";
+    return [address && h("div", { class: `entry farm${serving.length ? "" : " nobody"}` }, `Virtual IP ${address} ${leads}`),
+      h("div", { class: "cards" }, nodes.map(nodeCard))];
+  }
+  const [a, b] = nodes;
   const entry = address && h("div", { class: `entry ${serving ?? "nobody"}` }, `Virtual IP ${address}`,
     serving ? h("div", { class: "arrow", "aria-hidden": "true" }, "→") : h("div", {}, "leads nowhere now"));
   return [entry, nodeCard(a), linkCard(link), nodeCard(b)];
@@ -222,11 +232,9 @@ function linkCard(link) {
     h("ul", { class: "plain hint" }, lines.filter(Boolean).map((line) => h("li", {}, line))));
 }
 
-function checkerFacts(reports) {
-  return ["a", "b"].flatMap((node) => (reports[node]?.fresh ? reports[node].heartbeat.checkers.map((checker) => ({ node, ...checker })) : []));
-}
+const checkerFacts = (node, report) => (report?.fresh ? report.heartbeat.checkers.map((checker) => ({ node, ...checker })) : []);
 
-function checkersOf(checkers, restartsA, restartsB, { restartLimit, restartWindowS }) {
+function checkersOf(checkers, restarts, { restartLimit, restartWindowS }) {
   return [
     h("h2", {}, "Checkers"),
     checkers.length === 0
@@ -235,6 +243,6 @@ function checkersOf(checkers, restartsA, restartsB, { restartLimit, restartWindo
           h("tbody", {}, checkers.map((checker) => h("tr", {}, h("th", { scope: "row" }, checker.name), h("td", {}, checker.node),
             h("td", {}, checker.healthy === null ? badge("none", "not run") : checker.healthy ? badge("good", "healthy") : badge("bad", `failed ${checker.consecutiveFailures}×`)),
             h("td", {}, checker.message)))))),
-    h("p", { class: "hint" }, `Failures of the application within ${duration(restartWindowS)}: node a ${restartsA}, node b ${restartsB}. It is restarted ${restartLimit} times; at the next failure the node gives up instead of looping.`),
+    h("p", { class: "hint" }, `Failures of the application within ${duration(restartWindowS)}: ${restarts}. It is restarted ${restartLimit} times; at the next failure the node gives up instead of looping.`),
   ];
 }

@@ -2,16 +2,63 @@
 
 const DISABLED_ROLE = (role) => `This needs the role ${role}.`;
 
-export function actionsOf(view, may) {
+const ROLE_OF = (reports) => (node) => (reports[node]?.fresh ? reports[node].heartbeat.role : null);
+
+export const actionsOf = (view, may) => (view.cluster.kind === "farm" ? farmActions(view, may) : mirrorActions(view, may));
+
+/** What every kind of cluster asks first: the role, whether something is under way, whether it is there yet. */
+function before(view, may) {
+  const { cluster, operation } = view;
+  const running = operation && ["NotStarted", "Running"].includes(operation.status);
+  const busy = running ? `${operation.action ?? operation.kind} is under way.` : null;
+  const notReady = cluster.provisioningState === "Succeeded" ? null : `The cluster is ${cluster.provisioningState.toLowerCase()}.`;
+  return { common: (role) => (may(role) ? null : DISABLED_ROLE(role)), busy, notReady };
+}
+
+function farmActions(view, may) {
   const { cluster, safety, reports } = view;
-  const settled = cluster.provisioningState === "Succeeded";
-  const running = view.operation && ["NotStarted", "Running"].includes(view.operation.status);
-  const busy = running ? `${view.operation.action ?? view.operation.kind} is under way.` : null;
-  const notReady = settled ? null : `The cluster is ${cluster.provisioningState.toLowerCase()}.`;
-  const common = (role) => (may(role) ? null : DISABLED_ROLE(role));
+  const { common, busy, notReady } = before(view, may);
+  const first = common("Control") ?? busy ?? notReady;
+  const roles = cluster.nodes.map((entry) => ROLE_OF(reports)(entry.name));
+  return [
+    {
+      word: "restart",
+      title: "Restart application",
+      refusal: first ?? (safety.up.length ? null : "Nobody serves."),
+      effects: ["The application stops and starts on one node after the other; the others serve meanwhile.", "It ends at the first node that does not come back."],
+    },
+    {
+      word: "start",
+      title: "Start",
+      refusal: first ?? (roles.includes("STOP") ? null : "No node is stopped."),
+      effects: ["The application starts on every stopped node, and clients are sent there when it answers."],
+    },
+    {
+      word: "stop",
+      title: "Stop",
+      danger: true,
+      refusal: first ?? (roles.every((role) => role === "STOP") ? "Every node is stopped." : null),
+      effects: [`The application stops on all ${cluster.nodes.length} nodes. Nobody serves until somebody starts the cluster.`],
+    },
+    {
+      word: "delete",
+      title: "Delete",
+      danger: true,
+      refusal: common("Admin") ?? (cluster.provisioningState === "Deleting" ? "It is being deleted." : null),
+      effects: [
+        `All ${cluster.nodes.length} machines with their disks, the virtual IP ${cluster.virtualIp.address ?? ""} and everything else tagged as this cluster's are deleted.`,
+        "There is no way back. Resources that do not carry the cluster's tags are left alone.",
+      ],
+    },
+  ];
+}
+
+function mirrorActions(view, may) {
+  const { cluster, safety, reports } = view;
+  const { common, busy, notReady } = before(view, may);
   const serving = safety.serving;
   const other = serving === "a" ? "b" : "a";
-  const roleOf = (node) => (reports[node]?.fresh ? reports[node].heartbeat.role : null);
+  const roleOf = ROLE_OF(reports);
   const phaseOf = (node) => reports[node]?.heartbeat.phase;
   const stopped = ["a", "b"].every((node) => roleOf(node) === "STOP");
 

@@ -7,6 +7,8 @@ const IMAGES = ["debian-12", "debian-13", "ubuntu-24.04"];
 const SECTIONS = [
   ["Cluster", [
     ["name", "Name", { required: true, pattern: "[a-z](?:[a-z0-9\\-]{0,22}[a-z0-9])", placeholder: "pay" }, "2 to 24 lower-case letters, digits and -"],
+    ["kind", "Kind", { options: ["mirror", "farm"] }, "mirror: two nodes, every write on both, one serves. farm: two to four nodes that all serve and share nothing."],
+    ["nodes", "Nodes of a farm", { type: "number", min: 2, max: 4, value: 2, required: true }],
     ["location", "Azure region", { required: true, value: "westeurope", list: "regions" }],
     ["vmSize", "VM size", { required: true, value: "Standard_D2s_v5" }],
     ["image", "Image", { options: IMAGES }],
@@ -54,16 +56,18 @@ export function createPage({ may }) {
 
   function body() {
     const port = Number(text("port"));
+    const farm = text("kind") === "farm";
     return {
       location: text("location"),
-      compute: { os: "linux", image: text("image"), vmSize: text("vmSize"), dataDiskGb: Number(text("dataDiskGb")), sshPublicKey: text("sshPublicKey") },
+      ...(farm ? { kind: "farm" } : {}),
+      compute: { ...(farm ? { nodes: Number(text("nodes")) } : {}), os: "linux", image: text("image"), vmSize: text("vmSize"), dataDiskGb: Number(text("dataDiskGb")), sshPublicKey: text("sshPublicKey") },
       network: { frontend: text("frontend"), adminAddresses: list("adminAddresses"), rules: [{ name: text("appName"), protocol: "tcp", frontendPort: port, backendPort: port }] },
       application: {
         name: text("appName"),
         packages: list("packages"),
         startPrim: fields.startPrim.value,
         stopPrim: fields.stopPrim.value || "true\n",
-        replicatedPaths: [{ path: text("path"), mode: text("mode") }],
+        ...(farm ? {} : { replicatedPaths: [{ path: text("path"), mode: text("mode") }] }),
         servicePorts: [port],
         checkers: [{ name: "listens", kind: "tcp", port, threshold: 3 }],
       },
@@ -71,6 +75,9 @@ export function createPage({ may }) {
   }
 
   function draw() {
+    const farm = text("kind") === "farm";
+    fields.nodes.disabled = !farm;
+    fields.path.disabled = fields.mode.disabled = farm;
     request.show(text("name") || "NAME", body());
   }
 

@@ -79,12 +79,12 @@ export function fleetPage({ may }) {
 function tableOf(rows) {
   return h("table", { class: "wide" },
     h("caption", { class: "unseen" }, "Clusters with their last verdict"),
-    h("thead", {}, h("tr", {}, ["Cluster", "Verdict", "Serving", "Node a", "Node b", "Why", "Since"].map((word) => h("th", { scope: "col" }, word)))),
+    h("thead", {}, h("tr", {}, ["Cluster", "Verdict", "Serving", "Nodes", "Why", "Since"].map((word) => h("th", { scope: "col" }, word)))),
     h("tbody", {}, rows.map((row) => h("tr", {},
       h("th", { scope: "row" }, h("a", { href: `#/clusters/${row.cluster}` }, row.cluster)),
       h("td", {}, verdictBadge(row.state)),
-      h("td", {}, row.serving ?? "–"),
-      ["a", "b"].map((node) => h("td", {}, row.nodes[node] ? verdictBadge(row.nodes[node].state) : "–")),
+      h("td", {}, row.up.length ? row.up.join(", ") : row.serving ?? "–"),
+      h("td", {}, Object.keys(row.nodes).sort().map((node) => h("div", {}, `${node} `, verdictBadge(row.nodes[node].state)))),
       h("td", {}, row.sentence, row.pausedBy.length ? h("div", { class: "hint" }, `Repairs pause: ${row.pausedBy.join("; ")}`) : ""),
       h("td", {}, when(row.since)),
     ))));

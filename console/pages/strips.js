@@ -1,4 +1,4 @@
-// The last hours of both nodes: one strip of heartbeats (with roles), one of probes, each with its words.
+// The last hours of every node: one strip of heartbeats (with roles), one of probes, each with its words.
 
 import { get } from "../api.js";
 import { h, part, svg } from "../dom.js";
@@ -9,7 +9,7 @@ const WIDTH = 600;
 const HEIGHT = 14;
 
 export function stripsPart(name) {
-  const shown = part("div", {}, (view) => ["a", "b"].map((node) => nodeStrips(node, view)));
+  const shown = part("div", {}, (view) => Object.keys(view.nodes).sort().map((node) => nodeStrips(node, view)));
   const hours = h("select", { id: "hours", "aria-label": "Hours", onchange: () => reader.now() },
     [1, 2, 6].map((count) => h("option", { value: count, selected: count === 2 }, `${count} h`)));
   const reader = live((signal) => get(`clusters/${name}/strips`, { hours: hours.value }, { signal }), (view) => shown.show(view), () => {}, 30000);

@@ -14,6 +14,8 @@ const VERDICTS = { healthy: "good", degraded: "warn", exposed: "warn", down: "ba
 const SAFETY = {
   "in-sync": ["good", "in sync"],
   exposed: ["warn", "exposed"],
+  "all-serve": ["good", "all serve"],
+  reduced: ["warn", "some serve"],
   "not-serving": ["bad", "not serving"],
   unknown: ["none", "unknown"],
 };
