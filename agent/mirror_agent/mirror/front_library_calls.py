@@ -167,7 +167,8 @@ class Operations(mfusepy.Operations):  # type: ignore[misc]
 
     def utimens(self, path: str | None, times: tuple[tuple[int, int], tuple[int, int]] | None = None) -> int:
         pairs = times or ((0, _UTIME_NOW), (0, _UTIME_NOW))
-        valid, given = 0, {}
+        valid = 0
+        given: dict[str, int] = {}
         for name, asked, now, (seconds, ns) in zip(
             ("atime", "mtime"),
             (abi.FATTR_ATIME, abi.FATTR_MTIME),

@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,7 @@ _INVALID_HANDLE: Final = ctypes.c_void_p(-1).value
 _HOST: Final = "127.0.0.1"
 _SECRET_BYTES: Final = 32
 _PRIVILEGE: Final = "SeShutdownPrivilege"
+_leaving: Final[list[Callable[[], None]]] = []
 
 
 def _library(name: str) -> Any:
@@ -184,13 +186,21 @@ def fence_impediment() -> str:
 
 
 def on_stop(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
-    """The service control manager's word comes through `windows_service`; this is for an agent at a terminal."""
+    """The word of the service control manager (`ask_to_stop`) and, at a terminal, Ctrl+C and Ctrl+Break."""
 
-    def ask(_number: int, _frame: object) -> None:
+    def ask() -> None:
         loop.call_soon_threadsafe(leave)
 
-    for number in (signal.SIGINT, signal.SIGBREAK):
-        signal.signal(number, ask)
+    _leaving.append(ask)
+    if threading.current_thread() is threading.main_thread():  # a service runs in a thread of the dispatcher
+        for number in (signal.SIGINT, signal.SIGBREAK):
+            signal.signal(number, lambda _number, _frame: ask())
+
+
+def ask_to_stop() -> None:
+    """From any thread: the agent of this process is to leave."""
+    for ask in _leaving:
+        ask()
 
 
 def notification_socket() -> socket.socket:
