@@ -393,6 +393,13 @@ HANDING_OVER = (
         "        if False:\n",
     ),
     _one(
+        "take-back-what-was-handed-over-late",
+        "I2: a peer is given its time from the wish to hand over, not from the record that says so",
+        "waiting",
+        "        watched_s = min(watched_s, now - max(state.role_since, state.witness.learnt_at))\n",
+        "        watched_s = min(watched_s, now - state.role_since)\n",
+    ),
+    _one(
         "hand-over-to-a-joining-peer",
         "I5: a lonely primary that stops names a peer without the data",
         "serving",

@@ -190,8 +190,10 @@ def lose_the_primary(pair: Pair) -> None:
     """A settled pair loses its primary: the other node answers the probe within the time the budget promises."""
     lost = next(node for node in pair.nodes.values() if node.state.role is Role.PRIM)
     heir = pair.other(lost.name)
+    # What the primary has given up must not land after its death: nobody may take over then (docs/safety.md).
+    pair.world.run_until(max(pair.world.now, pair.store.last_arrival_s))
     if heir.name not in pair.store.record.in_sync:
-        # A write that the primary had given up has landed just now. It reads the record every few seconds.
+        # One has landed just now. The primary reads the record every few seconds.
         steady_within(pair, LIVENESS_S, STEADY_S)
     began = pair.world.now
     lost.crash(machine=True)

@@ -16,6 +16,7 @@ from mirror_agent.core.model import Instant, Record
 from tests.sim.world import World
 
 LINGER_S = 8.0
+ARRIVAL_S = 5.0  # more than a message takes when the network crawls
 
 
 class Store:
@@ -27,6 +28,7 @@ class Store:
         self.trouble = 0.0  # part of the requests that fail in one of the ways above
         self.linger = 0.05  # part of the writes that stay in the network for a while
         self.linger_next: list[float] = []
+        self.last_arrival_s = 0.0  # of the writes that are on their way
         self.busy_until = 0.0
         # (old record, new record, who wrote it, when it was sent)
         self.on_change: Callable[[Record, Record, str, float], None] = lambda old, new, writer, sent_at: None
@@ -101,4 +103,5 @@ class Store:
             linger = self.linger_next.pop()
         if linger > 2.0:
             world.count("witness: a write arrives after it was given up")
+        self.last_arrival_s = max(self.last_arrival_s, world.now + linger + ARRIVAL_S)
         world.after(linger, lambda: world.send("witness", node, "store", at_store))

@@ -104,6 +104,8 @@ class Witness:
     etag: str = ""
     # Start of the request that brought `record`: the record was so at that time or later.
     known_at: Instant = NEVER
+    # Start of the request that brought `record` first: what follows from it can have begun just then.
+    learnt_at: Instant = NEVER
     unresolved: Unresolved | None = None
     failure: str = ""
     failed_at: Instant = NEVER

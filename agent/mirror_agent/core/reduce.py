@@ -177,6 +177,7 @@ def _witness(
         record=old.record,
         etag=old.etag,
         known_at=old.known_at,
+        learnt_at=old.learnt_at,
         unresolved=keep,
         failure=failure,
         failed_at=failed_at if failure else old.failed_at,
@@ -205,7 +206,8 @@ def _adopt(state: State, record: Record | None, etag: str, requested_at: Instant
             unresolved, won = None, record.nonce
         elif etag != unresolved.base_etag:
             unresolved = None
-    witness = Witness(record=record, etag=etag, known_at=requested_at, unresolved=unresolved)
+    learnt_at = old.learnt_at if record is not None and record == old.record else requested_at
+    witness = Witness(record=record, etag=etag, known_at=requested_at, learnt_at=learnt_at, unresolved=unresolved)
     return state.with_(witness=witness, won=won)
 
 

@@ -151,8 +151,11 @@ def _peer_gone(state: State, now: Instant) -> Decision | None:
             return become(Role.WAIT, state.epoch, "not-in-sync", Phase.NOT_READY)
         return None
     since = state.peer.idle_since if idle else state.peer.heard_at
-    if idle or _handed_over_from_here(state):
-        since = max(since, state.role_since)  # a peer that was handed the role just now needs its time, heard or not
+    if _handed_over_from_here(state):
+        # A peer that was handed the role just now, maybe by a write given up long ago, needs its time, heard or not.
+        since = max(since, state.role_since, state.witness.learnt_at)
+    elif idle:
+        since = max(since, state.role_since)
     promised_until = max(state.granted_until, since + timing.promise_s) + timing.margin_s
     watched = idle or silent_s(state, now) >= timing.suspect_s
     if not committed and (now < promised_until or not watched):

@@ -87,7 +87,8 @@ def facts(state: State, record: Record, now: Instant) -> frozenset[str]:
     patience_s = timing.promise_s + timing.margin_s
     watched_s = now - max(peer.idle_since, state.role_since) if heard else silent_s(state, now)
     if written_by(state.durable, record):
-        watched_s = min(watched_s, now - state.role_since)  # handed over by this node, maybe only just now
+        # Handed over by this node, maybe only just now: by a write that it had given up, or before it crashed.
+        watched_s = min(watched_s, now - max(state.role_since, state.witness.learnt_at))
     known = {
         "unclaimed": record.primary == NOBODY,
         "named": record.primary == state.me,
