@@ -16,6 +16,7 @@
 #   make browser              a browser drives both consoles against a cluster in the lab: create, lose, resync, swap, delete
 #   make farm                 farms of 2, 3 and 4 nodes in the lab: one is lost under load, comes back, is stopped   NODES=3
 #   make screenshots          pictures of the console's pages, in docs/img
+#   make front-library        the mirror's lab tests on its second front, through a FUSE library
 #   make setup                only install what the others need
 
 SHELL := /bin/bash
@@ -34,7 +35,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: pair browser calm farm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
+.PHONY: pair browser front-library calm farm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -104,10 +105,15 @@ torture-databases: setup-tests
 torture-trees: setup-tests
 	@for mode in strict ordered; do for part in worktree directory; do PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.lab.torture $$part --mode $$mode || exit 1; done; done
 
+# The mirror's suite on the front through a FUSE library (libfuse 3 here, WinFsp has the same interface); ten minutes.
+front-library: setup-tests
+	@MIRROR_FRONT=library $(PYTHON_BIN)/python -m pytest tests/lab/mirror
+
 lint:
 	@$(PYTHON_BIN)/ruff format --check $(SOURCES)
 	@$(PYTHON_BIN)/ruff check $(SOURCES)
 	@$(PYTHON_BIN)/mypy
+	@$(PYTHON_BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --follow-imports silent $$($(PYTHON_BIN)/python tools/windows_parts.py --files)
 	@$(PYTHON_BIN)/lint-imports
 
 down:
