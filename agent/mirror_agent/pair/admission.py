@@ -115,6 +115,9 @@ class Gate:
     def join(self, asked: Join) -> JoinAnswer:
         admission, opened = self._admission(), self._taken(asked.nonce)
         conversation = opened.conversation
+        if opened.joined:
+            self._open[asked.nonce] = opened  # it may still say that it is done
+            raise Refused(409, "NonceUnknown", "this conversation has joined already; say hello again")
         if not conversation.proves(asked.proof, admission.secret, "join", sha256(asked.csr_pem)):
             self._log("pair.join-refused", node=admission.node, reason="the proof is wrong")
             raise Refused(403, "ProofRefused", "the proof does not fit the secret, the request and this connection")

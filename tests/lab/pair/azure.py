@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import requests
@@ -28,21 +29,32 @@ STORAGE: Final = "Microsoft.Storage/"
 _SIGNED: Final = {"startPk": "start_pk", "endPk": "end_pk", "startRk": "start_rk", "endRk": "end_rk"}
 
 
+def session_for(token: str, ca: Path) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # REQUESTS_CA_BUNDLE and a proxy of this machine are not meant
+    session.headers["Authorization"] = f"Bearer {token}"
+    session.verify = str(ca)
+    return session
+
+
 @dataclass
 class LabAzure:
-    cloud: Cloud
+    """`storage`: the emulator's connection string and the address of its tables."""
+
+    arm_url: str
+    subscription_id: str
     session: requests.Session
-    shown: dict[str, dict[str, Any]]
+    storage: tuple[str, str] | None
+    shown: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cloud: Cloud) -> LabAzure:
-        tokens, session = cloud.info.read_tokens(), requests.Session()
+        tokens = cloud.info.read_tokens()
         query = {"resource": "https://management.azure.com/", "api-version": "2019-08-01"}
         headers = {"X-IDENTITY-HEADER": tokens.identity_header}
         token = requests.get(tokens.identity_endpoint, params=query, headers=headers, timeout=30).json()["access_token"]
-        session.headers["Authorization"] = f"Bearer {token}"
-        session.verify = str(cloud.info.ca)
-        return cls(cloud, session, {})
+        storage = cloud.storage.connection_string, cloud.storage.table_endpoint
+        return cls(cloud.arm_url, cloud.subscription_id, session_for(token, cloud.info.ca), storage)
 
     def group(self) -> None:
         self._ask("PUT", self._group, "2025-04-01", {"location": "westeurope"})
@@ -90,17 +102,18 @@ class LabAzure:
         }
 
     def _storage(self, resource: Resource) -> dict[str, Any]:
-        if resource.type.endswith("/tables"):
-            with TableServiceClient.from_connection_string(self.cloud.storage.connection_string) as tables:
+        connection, endpoint = self.storage or ("", "https://witness.invalid")
+        if connection and resource.type.endswith("/tables"):
+            with TableServiceClient.from_connection_string(connection) as tables:
                 tables.create_table(resource.name.rpartition("/")[2])
-        return {"primaryEndpoints": {"table": f"{self.cloud.storage.table_endpoint}/"}}
+        return {"primaryEndpoints": {"table": f"{endpoint}/"}}
 
     @property
     def _group(self) -> str:
-        return f"/subscriptions/{self.cloud.subscription_id}/resourceGroups/{GROUP}"
+        return f"/subscriptions/{self.subscription_id}/resourceGroups/{GROUP}"
 
     def _ask(self, method: str, path: str, version: str, body: Any) -> dict[str, Any]:
-        url = f"{self.cloud.arm_url}{path}?api-version={version}"
+        url = f"{self.arm_url}{path}?api-version={version}"
         answer = self.session.request(method, url, json=body, timeout=60)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         document: dict[str, Any] = answer.json()
