@@ -15,13 +15,14 @@ from mirror_agent.contract import (
     FarmConfiguration,
     Heartbeat,
     NodeName,
+    RolloutReport,
 )
 from mirror_agent.farm.model import recent_failures
 from mirror_agent.farm.neighbours import Neighbours, Told
 from mirror_agent.farm.node import FarmNode
 from mirror_agent.mirror.status import MirrorStatus
 from mirror_agent.node.metrics import METRICS, Scrape
-from mirror_agent.node.report import certificate_status
+from mirror_agent.node.report import agent_status, certificate_status
 from mirror_agent.node.switches import Switches
 from mirror_agent.web.probe import ProbeAnswer
 from mirror_agent.web.prometheus import family_lines
@@ -48,6 +49,7 @@ class FarmReporter:
         switches: Switches,
         neighbours: Neighbours,
         certificate: Callable[[], CertificateReport | None],
+        rollout: Callable[[], RolloutReport | None] = lambda: None,
         boot_id: str,
         start_id: str,
     ) -> None:
@@ -57,6 +59,7 @@ class FarmReporter:
         self._switches = switches
         self._neighbours = neighbours
         self._certificate = certificate
+        self._rollout = rollout
         self._boot_id = boot_id
         self._start_id = start_id
         self._sequence = 0
@@ -89,6 +92,7 @@ class FarmReporter:
             restarts_in_window=recent_failures(state, self._node.now),
             checkers_on=self._switches.checkers.on,
             certificate=self._certificate(),
+            rollout=self._rollout(),
         )
 
     def word(self) -> Told:
@@ -135,6 +139,7 @@ class FarmReporter:
             "others": self._others(),
             "checkers": [report.model_dump(by_alias=True) for report in self._checkers.reports()],
             "checkersSwitch": asdict(self._switches.checkers),
+            "agent": agent_status(self._rollout()),
             "certificate": certificate_status(self._certificate(), datetime.now(UTC)),
         }
 

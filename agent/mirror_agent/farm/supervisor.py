@@ -16,7 +16,7 @@ from mirror_agent.app.checkers import Trip
 from mirror_agent.app.finding import Surroundings
 from mirror_agent.app.node_checkers import NodeCheckers
 from mirror_agent.app.runner import ApplicationRunner
-from mirror_agent.contract import Configuration, FarmConfiguration, Role
+from mirror_agent.contract import FarmConfiguration, Role
 from mirror_agent.core.model import App, Wish
 from mirror_agent.eventlog import EventLog
 from mirror_agent.farm import maintenance
@@ -25,20 +25,24 @@ from mirror_agent.farm.console import farm_console
 from mirror_agent.farm.copies import FarmCopies
 from mirror_agent.farm.events import ApplicationFailed
 from mirror_agent.farm.hands import FarmHands
+from mirror_agent.farm.live import LiveFarmConfiguration
 from mirror_agent.farm.model import Limits, State
 from mirror_agent.farm.neighbours import Neighbours, NeighbourServer
 from mirror_agent.farm.node import FarmNode
 from mirror_agent.farm.report import FarmReporter
 from mirror_agent.farm.trips import Reaction, proven, reaction
+from mirror_agent.farm.turn import rollout_facts
 from mirror_agent.farm.wish_store import WishStore
 from mirror_agent.net.control_plane import ControlPlaneClient
-from mirror_agent.net.identity import AgentFile, load_credential, store_configuration
+from mirror_agent.net.identity import AgentFile, load_credential
 from mirror_agent.net.peer import server_name
 from mirror_agent.net.renewal import CertificateRenewal, control_plane_issuer
 from mirror_agent.net.scheduled_events import NodeFacts, ScheduledEventWatch
 from mirror_agent.node.durable import boot_id
 from mirror_agent.node.keepalive import ServiceManager, kept_alive
 from mirror_agent.node.live_tls import NodeTls
+from mirror_agent.node.rollout import Rollout
+from mirror_agent.node.rollout_rules import RolloutFacts
 from mirror_agent.node.switches import Switches
 from mirror_agent.paths import Paths
 from mirror_agent.platform import HOST
@@ -76,6 +80,7 @@ class FarmSupervisor:
         application, timing = configuration.application, configuration.timing
         store = WishStore(paths, log)
         kept = store.load()
+        self._began_stopped = kept.wish is Wish.STOP
         state = State(limits=limits_of(configuration), wish=kept.wish, wish_reason=kept.reason)
         self.node = FarmNode(state, store=store, log=log)
         self._switches = Switches(paths.switches, configured_failover=True, log=log)
@@ -94,6 +99,23 @@ class FarmSupervisor:
             application_processes=self._runner.processes,
         )
         self._checkers = NodeCheckers(application, surroundings, on_trip=self._tripped, log=log.record)
+        self._live = LiveFarmConfiguration(
+            configuration,
+            paths=paths,
+            checkers=self._checkers,
+            changed=lambda: self._control_plane.poke(),
+            log=log,
+        )
+        self._rollout = Rollout(
+            paths=paths,
+            url=agent.control_plane_url,
+            credential=lambda: load_credential(paths),
+            facts=self._rollout_facts,
+            in_use_version=lambda: self._live.in_use,
+            leave=self._leaving.set,
+            changed=lambda: self._control_plane.poke(),
+            log=log,
+        )
         self._hands = FarmHands(
             self.node,
             runner=self._runner,
@@ -123,6 +145,7 @@ class FarmSupervisor:
             switches=self._switches,
             neighbours=self._neighbours,
             certificate=lambda: self._renewal.report,
+            rollout=lambda: self._rollout.report,
             boot_id=boot_id(),
             start_id=secrets.token_hex(4),
         )
@@ -135,9 +158,10 @@ class FarmSupervisor:
             interval_s=timing.control_plane_heartbeat_s,
             sample=self._reporter.heartbeat,
             on_command=lambda command: self._commands.from_control_plane(command, self._control_plane.report),
-            on_configuration=self._new_configuration,
+            on_configuration=self._live.take,
             on_revoked=self._revoked.take,
             on_trust=self._renewal.take,
+            on_rollout=self._rollout.take,
             log=log.record,
             paths=paths,
         )
@@ -166,7 +190,7 @@ class FarmSupervisor:
 
     def _proven(self) -> bool:
         reports, on = self._checkers.reports(), self._switches.checkers.on
-        return proven(self._configuration.application, reports, checkers_on=on)
+        return proven(self._live.running.application, reports, checkers_on=on)
 
     def _switched(self) -> None:
         self._apply_checkers_switch()
@@ -179,20 +203,16 @@ class FarmSupervisor:
         else:
             self._checkers.switch_off(f"switched off by {switch.who}: {switch.why}".rstrip(": "))
 
-    def _new_configuration(self, configuration: Configuration) -> None:
-        """Kept for the next start of the agent."""
-        if not isinstance(configuration, FarmConfiguration):
-            raise ValueError("a node of a farm cannot become a node of a mirror; replace the cluster")
-        # Flushing to the disk must not hold up the loop: a stalled disk would silence probe and heartbeats.
-        storing = asyncio.get_running_loop().run_in_executor(None, store_configuration, self._paths, configuration)
-        storing.add_done_callback(lambda done: self._configuration_stored(configuration.version, done))
-
-    def _configuration_stored(self, version: int, done: asyncio.Future[AgentFile]) -> None:
-        error = done.exception()
-        if error is None:
-            self._log.record_decision("configuration.stored", version=version)
-        else:
-            self._log.record_decision("configuration.not-stored", version=version, error=str(error))
+    def _rollout_facts(self) -> RolloutFacts:
+        return rollout_facts(
+            self.node.decision,
+            others_serving=len(self._neighbours.serving()),
+            minimum_healthy=self._live.running.minimum_healthy,
+            began_stopped=self._began_stopped,
+            delivered=self._control_plane.link.last_success_s_ago is not None,
+            stored=self._live.stored,
+            refused=self._live.refused,
+        )
 
     def _certificate_changed(self) -> None:
         self._tls.reload()
@@ -203,7 +223,7 @@ class FarmSupervisor:
         return maintenance.facts(
             serves=self.node.decision.serves,
             others_serving=len(self._neighbours.serving()),
-            minimum_healthy=self._configuration.minimum_healthy,
+            minimum_healthy=self._live.running.minimum_healthy,
             bridged_s=max(0.0, timing.suspect_s - timing.heartbeat_s),
         )
 
@@ -239,7 +259,7 @@ class FarmSupervisor:
             copies,
             answer=self._reporter.probe_answer,
             events_after=log.after,
-            configuration=lambda: shown_configuration(configuration),
+            configuration=lambda: shown_configuration(self._live.running),
             cluster=configuration.cluster_name,
             node=configuration.node,
             peer=farm_console(configuration, self._tls.peer_client),
@@ -262,6 +282,7 @@ class FarmSupervisor:
             asyncio.create_task(self._neighbours.run(), name="neighbours"),
             asyncio.create_task(self._maintenance.run(), name="scheduled-events"),
             asyncio.create_task(self._renewal.run(), name="certificate"),
+            asyncio.create_task(self._rollout.run(), name="rollout"),
             asyncio.create_task(self.node.tick(TICK_S, self._proven), name="tick"),
         ]
         try:
