@@ -157,9 +157,9 @@ class App:
         assert operation is not None
         ended = OperationStatus.SUCCEEDED if state is ProvisioningState.SUCCEEDED else OperationStatus.FAILED
         await self.plane.store.operations.replace(finished(operation.value, ended, self.clock()), operation.etag)
-        nodes: dict[NodeName, ObservedNode] = {
-            "a": ObservedNode(private_address="10.0.0.4", public_address="198.51.100.4"),
-            "b": ObservedNode(private_address="10.0.0.5", public_address="198.51.100.5"),
+        nodes = {
+            node: ObservedNode(private_address=f"10.0.0.{host}", public_address=f"198.51.100.{host}")
+            for host, node in enumerate(found.value.nodes, 4)
         }
         seen = settled(found.value, state, self.clock()).model_copy(
             update={"resources": ObservedResources(virtual_ip_address="198.51.100.9", nodes=nodes)}

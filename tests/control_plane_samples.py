@@ -31,7 +31,10 @@ class Clock:
 
 
 def cluster_body(**changes: Any) -> dict[str, Any]:
-    """The body of a PUT. A change is a dotted path with '__' for the dot: `network__subnet='10.1.0.0/24'`."""
+    """The body of a PUT. A change is a dotted path with '__' for the dot: `network__subnet='10.1.0.0/24'`.
+
+    With `kind='farm'` it replicates nothing unless that is asked for.
+    """
     body: dict[str, Any] = {
         "location": "westeurope",
         "kind": "mirror",
@@ -50,6 +53,8 @@ def cluster_body(**changes: Any) -> dict[str, Any]:
             "servicePorts": [8080],
         },
     }
+    if changes.get("kind") == "farm":
+        del body["application"]["replicatedPaths"]
     for path, value in changes.items():
         *parents, last = path.split("__")
         target = body
@@ -113,6 +118,12 @@ def heartbeat(node: NodeName = "a", *, sequence: int = 1, role: Role = Role.PRIM
         "probe_ok": role is Role.PRIM,
     }
     return Heartbeat(**{**values, **changes})
+
+
+def farm_heartbeat(node: NodeName = "a", **changes: Any) -> Heartbeat:
+    """Of a node that serves."""
+    usual = {"epoch": 0, "in_sync": (), "probe_ok": True, "rule": "up", "sentence": "the application runs"}
+    return heartbeat(node, role=Role.UP, **{**usual, **changes})
 
 
 def node_state(cluster_id: str, node: NodeName = "a", *, at: datetime = NOW, **changes: Any) -> NodeState:

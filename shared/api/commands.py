@@ -41,7 +41,7 @@ def targets(
         raise Problem("InvalidField", f"{node!r} is no node of {record.name!r}: {', '.join(record.nodes)}", "node")
     if record.is_farm:
         if action is CommandAction.SWAP:
-            raise Problem("InvalidField", f"{record.name!r} is a farm: all nodes serve, there is nothing to swap")
+            raise Problem("ActionNotSupported", f"{record.name!r} is a farm: all nodes serve, there is nothing to swap")
         return (node,) if node is not None else record.nodes
     serving = serving_node(states)
     match action:

@@ -49,6 +49,7 @@ STATUS: Final[dict[str, int]] = {
     "OperationInProgress": 409,
     "ActionInProgress": 409,
     "NoServingNode": 409,
+    "ActionNotSupported": 409,
     "NodeCannotRotate": 409,
     "PropertyChangeNotAllowed": 409,
     "EnrolmentContended": 409,

@@ -90,15 +90,40 @@ def placed_plan() -> ClusterPlan:
     return plan_of(stored, subscription_id=SUBSCRIPTION)
 
 
+def farm_plan() -> ClusterPlan:
+    """Three nodes in three zones, all in the pool; nothing for replication."""
+    stored = record(
+        "web",
+        cluster_id="6f1d2c3b-0000-4000-8000-00000000abcd",
+        kind="farm",
+        compute__nodes=3,
+        compute__zones=["1", "2", "3"],
+    )
+    return plan_of(stored, subscription_id=SUBSCRIPTION, control_plane_addresses=("198.51.100.7/32",))
+
+
+def private_farm_plan() -> ClusterPlan:
+    """Four nodes in two zones, behind an internal frontend after the last node's address."""
+    stored = record(
+        "web",
+        cluster_id="6f1d2c3b-0000-4000-8000-00000000abcd",
+        kind="farm",
+        compute__nodes=4,
+        network__frontend="private",
+        network__nodePublicAddresses=False,
+    )
+    return plan_of(stored, subscription_id=SUBSCRIPTION)
+
+
 def windows_plan() -> ClusterPlan:
     return plan(image=IMAGES["windows-2025"], admin_password="generated-for-one-put")
 
 
 def creating(made: ClusterPlan) -> list[Spec]:
     """All specs of our own as when nothing exists: the machines with a boot document."""
-    documents = {made.machine("a"): "a", made.machine("b"): "b"}
+    documents = {made.machine(node): node for node in made.nodes}
     return [
-        virtual_machine(made, documents[spec.ref], "#cloud-config\n{}\n") if spec.ref in documents else spec  # type: ignore[arg-type]
+        virtual_machine(made, documents[spec.ref], "#cloud-config\n{}\n") if spec.ref in documents else spec
         for spec in cluster_specs(made)
         if not spec.brought
     ]
@@ -131,6 +156,8 @@ PLANS = {
     "windows": windows_plan,
     "brought": brought_plan,
     "placed": placed_plan,
+    "farm": farm_plan,
+    "private-farm": private_farm_plan,
 }
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mirror_agent.contract import MIRROR_NODES, NodeName, Role
+from mirror_agent.contract import NodeName, Role
 
 from shared.model.cluster import ClusterRecord, OperationRef, ProvisioningState
 from shared.model.operation import Operation, OperationKind
@@ -75,8 +75,10 @@ class World:
         self.queue = MemoryReconcileQueue(self.clock)
         self.store = memory_store(self.rows, self.queue)
         self.nodes_answer = True
-        self.roles: dict[NodeName, Role] = {"a": Role.PRIM, "b": Role.SECOND}
         self.record = record("pay", cluster_id=CLUSTER_ID, **changes)
+        self.roles: dict[NodeName, Role] = {"a": Role.PRIM, "b": Role.SECOND}
+        if self.record.is_farm:
+            self.roles = dict.fromkeys(self.record.nodes, Role.UP)
         self.context = Context(
             store=memory_store(self.fuse.wrap(self.rows), self.queue),
             arm=self.fuse.wrap(self.arm),
@@ -137,7 +139,7 @@ class World:
     async def nodes_live(self) -> None:
         """A node that runs enrols with the token of its own boot document, once, and then sends heartbeats."""
         stored = await self.store.clusters.get("pay")
-        for node in MIRROR_NODES:
+        for node in self.record.nodes:
             documents = self.arm.custom_data.get(f"pay-{node}")
             if not documents or stored is None or f"pay-{node}" not in self.arm.names():
                 continue
