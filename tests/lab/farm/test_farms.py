@@ -17,6 +17,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from lab.control import LabClient
 from lab.demo.api import ControlPlane, DemoFailed
 from lab.demo.cluster import body
 from lab.demo.nodes import Nodes
@@ -30,6 +31,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.azurite, pytest.mark.farm]
 RESULT: Final = REPOSITORY / "build/farm.json"
 DEADLINE_S: Final = 600.0
 POLL_S: Final = 0.5
+NOTICE_S: Final = 900.0
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 def wanted(count: int) -> dict[str, Any]:
@@ -133,6 +136,8 @@ async def test_a_farm(lab: LabInfo, lab_state: Path, count: int) -> None:
             await lose_a_node(farm, clients)
             await stop_and_start_a_node(farm, clients)
             await restart_all(farm, clients)
+            if count == 3:
+                await maintain_a_node(farm, clients)
         with pytest.raises(DemoFailed, match="nothing to swap"):
             await api.call("POST", f"/clusters/{farm.name}:swap", {"reason": "a farm has no roles"})
         await farm.delete()
@@ -217,6 +222,26 @@ async def restart_all(farm: Farm, clients: Clients) -> None:
     loss = clients.loss(began)
     note(farm, "restarted, node by node", loss)
     assert not loss.failed, f"a restart in order cost requests: {loss}"
+
+
+async def maintain_a_node(farm: Farm, clients: Clients) -> None:
+    """Its platform announces a reboot: it leaves first, lets the platform begin, and is back by itself."""
+    boot = await farm.nodes.run("b", "cat", BOOT_ID)
+    began = clients.now()
+    lab = LabClient(farm.nodes.info.control_socket)
+    await lab.acall("event", node=f"{farm.name}/b", type="Reboot", notice_s=NOTICE_S)
+
+    async def restarted() -> bool:
+        return await farm.nodes.run("b", "cat", BOOT_ID) != boot
+
+    await until(restarted, "the machine of b was restarted")
+    farm.figures["maintenance_began_s"] = round(clients.now() - began, 1)
+    assert clients.now() - began < NOTICE_S, "it did not wait for its time"
+    after = clients.now()
+    await until(lambda: "b" in clients.nodes_since(after), "b takes clients again")
+    loss = clients.loss(began)
+    note(farm, "reboot announced and done", loss)
+    assert not loss.failed, f"an announced reboot cost requests: {loss}"
 
 
 def note(farm: Farm, what: str, loss: Loss) -> None:
