@@ -9,6 +9,7 @@
 #   make sim-million          a million schedules in slices, goes on where it was interrupted: bench/results/sim.json
 #   make torture              1,000,000 random operations with engines killed, databases on machines switched off, git and
 #                             gcc on the mount (an hour); its parts: torture-fsx, torture-databases, torture-trees
+#   make rollout              a cluster of an older release is upgraded under load, then its configuration is changed
 #   make faults               some seventy accidents done to a real cluster in the lab, 20 minutes   ONLY=text RUNS=3
 #   make calm MINUTES=30      a bad day without an accident: nobody may take over
 #   make fuzz SECONDS_EACH=60 coverage-guided fuzzing of what reads the bytes of the other node (x86-64; installs atheris)
@@ -35,7 +36,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: pair browser front-library calm farm faults fuzz options torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
+.PHONY: pair browser front-library calm farm faults fuzz options rollout torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -80,6 +81,11 @@ farm: setup
 # The template for a pair without a control plane, deployed in a lab: boot, access, failover; some minutes.
 pair: setup
 	@$(PYTHON_BIN)/python -m pytest -m pair tests/lab/pair
+
+# Agents and a configuration changed under load, one node at a time, in a lab of its own; a quarter of an hour.
+# Result: build/rollout.json
+rollout: setup
+	@$(PYTHON_BIN)/python -m pytest -m rollout -s tests/lab/rollout
 
 # From the form of a new cluster to its deletion, with a failover in between; a few minutes.
 browser: setup-lenient

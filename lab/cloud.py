@@ -48,7 +48,7 @@ from lab.monitor.server import MonitorServer, serve_monitor
 from lab.operations import Operations, ServicePorts
 from lab.serve import serve_app
 from lab.wheelhouse import wheelhouse
-from lab.wheels import agent_wheel
+from lab.wheels import offered_wheel
 
 TOPIC: Final = "azure-subscription"
 ALERT_TOPIC: Final = "mirrorplane-alerts"
@@ -95,7 +95,7 @@ class Cloud:
     # --- start -------------------------------------------------------------------------------------------------------
     async def _start(self) -> None:
         await asyncio.to_thread(self._clean_the_dead)
-        wheel, wheels = await asyncio.gather(asyncio.to_thread(agent_wheel), asyncio.to_thread(wheelhouse))
+        wheel, wheels = await asyncio.gather(asyncio.to_thread(offered_wheel), asyncio.to_thread(wheelhouse))
         self.lab_id = await asyncio.to_thread(claim_lab_id)
         self.directory = self._state / self.lab_id
         self._stack.callback(registry.remove_traces, self.lab_id, self.directory)

@@ -20,6 +20,8 @@ from lab.stamp import digest_of_tree, once
 WHEELS: Final = REPOSITORY / "build" / "wheels"
 AGENT: Final = REPOSITORY / "agent"
 BUILD_TIMEOUT_S: Final = 180
+GIVEN: Final = "MIRRORPLANE_LAB_AGENT_WHEEL"
+NOT_SOURCES: Final = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
 SOURCE_DATE: Final = "1767225600"  # fixed, so that the same sources make the same wheel
 
 
@@ -36,23 +38,39 @@ def agent_wheel() -> Path:
     return found[0]
 
 
+def offered_wheel() -> Path:
+    """What the control plane boots its nodes with: `MIRRORPLANE_LAB_AGENT_WHEEL` (another release, among its siblings),
+    or the wheel of the sources."""
+    given = os.environ.get(GIVEN)
+    if not given:
+        return agent_wheel()
+    if not Path(given).is_file():
+        raise WheelFailed(f"{GIVEN}={given!r} is no file")
+    return Path(given)
+
+
+def build_wheel(sources: Path, directory: Path) -> None:
+    """The wheel of a copy of the agent's sources, into `directory`. Raises WheelFailed."""
+    argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*argv, "--wheel-dir", str(directory), str(sources)],
+        env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise WheelFailed(f"pip wheel ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+
+
 def _build() -> None:
     for old in WHEELS.glob("mirror_agent-*.whl"):
         old.unlink()
     with tempfile.TemporaryDirectory(prefix="mirror-agent-build-") as scratch:
         copy = Path(scratch) / "agent"
-        shutil.copytree(AGENT, copy, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
-        argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        done = subprocess.run(
-            [*argv, "--wheel-dir", str(WHEELS), str(copy)],
-            env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-            capture_output=True,
-            text=True,
-            timeout=BUILD_TIMEOUT_S,
-            check=False,
-        )
-    if done.returncode != 0:
-        raise WheelFailed(f"pip wheel ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        shutil.copytree(AGENT, copy, ignore=NOT_SOURCES)
+        build_wheel(copy, WHEELS)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,14 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from mirror_agent import __version__
 from mirror_agent.core import model as core_model
 from mirror_agent.core.budget import budget
+from mirror_agent.skew import refusal as refusal
+from mirror_agent.skew import release_of as release_of
 
 CONTRACT_VERSION: Final = "2026-11-01"
+AGENT_VERSION: Final = __version__
 
 # Ports of the module, SafeKit's family so that a firewall list carries over (probe, console, heartbeat, replication).
 PROBE_PORT = 9010

@@ -307,9 +307,10 @@ class Supervisor:
     def _rollout_facts(self) -> RolloutFacts:
         role, phase = contract.Role(self.node.state.role.value), contract.Phase(self.node.phase.value)
         decision, line = self.node.decision, self._control_plane
+        stopped = self.node.state.durable.wish is Wish.STOP
         return RolloutFacts(
-            hold=mirror_hold(role, phase),
-            healthy=mirror_healthy(role, phase),
+            hold=mirror_hold(role, phase, stopped=stopped),
+            healthy=mirror_healthy(role, phase, stopped=stopped),
             resyncing=self._engine.status.link == "resync",
             delivered=isinstance(line, ControlPlaneClient) and line.link.last_success_s_ago is not None,
             stored=self._live.stored,

@@ -69,6 +69,14 @@ def show(session: Session, given: Namespace) -> None:
     session.screen.facts(document, facts)
 
 
+def upgrade(session: Session, given: Namespace) -> None:
+    body: dict[str, Any] = {"reason": given.reason}
+    if given.version:
+        body["version"] = given.version
+    reply = session.api.send("POST", f"clusters/{given.name}:upgrade", body)
+    began(session, reply.operation, given, f"upgrade of cluster {given.name}")
+
+
 def act(session: Session, given: Namespace) -> None:
     body: dict[str, Any] = {"reason": given.reason}
     if given.node:

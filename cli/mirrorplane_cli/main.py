@@ -121,6 +121,10 @@ def parser() -> Parser:
     rotate.add_argument(
         "--overlap-hours", type=int, metavar="N", help="how long old certificates of people go on working (720)"
     )
+    renew = word(cluster, "upgrade", "another agent on its nodes, one after another", clusters.upgrade, waits=True)
+    renew.add_argument("name")
+    renew.add_argument("--reason", default="", help="kept in the journal")
+    renew.add_argument("--version", metavar="V", help="of the agent; without it the one new nodes get")
     word(cluster, "authority", "its certificate authorities, and how far a rotation is", authority.show).add_argument(
         "name"
     )

@@ -34,6 +34,7 @@ from shared.model.cluster_spec import ClusterSpec, brought_elsewhere, check_name
 from shared.model.document import ApiModel
 from shared.model.operation import Operation
 from shared.model.principal import Principal
+from shared.model.rollout import UPGRADE
 from shared.store.ports import Changed, Exists, TooLarge, Versioned
 
 MAX_ATTEMPTS: Final = 5  # lost races against the reconciler and other callers
@@ -112,8 +113,9 @@ async def delete_cluster(plane: ControlPlane, caller: Principal, call: Call) -> 
 async def act_on_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
     """`POST clusters/{name}:{action}`; a rotation of the authority is `shared.api.rotation`'s."""
     text, separator, word = call.route["nameAndAction"].partition(":")
-    valid = [*(action.value for action in CommandAction), ROTATE]
-    if not separator or word not in valid[:-1]:
+    actions = [action.value for action in CommandAction]
+    valid = [*actions, ROTATE, UPGRADE]
+    if not separator or word not in actions:
         raise Problem(
             "UnknownAction",
             f"{word!r} is no action of a cluster; POST clusters/NAME:ACTION with one of {', '.join(valid)}"

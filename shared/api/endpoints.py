@@ -7,7 +7,7 @@ from typing import Final
 
 from mirror_agent.contract import EnrolRequest, EnrolResponse, HeartbeatPost, HeartbeatResponse
 
-from shared.api import clusters, nodes, observations, proposals, remediation, rotation, tokens
+from shared.api import clusters, nodes, observations, proposals, remediation, tokens, upgrade
 from shared.api.alert_endpoints import ALERT_ENDPOINTS
 from shared.api.call import Answer, Call
 from shared.api.clusters import ActionRequest
@@ -93,8 +93,9 @@ _ALL: Final = (
         "POST",
         "clusters/{nameAndAction}",
         Guard.CONTROL,
-        rotation.act,
-        "Act on a cluster: swap, start, stop, restart; rotate-ca (role Admin, a body of its own: docs/security.md).",
+        upgrade.act,
+        "Act on a cluster: swap, start, stop, restart; rotate-ca and upgrade (role Admin, bodies of their own: "
+        "docs/security.md, docs/upgrade.md).",
         {202: OperationView},
         body=ActionRequest,
         body_required=False,
@@ -248,6 +249,7 @@ _ALL: Final = (
         nodes.fetch_wheel,
         "Fetch the agent's package.",
         {200: None},
+        query=("sha256",),
     ),
     Endpoint(
         "openapi_document",

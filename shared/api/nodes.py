@@ -33,6 +33,7 @@ from shared.api.node_orders import record_orders
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.rotation import advance_rotation
+from shared.api.versions import check_agent, refuse_newer_agent
 from shared.model.audit import TurnKind, VerdictTurn
 from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.model.cluster_spec import node_private_address
@@ -40,6 +41,9 @@ from shared.model.node_state import CommandStatus, HistoryEntry, NodeCommand, No
 from shared.model.principal import Enrolment, NodePrincipal
 from shared.provisioning.configuration import configuration_version, farm_configuration, node_configuration
 from shared.remediation.commands import withheld
+from shared.rollout.advance import order_for as turn_of
+from shared.rollout.advance import outdated
+from shared.rollout.releases import offered
 from shared.security.authority import RequestRefused, issue_node_certificate, verified_public_key
 from shared.security.enrolment import EnrolmentRefused, enrol, ensure_authority
 from shared.security.rotation import order_for
@@ -58,6 +62,7 @@ log = Log("mirrorplane.nodes")
 
 async def enrol_node(plane: ControlPlane, caller: Versioned[Enrolment], call: Call) -> Answer:
     request = body_of(call, EnrolRequest, strict=False)
+    check_agent(request.agent_version)
     token, now = caller.value, plane.clock()
     record = await _record(plane, token.cluster, token.cluster_id)
     try:
@@ -117,6 +122,7 @@ async def renew_certificate(plane: ControlPlane, caller: NodePrincipal, call: Ca
 
 
 async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Call) -> Answer:
+    refuse_newer_agent(call)
     post = body_of(call, HeartbeatPost, strict=False)
     for index, beat in enumerate(post.heartbeats):
         if beat.node != caller.node:
@@ -143,24 +149,31 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
         commands=tuple(
             Command(id=command.id, action=command.action, requested_by=command.requested_by, reason=command.reason)
             for command in deliverable([entry.value for entry in commands], caller.node)
-            if not withheld(command, post.heartbeats[-1])
+            if not withheld(command, post.heartbeats[-1]) and not outdated(record, command)
         ),
         confirmed_results=tuple(confirmed),
         revoked_serials=record.revoked_serials,
         trust=order_for(record.trust, post.heartbeats[-1].certificate),
+        rollout=turn_of(record, caller.node, post.heartbeats[-1]),
         orders_recorded=recorded,
     )
     body = model_json(answer)
-    for name, value in (("trust", answer.trust), ("ordersRecorded", recorded)):
+    for name, value in (("trust", answer.trust), ("ordersRecorded", recorded), ("rollout", answer.rollout)):
         if value is None:
             del body[name]  # an agent that does not know the field refuses the whole answer
     return Answer(200, body)
 
 
 async def fetch_wheel(plane: ControlPlane, caller: object, call: Call) -> Answer:
-    path = plane.settings.agent_wheel
+    """The wheel new nodes are booted with, or (`sha256`) the one a node was told to change to."""
+    wanted = call.query.get("sha256")
+    there = await asyncio.to_thread(offered, plane.settings.agent_wheel)
+    path = next((one.path for one in there if wanted in (None, one.release.sha256)), None)
+    if path is None and wanted is None and plane.settings.agent_wheel is not None:
+        path = plane.settings.agent_wheel  # a wheel by another name still boots nodes
     if path is None or not path.is_file():
-        raise Problem("WheelNotFound", "no agent wheel is installed here; set MIRRORPLANE_AGENT_WHEEL to its path")
+        text = "no agent wheel is installed here; set MIRRORPLANE_AGENT_WHEEL to its path"
+        raise Problem("WheelNotFound", text if wanted is None else f"there is no agent wheel of SHA-256 {wanted} here")
     content = await asyncio.to_thread(path.read_bytes)
     return Answer(
         200,

@@ -42,6 +42,7 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "hours": {"schema": {"type": "integer", "minimum": 1, "maximum": MAX_HOURS}, "description": "Of the past."},
     "severity": {"schema": {"type": "string", "enum": [severity.value for severity in Severity]}},
     "cluster": {"schema": {"type": "string"}, "description": "Only of this cluster."},
+    "sha256": {"schema": {"type": "string"}, "description": "Of the wheel; without it the one new nodes get."},
     "kind": {"schema": {"type": "string", "enum": [kind.value for kind in DeadLetterKind]}, "required": True},
     "node": {"schema": {"type": "string", "enum": list(ALL_NODES)}, "required": True},
 }

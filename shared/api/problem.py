@@ -51,6 +51,8 @@ STATUS: Final[dict[str, int]] = {
     "NoServingNode": 409,
     "ActionNotSupported": 409,
     "NodeCannotRotate": 409,
+    "UpgradeNotPossible": 409,
+    "AgentVersionRefused": 409,
     "PropertyChangeNotAllowed": 409,
     "EnrolmentContended": 409,
     "AlertNotFiring": 409,

@@ -18,6 +18,7 @@ from shared.model.authority import ClusterTrust
 from shared.model.cluster_spec import ClusterSpec
 from shared.model.document import Document
 from shared.model.operation import OperationKind
+from shared.model.rollout import Rollout
 
 
 class ProvisioningState(StrEnum):
@@ -75,6 +76,8 @@ class ClusterRecord(Document):
     """Certificates of people that the nodes must refuse; told to them in every heartbeat answer."""
     trust: ClusterTrust | None = None
     """Set by the first rotation of the cluster's authority; without it there is one, made at first use."""
+    rollout: Rollout | None = None
+    """Of the operation that is at work, while it changes the nodes one after another."""
     created_at: AwareDatetime
     updated_at: AwareDatetime
     resources: ObservedResources = ObservedResources()

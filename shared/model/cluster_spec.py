@@ -20,6 +20,7 @@ from shared.model.cluster_network import Frontend as Frontend
 from shared.model.cluster_network import Network, check_addresses, node_address
 from shared.model.document import ApiModel, FieldError, is_stored
 from shared.model.remediation_policy import ManagementPolicy, RemediationPolicy
+from shared.model.timing_change import mixed_timing
 
 # `<name>-a` is a host name and a Linux VM name (64), `mirrorplane-<name>` a resource group (90), `<name>-vip` a DNS
 # label of at most 63; 24 leaves room in all of them and stays readable.
@@ -155,4 +156,11 @@ def refused_changes(old: ClusterSpec, new: ClusterSpec) -> list[tuple[str, str]]
         if before != after:
             words = [re.sub(r"_([a-z])", lambda match: match.group(1).upper(), part) for part in path.split(".")]
             refused.append((".".join(words), reason))
+    if [path.path for path in old.application.replicated_paths] != [
+        path.path for path in new.application.replicated_paths
+    ]:
+        reason = "the nodes agree on the directories before a replica is taken; only a directory's mode can change"
+        refused.append(("application.replicatedPaths", reason))
+    if reason := mixed_timing(old.timing, new.timing):
+        refused.append(("timing", reason))
     return refused

@@ -23,6 +23,7 @@ class OperationKind(StrEnum):
     UPDATE = "update"
     DELETE = "delete"
     ACTION = "action"
+    UPGRADE = "upgrade"
 
 
 class OperationStatus(StrEnum):

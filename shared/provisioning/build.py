@@ -22,6 +22,7 @@ from shared.azure.resources import Body, ResourceRef
 from shared.model.cluster import ClusterRecord
 from shared.model.cluster_network import Proxy
 from shared.model.operation import ErrorDetail, OperationStatus
+from shared.model.rollout import Rollout
 from shared.provisioning import readiness
 from shared.provisioning.cloudinit import BootParameters, ProxySettings, render
 from shared.provisioning.configuration import configuration_version
@@ -31,6 +32,7 @@ from shared.provisioning.plan import ClusterPlan
 from shared.provisioning.progress import (
     CONFIGURATION,
     ENROLMENT,
+    IN_USE,
     REPLICATION,
     SERVING,
     Broken,
@@ -46,11 +48,12 @@ from shared.provisioning.specs.brought import Brought
 from shared.provisioning.specs.cluster import RESOURCE_STEPS, STEP_MACHINES, cluster_specs, ready, step_of
 from shared.provisioning.specs.spec import Spec, SpecError
 from shared.provisioning.specs.virtual_machine import virtual_machine
+from shared.rollout.tick import own_rollout, take_configuration
 from shared.security.enrolment import create_enrolment_token
 
 CREATE_STEPS: Final = (*RESOURCE_STEPS, ENROLMENT, REPLICATION)
 CREATE_FARM_STEPS: Final = (*RESOURCE_STEPS, ENROLMENT, SERVING)
-UPDATE_STEPS: Final = (*RESOURCE_STEPS, CONFIGURATION)
+UPDATE_STEPS: Final = (*RESOURCE_STEPS, CONFIGURATION, IN_USE)
 
 
 def steps_of(record: ClusterRecord) -> tuple[str, ...]:
@@ -73,12 +76,17 @@ async def build(context: Context, record: ClusterRecord, notebook: Notebook, now
     if error is not None:
         steps[_step_at_fault(builder.specs, error)] = StepNews(OperationStatus.FAILED, error.message)
         return Progress(notebook, seen, Broken(error), steps)
+    rollout = own_rollout(record)
     left = [spec.ref for spec in builder.specs if spec.ref not in notebook.done]
     if left:
         possible = [spec.ref for spec in ready(builder.specs, notebook.done)]
-        return Progress(notebook, seen, Working(next_look_s(possible, notebook, now, context.limits)), steps)
-    state, news = await _nodes(context, record, now)
-    return Progress(notebook, seen, state, {**steps, **news})
+        working = Working(next_look_s(possible, notebook, now, context.limits))
+        return Progress(notebook, seen, working, steps, rollout)
+    if record.ever_succeeded:
+        state, news, rollout = await _configuration(context, record, now)
+    else:
+        state, news = await _nodes(context, record, now)
+    return Progress(notebook, seen, state, {**steps, **news}, rollout)
 
 
 # Never through a proxy: the metadata service, the platform's own address, and the node itself.
@@ -170,14 +178,37 @@ class _Builder:
             await self.context.store.witness.ensure(self.record.id, self.record.spec.default_primary or "a")
 
 
+async def _configuration(
+    context: Context, record: ClusterRecord, now: datetime
+) -> tuple[State, dict[str, StepNews], Rollout | None]:
+    """The steps after the resources, of a cluster that has been up: the configuration is stored on the nodes, then it
+    comes into force, one node at a time where it has to."""
+    limits = context.limits
+    standing = own_rollout(record)
+    states = await context.store.node_states.of_cluster(record.id)
+    version = configuration_version(record, now) if standing is None else standing.configuration
+    fetched = readiness.configuration(record.nodes, states, version, now, limits.fresh_s)
+    state, news = _settle([(CONFIGURATION, fetched)], limits.node_poll_s)
+    if not fetched.ready:
+        return state, news, standing
+    advanced = await take_configuration(context, record, version, now)
+    if advanced is None:
+        words = "resources were repaired; what the nodes have stored they use from their next start on"
+        return Complete(), {**news, IN_USE: StepNews(OperationStatus.SUCCEEDED, words)}, None
+    match advanced.state:
+        case Complete():
+            status = OperationStatus.SUCCEEDED
+        case Broken():
+            status = OperationStatus.FAILED
+        case _:
+            status = OperationStatus.RUNNING
+    return advanced.state, {**news, IN_USE: StepNews(status, advanced.sentence)}, advanced.rollout
+
+
 async def _nodes(context: Context, record: ClusterRecord, now: datetime) -> tuple[State, dict[str, StepNews]]:
-    """The steps after the resources."""
+    """The steps after the resources, of a cluster that comes up for the first time."""
     limits = context.limits
     states = await context.store.node_states.of_cluster(record.id)
-    if record.ever_succeeded:
-        version = configuration_version(record, now)
-        fetched = readiness.configuration(record.nodes, states, version, now, limits.fresh_s)
-        return _settle([(CONFIGURATION, fetched)], limits.node_poll_s)
     enrolled = frozenset(
         [node for node in record.nodes if await context.store.credentials.credential(record.id, node) is not None]
     )

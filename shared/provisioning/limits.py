@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from shared.rollout.limits import RolloutLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +27,4 @@ class Limits:
     """A heartbeat older than this says nothing about now (the agent sends every 10 s by default)."""
     purge_rows: int = 500
     """Rows removed in one tick of a deletion."""
+    rollout: RolloutLimits = field(default_factory=RolloutLimits)

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from mirror_agent.contract import ALL_NODES, NodeName
+
 from shared.model.cluster import ObservedResources
 from shared.model.operation import ErrorDetail, OperationStatus, Step
+from shared.model.rollout import Rollout
 from shared.provisioning.notebook import Notebook
 
 
@@ -48,10 +51,12 @@ class Progress:
     observed: ObservedResources
     state: State
     steps: Mapping[str, StepNews] = field(default_factory=dict)
+    rollout: Rollout | None = None
+    """As it is to be written; None: no node has a turn."""
 
 
 # Names are the API's stable words, titles are for people; in the order in which they are shown.
-_TITLES: Final = {
+_TITLES: dict[str, str] = {
     "resourceGroup": "Resource group",
     "network": "Virtual network, security rules, NAT gateway, public addresses",
     "loadBalancer": "Load balancer with the virtual IP",
@@ -62,13 +67,25 @@ _TITLES: Final = {
     "replication": "Primary serving, secondary in sync",
     "serving": "Application serving on every node",
     "configuration": "New configuration on the nodes",
+    "inUse": "New configuration in force",
+    "handOver": "Role handed over to the node that was changed first",
     "records": "Stored records",
 }
 ENROLMENT: Final = "enrolment"
 REPLICATION: Final = "replication"
 SERVING: Final = "serving"
 CONFIGURATION: Final = "configuration"
+IN_USE: Final = "inUse"
+HAND_OVER: Final = "handOver"
 RECORDS: Final = "records"
+
+
+def node_step(node: NodeName) -> str:
+    """The step of one node in a rolling change."""
+    return f"node-{node}"
+
+
+_TITLES |= {node_step(node): f"Node {node}" for node in ALL_NODES}
 
 
 def plan_steps(names: Iterable[str]) -> tuple[Step, ...]:

@@ -35,6 +35,7 @@ from shared.provisioning.notebook import Notebook
 from shared.provisioning.progress import Broken, Complete, Progress, Working, plan_steps
 from shared.provisioning.resource_work import gave_up
 from shared.provisioning.teardown import DELETE_STEPS, teardown
+from shared.rollout.tick import upgrade, upgrade_steps
 from shared.store.ports import Changed, Exists, ReconcileMessage, Versioned
 from shared.structured_log import Log
 
@@ -130,10 +131,11 @@ async def _work(
         # untouched operations would send a new one. Going on here would make two chains of messages for ever.
         return Tick(TickOutcome.DUPLICATE)
     deleting = operation.value.kind is OperationKind.DELETE
-    names = DELETE_STEPS if deleting else steps_of(record)
+    names = _names(operation.value.kind, record)
     current = with_steps(operation.value, plan_steps(names), now)
-    progress = await _progress(context, record, notebook, now, deleting=deleting)
-    if isinstance(progress.state, Working) and _over(context, operation.value, now):
+    progress = await _progress(context, record, notebook, now, operation.value.kind)
+    # A rollout has limits of its own, and ends by them with the reason.
+    if isinstance(progress.state, Working) and progress.rollout is None and _over(context, operation.value, now):
         progress = replace(progress, state=Broken(gave_up(progress.notebook, context.limits, _waiting(current))))
     for name, news in progress.steps.items():
         current = with_step(current, name, news.status, news.message, now)
@@ -164,11 +166,23 @@ async def _work(
     return _FINISHED
 
 
+def _names(kind: OperationKind, record: ClusterRecord) -> tuple[str, ...]:
+    match kind:
+        case OperationKind.DELETE:
+            return DELETE_STEPS
+        case OperationKind.UPGRADE:
+            return upgrade_steps(record)
+        case _:
+            return steps_of(record)
+
+
 async def _progress(
-    context: Context, record: ClusterRecord, notebook: Notebook, now: datetime, *, deleting: bool
+    context: Context, record: ClusterRecord, notebook: Notebook, now: datetime, kind: OperationKind
 ) -> Progress:
-    if deleting:
+    if kind is OperationKind.DELETE:
         return await teardown(context, record, notebook, now)
+    if kind is OperationKind.UPGRADE:
+        return await upgrade(context, record, notebook, now)
     try:
         return await build(context, record, notebook, now)
     except ImageError as error:
@@ -280,7 +294,9 @@ async def _settle(
         notebook = replace(notebook, error=error.model_dump_json(by_alias=True))
         resources = record.resources.model_copy(update={"facts": notebook.facts()})
         record = record.model_copy(update={"resources": resources})
-    await context.store.clusters.replace(settled(record, state, now), cluster.etag)
+    # Whatever ended the operation, no node has a turn any more.
+    ended = settled(record.model_copy(update={"rollout": None}), state, now)
+    await context.store.clusters.replace(ended, cluster.etag)
 
 
 async def _save(
@@ -292,7 +308,7 @@ async def _save(
 
 def _with(record: ClusterRecord, progress: Progress, notebook: Notebook) -> ClusterRecord:
     resources = progress.observed.model_copy(update={"facts": notebook.facts()})
-    return record.model_copy(update={"resources": resources})
+    return record.model_copy(update={"resources": resources, "rollout": progress.rollout})
 
 
 def _with_failed_step(operation: Operation, error: ErrorDetail, now: datetime) -> Operation:

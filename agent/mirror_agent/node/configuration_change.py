@@ -43,8 +43,8 @@ TAKING: Final[dict[str, Taking]] = {
     "application.packages": Taking.RESTART,
     "application.files": Taking.RESTART,
     "application.environment": Taking.RESTART,
-    # Both nodes must agree on them before a replica is taken, and new ones would begin with an empty copy.
-    "application.replicated_paths": Taking.FIXED,
+    # Their modes; other directories are refused by the control plane, since both nodes must agree on them.
+    "application.replicated_paths": Taking.RESTART,
     "application.mirror.slow_replica": Taking.RESTART,
     "application.mirror.resync": Taking.RESTART,
     "application.checkers": Taking.LIVE,

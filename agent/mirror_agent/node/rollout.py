@@ -120,6 +120,10 @@ class Rollout:
         )
         try:
             await self._keep(note)
+            if order.agent is None and self._in_use_version() >= order.configuration_version:
+                # Taken while it ran, after the control plane had last heard of this node.
+                await self._keep(note.model_copy(update={"stage": RolloutStage.DONE}))
+                return
             if order.agent is not None:
                 note = await self._prepare(note, order.agent)
             await self._until_it_may_go(order)

@@ -40,8 +40,10 @@ class NotYet:
     counts: bool
 
 
-def mirror_hold(role: Role, phase: Phase) -> str:
-    """Why a node of a mirror may not begin anew."""
+def mirror_hold(role: Role, phase: Phase, *, stopped: bool) -> str:
+    """Why a node of a mirror may not begin anew. `stopped`: an operator has stopped the module here."""
+    if stopped and role is Role.STOP:
+        return ""
     if role in (Role.PRIM, Role.ALONE):
         return f"this node serves ({role.value}); hand the role over first"
     if role is not Role.SECOND or phase is not Phase.READY:
@@ -49,7 +51,9 @@ def mirror_hold(role: Role, phase: Phase) -> str:
     return ""
 
 
-def mirror_healthy(role: Role, phase: Phase) -> bool:
+def mirror_healthy(role: Role, phase: Phase, *, stopped: bool) -> bool:
+    if stopped:
+        return role is Role.STOP
     return role in (Role.PRIM, Role.ALONE, Role.SECOND) and phase is Phase.READY
 
 

@@ -348,7 +348,7 @@ class TestUpdate:
         update = await world.request(OperationKind.UPDATE, _other_rules)
         with pytest.raises(AssertionError, match="still not quiet"):
             await world.drive(seconds=20)
-        step = (await world.operation_now(update)).steps[-1]
+        step = (await world.operation_now(update)).steps[-2]
         assert (step.name, step.status) == ("configuration", OperationStatus.RUNNING)
         world.nodes_answer = True
         await world.drive()

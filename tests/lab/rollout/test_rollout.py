@@ -1,0 +1,159 @@
+"""A cluster of the previous release is upgraded while clients write, then its configuration is changed; and two
+releases that are broken leave it as it is.
+
+Passed: no acknowledged write is missing, the outage of each change is at most that of one planned swap (measured in
+the same run, and bounded), both nodes have what they should have; a broken release changes nothing, and the operation
+says why. Figures: build/rollout.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from lab import lifetime
+from lab.faults.model import Case, Primary, Result, Service
+from lab.faults.perform import Performer, settled
+from lab.faults.report import circumstances
+from lab.faults.stage import Stage, open_lab
+from lab.paths import REPOSITORY, state_root
+from lab.wheels import GIVEN
+from tests.lab.rollout.changes import (
+    Change,
+    api_of,
+    configuration,
+    other_application,
+    other_checkers,
+    swap,
+    upgrade,
+)
+from tests.lab.rollout.releases import DIES, LACKS_A_FILE, PREVIOUS, release
+
+PRESENT: Final = "0.1.0"
+BUILD: Final = REPOSITORY / "build"
+# A planned swap takes a second or two; a machine that other work saturates makes more of it, without meaning.
+SWAP_LIMIT_S: Final = 10.0
+pytestmark = [pytest.mark.lab, pytest.mark.azurite, pytest.mark.rollout]
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A lab whose control plane boots nodes with the previous release and has the others beside it."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    first = release(wheels, tmp_path, PREVIOUS)
+    for version in (PRESENT, DIES, LACKS_A_FILE):
+        release(wheels, tmp_path, version)
+    monkeypatch.setenv(GIVEN, str(first))
+    state = state_root()
+    info, _ = await open_lab(state, None, say)
+    stage = Stage(info, state, say)
+    try:
+        await stage.provision()
+        await settled(stage)
+        yield stage
+    finally:
+        stage.close()
+        lifetime.take_down(state, info.id, say)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+async def test_a_cluster_is_upgraded_and_reconfigured_while_clients_write(stage: Stage) -> None:
+    BUILD.mkdir(exist_ok=True)
+    spec = await spec_of(stage)
+    assert await versions(stage) == {"a": PREVIOUS, "b": PREVIOUS}
+    performer = await Performer.begin(stage, BUILD)
+    figures = Figures(performer)
+
+    reference = await figures.run("a planned swap, the measure", swap(), Primary.CHANGES, SWAP_LIMIT_S)
+    assert reference.lost_writes == 0
+
+    broken = upgrade(LACKS_A_FILE)
+    await figures.run("a release that lacks a file", broken, Primary.STAYS, None)
+    assert (broken.operation["status"], broken.operation["error"]["code"]) == ("Failed", "NodeRefused")
+    assert "not_there" in broken.operation["error"]["message"]
+    dies = upgrade(DIES)
+    await figures.run("a release that does not come up", dies, Primary.STAYS, None)
+    assert (dies.operation["status"], dies.operation["error"]["code"]) == ("Failed", "NodeReturned")
+    assert DIES in dies.operation["error"]["message"]
+    assert await versions(stage) == {"a": PREVIOUS, "b": PREVIOUS}
+
+    forward = upgrade(PRESENT)
+    await figures.run("from the previous release to this one", forward, Primary.CHANGES, SWAP_LIMIT_S)
+    assert forward.operation["status"] == "Succeeded", forward.operation
+    assert await versions(stage) == {"a": PRESENT, "b": PRESENT}
+
+    spec = other_checkers(spec)
+    live = configuration(spec)
+    await figures.run("other thresholds of the checkers", live, Primary.STAYS, None)
+    assert live.operation["status"] == "Succeeded", live.operation
+    spec = other_application(spec)
+    rolled = configuration(spec)
+    await figures.run("another application and promise", rolled, Primary.CHANGES, SWAP_LIMIT_S)
+    assert rolled.operation["status"] == "Succeeded", rolled.operation
+    assert await in_use(stage, spec)
+
+
+class Figures:
+    """Every case's result, written down as it comes."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._performer = performer
+        self._rows: list[dict[str, Any]] = []
+
+    async def run(self, name: str, change: Change, primary: Primary, limit_s: float | None) -> Result:
+        """Fails when the judge finds something. `limit_s` None: the service must not be broken at all."""
+        say(f"  {name}")
+        service = Service.UNBROKEN if limit_s is None else Service.PLANNED
+        case = Case(name, "rollout", "No write is lost.", change, service=service, primary=primary, limit_s=limit_s)
+        result, proof = await self._performer.perform(case, 1)
+        seconds = f"{result.outage_s:.2f} s without an answer, {result.acknowledged_writes} writes, "
+        say(f"  {name}: {seconds}{result.lost_writes} lost, {result.duration_s:.0f} s")
+        error = change.operation.get("error") or {}
+        row = asdict(result) | {"operation": change.operation.get("status"), "why": error.get("message", "")}
+        self._rows.append(row)
+        document = {"made": circumstances(), "cases": self._rows}
+        (BUILD / "rollout.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        assert not result.findings, json.dumps({"findings": result.findings, "evidence": proof}, indent=1, default=str)
+        # The primary changes once: by the swap, and not again.
+        assert result.primary_changes == (1 if primary is Primary.CHANGES else 0)
+        return result
+
+
+async def spec_of(stage: Stage) -> dict[str, Any]:
+    """What a PUT would send to leave everything as it is."""
+    async with api_of(stage) as api:
+        cluster = await api.cluster(stage.cluster)
+    shown = {"id", "name", "etag", "provisioningState", "createdAt", "updatedAt", "virtualIp", "nodes", "links"}
+    return {name: value for name, value in cluster.items() if name not in shown}
+
+
+async def versions(stage: Stage) -> dict[str, str]:
+    """Asked of the nodes themselves."""
+    found = {}
+    for node in ("a", "b"):
+        place = stage.places[node]
+        link = place.os_disk / "upper/opt/mirrorplane/venv"
+        (package,) = (link.parent / link.readlink()).glob("lib/python3*/site-packages/mirror_agent-*.dist-info")
+        found[node] = package.name.removeprefix("mirror_agent-").removesuffix(".dist-info")
+    return found
+
+
+async def in_use(stage: Stage, spec: dict[str, Any]) -> bool:
+    """Both nodes say in their heartbeats that the newest configuration is in force."""
+    async with api_of(stage) as api:
+        beats = [
+            (await api.call("GET", f"/clusters/{stage.cluster}/heartbeats?node={node}&top=1"))[1]["value"][0]
+            for node in ("a", "b")
+        ]
+    reports = [beat["rollout"] for beat in beats]
+    assert {report["stage"] for report in reports} == {"done"}, reports
+    return len({report["configurationInUse"] for report in reports}) == 1
