@@ -685,6 +685,8 @@ class Heartbeat(Contract):
     checkers_on: bool | None = None
     certificate: CertificateReport | None = None
     rollout: RolloutReport | None = None
+    peers_up: tuple[NodeName, ...] | None = None
+    """Of a farm: the other nodes that answered just now that they serve; None: they were not asked yet."""
 
 
 class OrderNote(Contract):
