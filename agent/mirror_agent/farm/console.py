@@ -1,28 +1,25 @@
-"""The other nodes' consoles, as far as one console passes questions on: in a farm of two, to the other node.
+"""The other nodes' consoles: a farm's nodes pass nothing on to one another.
 
-A farm of more has a console on every node and none between them: the node's console shows the others' state (it is in
-`status`) and its user opens theirs, or the control plane's console, which has all of them on one page.
+Every node has a console of its own, which shows the others' state; the control plane's console has all nodes on one
+page. So no node accepts what another one says in a person's name, and every order is given to the node it is for.
 """
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable
+from typing import Final, NoReturn
 
-from mirror_agent.contract import FarmConfiguration
-from mirror_agent.net.peer import server_name
 from mirror_agent.web.client_roles import Client
 from mirror_agent.web.peer_console import PeerAnswer, PeerAway, PeerConsole
 
-
-def farm_console(configuration: FarmConfiguration, context: Callable[[], ssl.SSLContext]) -> PeerConsole:
-    peer = configuration.peers[0]
-    name = server_name(peer.name, configuration.cluster_id)
-    made = PeerConsole if len(configuration.peers) == 1 else _NotPassedOn
-    return made(node=peer.name, address=peer.addresses[0], dns_name=name, context=context)
+_OPEN_ITS_OWN: Final = "a farm's nodes pass nothing on; every node has a console of its own, open that node's"
 
 
-class _NotPassedOn(PeerConsole):
+class NotPassedOn(PeerConsole):
+    """Asks nobody, and names nobody whose word would count here."""
+
+    def __init__(self) -> None:
+        super().__init__(node="", address="", dns_name="", context=_no_context)
+
     async def read(self, what: str, client: Client, query: dict[str, str] | None = None) -> PeerAnswer:
         raise PeerAway(_OPEN_ITS_OWN)
 
@@ -30,4 +27,5 @@ class _NotPassedOn(PeerConsole):
         raise PeerAway(_OPEN_ITS_OWN)
 
 
-_OPEN_ITS_OWN = "in a farm of more than two nodes every node has a console of its own; open that node's"
+def _no_context() -> NoReturn:
+    raise AssertionError("nobody is connected to")

@@ -13,7 +13,7 @@ from typing import Final
 
 from mirror_agent.contract import Phase, Role
 from mirror_agent.core.model import App, Instant, Wish
-from mirror_agent.farm.model import RETRY_S, Action, Decision, Prepared, State, drained, recent_failures
+from mirror_agent.farm.model import MAX_AWAY_S, RETRY_S, Action, Decision, Prepared, State, drained, recent_failures
 
 RULES: Final = {
     "up": "The application runs here and takes its share of the clients.",
@@ -95,7 +95,7 @@ def _running(state: State, now: Instant) -> Decision:
         if not drained(state, now):
             return _decision("draining-for-restart", Role.UP, Phase.TRANSIENT)
         return _decision("restarting", Role.UP, Phase.TRANSIENT, Action.STOP)
-    if state.away:
+    if state.away and now - state.away_since < MAX_AWAY_S:
         return _decision("away", Role.UP, Phase.TRANSIENT, detail=state.away)
     if not state.proven:
         return _decision("warming-up", Role.UP, Phase.TRANSIENT)
@@ -121,4 +121,4 @@ def budget_spent(state: State, now: Instant) -> str:
 
 def _decision(rule: str, role: Role, phase: Phase, action: Action = Action.NOTHING, *, detail: str = "") -> Decision:
     sentence = f"{RULES[rule]} ({detail})" if detail else RULES[rule]
-    return Decision(rule, sentence, role, phase, action)
+    return Decision(rule, sentence, role, phase, action, detail)

@@ -19,6 +19,10 @@ RETRY_S: Final = 2.0
 # The load balancer has heard "no": connections it was just opening may still arrive for so long.
 LINGER_S: Final = 0.5
 MAX_FAILURES_KEPT: Final = 32
+# A maintenance is over by then: platforms announce at most 15 minutes ahead. Who is away longer was forgotten.
+MAX_AWAY_S: Final = 1800.0
+# Whatever the probe's rhythm is, a stop does not wait longer for the load balancer than this.
+MAX_DRAIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class State:
     served: bool = False
     restart: bool = False
     away: str = ""
+    away_since: Instant = NEVER
     leaving: Leaving | None = None
     failures: tuple[Instant, ...] = ()
     prepare_failed_at: Instant = NEVER
@@ -83,11 +88,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """`detail`: what the sentence adds to that of the rule."""
+
     rule: str
     sentence: str
     role: Role
     phase: Phase
     action: Action = Action.NOTHING
+    detail: str = ""
 
     @property
     def serves(self) -> bool:

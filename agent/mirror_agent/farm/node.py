@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mirror_agent.clock import BOOT_CLOCK, Clock
+from mirror_agent.contract import Phase
 from mirror_agent.core.model import Instant, Wish
 from mirror_agent.eventlog import EventLog
 from mirror_agent.farm.decide import decide
@@ -37,6 +38,7 @@ class FarmNode:
         self._tasks: set[asyncio.Task[bool]] = set()
         self._probe_was_ok = False
         self._stepping = False
+        self._told: tuple[str, Phase, str] | None = None
         self.decision = decide(state, self.now)
 
     def connect(self, act: Callable[[Action], None]) -> None:
@@ -97,7 +99,7 @@ class FarmNode:
                     case Action.NOTHING:
                         return
                     case Action.GIVE_UP:
-                        self.wish(Wish.STOP, who="restart budget", why=_inside(decision.sentence))
+                        self.wish(Wish.STOP, who="restart budget", why=decision.detail)
                     case action:
                         self._act(action)
             self._log.record("farm.unsettled", rule=self.decision.rule)
@@ -122,9 +124,11 @@ class FarmNode:
             self._moved.remove(moved)
 
     def _note(self, decision: Decision) -> None:
-        last, self.decision = self.decision, decision
-        if (last.rule, last.phase, last.sentence) == (decision.rule, decision.phase, decision.sentence):
+        self.decision = decision
+        told = (decision.rule, decision.phase, decision.sentence)
+        if told == self._told:
             return
+        self._told = told
         self._log.record_decision(
             "decision",
             rule=decision.rule,
@@ -153,8 +157,3 @@ class FarmNode:
                 return False
             self._saved = kept
             return True
-
-
-def _inside(sentence: str) -> str:
-    """The detail of a sentence, which is the reason of what follows from it."""
-    return sentence.partition("(")[2].rstrip(")") or sentence

@@ -36,7 +36,7 @@ def apply(state: State, event: Event, now: Instant) -> State:
         case RestartOrdered():
             return replace(state, restart=True, failures=())
         case AwayOrdered(reason):
-            return replace(state, away=reason)
+            return replace(state, away=reason, away_since=now)
         case BackOrdered():
             return replace(state, away="")
         case PrepareEnded(error):

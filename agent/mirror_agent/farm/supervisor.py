@@ -21,12 +21,12 @@ from mirror_agent.core.model import App, Wish
 from mirror_agent.eventlog import EventLog
 from mirror_agent.farm import maintenance
 from mirror_agent.farm.commands import FarmCommands
-from mirror_agent.farm.console import farm_console
+from mirror_agent.farm.console import NotPassedOn
 from mirror_agent.farm.copies import FarmCopies
 from mirror_agent.farm.events import ApplicationFailed
 from mirror_agent.farm.hands import FarmHands
 from mirror_agent.farm.live import LiveFarmConfiguration
-from mirror_agent.farm.model import Limits, State
+from mirror_agent.farm.model import MAX_DRAIN_S, Limits, State
 from mirror_agent.farm.neighbours import Neighbours, NeighbourServer
 from mirror_agent.farm.node import FarmNode
 from mirror_agent.farm.report import FarmReporter
@@ -55,7 +55,8 @@ from mirror_agent.web.shown_configuration import shown_configuration
 TICK_S: Final = 0.1
 NEIGHBOUR_EVERY_S: Final = 1.0
 # Draining, the application's stop script and its kill; the service manager waits longer (TimeoutStopSec).
-LEAVE_DEADLINE_S: Final = 60.0
+LEAVE_DEADLINE_S: Final = 100.0
+assert MAX_DRAIN_S < LEAVE_DEADLINE_S, "a node that leaves must have time to stop its application after it has drained"
 
 
 def limits_of(configuration: FarmConfiguration) -> Limits:
@@ -65,7 +66,7 @@ def limits_of(configuration: FarmConfiguration) -> Limits:
         restart_limit=application.restart_limit,
         restart_window_s=application.restart_window_s,
         drain_probes=timing.probe_threshold,
-        drain_s=timing.probe_interval_s * timing.probe_threshold + 1.0,
+        drain_s=min(timing.probe_interval_s * timing.probe_threshold + 1.0, MAX_DRAIN_S),
     )
 
 
@@ -262,7 +263,7 @@ class FarmSupervisor:
             configuration=lambda: shown_configuration(self._live.running),
             cluster=configuration.cluster_name,
             node=configuration.node,
-            peer=farm_console(configuration, self._tls.peer_client),
+            peer=NotPassedOn(),
             tls=self._tls.console,
             log=log.record,
             revoked=self._revoked,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mirror_agent.core.model import App, Instant, Wish
 from mirror_agent.farm.decide import decide
 from mirror_agent.farm.events import Event, PrepareEnded, ProbeRefused, StartEnded, StopEnded, Tick, WishGiven
-from mirror_agent.farm.model import Action, Decision, Limits, State, drained, recent_failures
+from mirror_agent.farm.model import MAX_AWAY_S, Action, Decision, Limits, State, drained, recent_failures
 from mirror_agent.farm.reduce import apply, settle
 
 MAX_STEPS = 8
@@ -72,7 +72,7 @@ class Play:
             assert state.proven, state
             assert state.wish is Wish.RUN, state
             assert not state.restart, state
-            assert not state.away, state
+            assert not state.away or now - state.away_since >= MAX_AWAY_S, state
         match decision.action:
             case Action.START:
                 assert state.app is App.STOPPED, state

@@ -22,7 +22,7 @@ from mirror_agent.farm.events import (
     Tick,
     WishGiven,
 )
-from mirror_agent.farm.model import LINGER_S, RETRY_S, Action, Limits
+from mirror_agent.farm.model import LINGER_S, MAX_AWAY_S, RETRY_S, Action, Limits
 
 from tests.unit.farm.play import Play
 
@@ -201,6 +201,14 @@ def test_away_takes_no_clients_and_keeps_the_application() -> None:
     play.heard_no()
     assert play.state.app is App.RUNNING
     assert play.tell(BackOrdered()).serves
+
+
+def test_a_node_that_was_forgotten_comes_back_by_itself() -> None:
+    play = Play()
+    play.to_up()
+    play.tell(AwayOrdered("Freeze of demo-a is announced"))
+    assert play.wait(MAX_AWAY_S - 1).rule == "away"
+    assert play.wait(1.0).serves
 
 
 def every_event(luck: random.Random) -> Event:
