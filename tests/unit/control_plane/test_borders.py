@@ -47,9 +47,19 @@ def test_the_domain_does_not_know_its_triggers() -> None:
     assert _strangers(("azure.functions", "functions"), "functions/", "shared") == []
 
 
-def test_the_control_plane_knows_only_the_contract_of_the_agent() -> None:
-    named = {module for _, module in _imports("shared", "functions") if module.startswith("mirror_agent")}
-    assert {".".join(module.split(".")[:2]) for module in named} == {"mirror_agent.contract"}
+def test_the_control_plane_knows_only_the_contract_of_the_agent_and_how_certificates_are_made() -> None:
+    """Certificates are issued by one code: a pair without a control plane issues them on its nodes."""
+    issuing = {"mirror_agent.authority", "mirror_agent.client_certificates"}
+    named = {
+        (place, ".".join(module.split(".")[:2]))
+        for place, module in _imports("shared", "functions")
+        if module.startswith("mirror_agent")
+    }
+    assert {module for _, module in named} == {"mirror_agent.contract", *issuing}
+    assert {place for place, module in named if module in issuing} == {
+        "shared/security/authority.py",
+        "shared/security/client_certificates.py",
+    }
 
 
 @pytest.mark.parametrize("package", ["shared/model", "shared/health"])
