@@ -73,6 +73,7 @@ def beat_fact(state: NodeState) -> Fact:
         failing_checkers=tuple(checker.name for checker in beat.checkers if checker.healthy is False),
         mirror_error=None if mirror is None else mirror.error,
         differences=0 if mirror is None or mirror.verify is None else mirror.verify.differences,
+        peers_up=beat.peers_up,
         replica_slow=mirror is not None and mirror.replica_rule == "slow",
     )
     source = f"agent-{state.node}"

@@ -17,10 +17,9 @@ from shared.health.evidence import gather
 from shared.health.facts import Fact, latest
 from shared.health.judge_node import judge_node
 from shared.health.limits import silent_after_s
-from shared.health.looks import abstaining
+from shared.health.looks import abstaining, others_of
 from shared.health.verdict import Health
 from shared.model.cluster import ClusterRecord
-from shared.model.cluster_kind import other
 from shared.store.ports import ClusterRows
 
 MAX_DOUBTFUL: Final = 10  # of one range of clusters
@@ -58,5 +57,6 @@ async def facts_in_doubt(
 def in_doubt(record: ClusterRecord, facts: tuple[Fact, ...], now: datetime) -> bool:
     limit_s = silent_after_s(record.spec.timing.control_plane_heartbeat_s)
     known = latest(facts)
-    seen = (gather(known, node, None if record.is_farm else other(node), limit_s, now) for node in record.nodes)
+    nodes = record.nodes
+    seen = (gather(known, node, others_of(nodes, node), limit_s, now, farm=record.is_farm) for node in nodes)
     return any(judge_node(found, abstains=False).state in _DOUBT for found in seen if found.last_beat is not None)

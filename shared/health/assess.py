@@ -29,7 +29,7 @@ def assess(
     cluster: str, cluster_id: str, facts: Iterable[Fact], history: History, now: datetime
 ) -> tuple[ClusterVerdict, History]:
     """The verdict, and the history to remember for the next look."""
-    looks = look(facts, {node: other(node) for node in MIRROR_NODES}, history, now)
+    looks = look(facts, MIRROR_NODES, history, now)
     evidence, tracks = looks.evidence, looks.tracks
     record = _record(looks.latest, now)
     claims = tuple(node for node in MIRROR_NODES if (beat := evidence[node].beat) is not None and beat.serves)

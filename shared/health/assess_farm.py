@@ -1,7 +1,7 @@
 """`assess_farm(facts, history, now)`: the verdict on one farm and its nodes. Pure; every branch is a named rule.
 
-A farm's nodes share nothing, so there is no record to read and no peer to ask: a node serves if it says so or if its
-probe answers so, and what one node does says nothing about another.
+A farm's nodes share nothing, so there is no record to read. A node serves if it says so, if its probe answers so, or if
+another node that serves has just seen it serve.
 
 Guarantees, as for mirrors
 - Facts may come in any order and twice; a node's clock is not among them.
@@ -35,11 +35,11 @@ def assess_farm(
     minimum_healthy: int,
 ) -> tuple[ClusterVerdict, History]:
     """The verdict, and the history to remember for the next look."""
-    looks = look(facts, dict.fromkeys(nodes), history, now)
+    looks = look(facts, nodes, history, now, farm=True)
     up = tuple(
         node
         for node, found in looks.evidence.items()
-        if answers_as_serving(found) or (found.beat is not None and found.beat.serves)
+        if answers_as_serving(found) or found.seen_by or (found.beat is not None and found.beat.serves)
     )
     track = settle_cluster(_judge(looks, up, minimum_healthy, now), history.cluster, now)
     down = tuple(node for node in nodes if node not in up and looks.tracks[node].state is Health.DOWN)

@@ -44,6 +44,9 @@ class Evidence:
     witness: WitnessSeen | None
     used: tuple[Fact, ...]
     supporting: frozenset[str]
+    seen_by: frozenset[str]
+    """Of a farm: serving nodes that see this one serve; `unseen`: there are some that looked, and none does."""
+    unseen: bool
 
     @property
     def replicates(self) -> bool:
@@ -74,8 +77,11 @@ class Evidence:
         return self.probe is not None and self.probe.outcome in ANSWERED
 
 
-def gather(facts: Latest, node: NodeName, peer: NodeName | None, silent_after_s: float, now: datetime) -> Evidence:
-    """`peer`: the other node of a mirror, which speaks for this one; None in a farm, whose nodes share nothing."""
+def gather(
+    facts: Latest, node: NodeName, others: tuple[NodeName, ...], silent_after_s: float, now: datetime, *, farm: bool
+) -> Evidence:
+    """`others`: of a mirror the peer, which replicates to this node or from it; of a farm all that may see it serve."""
+    peer = None if farm else others[0]
     used: list[Fact] = []
 
     def fresh(kind: FactKind, subject: NodeName | None, limit_s: float) -> Fact | None:
@@ -95,6 +101,9 @@ def gather(facts: Latest, node: NodeName, peer: NodeName | None, silent_after_s:
     health = fresh(FactKind.RESOURCE_HEALTH, node, SLOW_PLATFORM_FRESH_S)
     backend = fresh(FactKind.BACKEND, node, SLOW_PLATFORM_FRESH_S)
     witness = fresh(FactKind.WITNESS, None, LOOK_FRESH_S)
+    told = [fact for other in others if farm and (fact := fresh(FactKind.HEARTBEAT, other, silent_after_s)) is not None]
+    seen = {fact.source: fact.value.peers_up for fact in told if isinstance(fact.value, Beat) and fact.value.serves}
+    seen_by = frozenset(source for source, up in seen.items() if up is not None and node in up)
     found = Evidence(
         node=node,
         last_beat=last,
@@ -108,6 +117,8 @@ def gather(facts: Latest, node: NodeName, peer: NodeName | None, silent_after_s:
         witness=witness.value if witness is not None and isinstance(witness.value, WitnessSeen) else None,
         used=tuple(used),
         supporting=frozenset(),
+        seen_by=seen_by,
+        unseen=not seen_by and any(up is not None for up in seen.values()),
     )
     sources = {kind: fact.source for kind, fact in (("beat", own), ("probe", probe), ("power", power)) if fact}
     supporting = _supporting(found, sources, None if beside is None else beside.source)
@@ -127,7 +138,7 @@ def _recorded_as_it_says(found: Evidence) -> bool:
 
 def _supporting(found: Evidence, sources: dict[str, str], peer_source: str | None) -> set[str]:
     """The sources that speak for the node living, each counted once."""
-    supporting: set[str] = set()
+    supporting: set[str] = set(found.seen_by)
     if found.beat is not None:
         supporting.add(sources["beat"])
     if found.probe_answered:

@@ -62,6 +62,8 @@ class Beat:
     # Between the copies, of the last verify, and still there.
     differences: int = 0
     replica_slow: bool = False
+    # Of a farm: the others it sees serving; None when it has not asked.
+    peers_up: tuple[NodeName, ...] | None = None
 
     @property
     def serves(self) -> bool:

@@ -83,6 +83,8 @@ def _silent(found: Evidence) -> Judgement:
         return judged(Health.DEGRADED, "silent-but-answering", f"{_silence(found)}; {found.probe.outcome.value}")
     if found.replicates:
         return judged(Health.DEGRADED, "silent-but-replicating", _silence(found))
+    if found.seen_by:
+        return judged(Health.DEGRADED, "silent-but-seen", f"{_silence(found)}; {', '.join(sorted(found.seen_by))}")
     if found.power is not None and found.power.state == "absent":
         return judged(Health.DOWN, "vm-absent", _silence(found))
     if found.power is not None and found.not_running:
@@ -93,6 +95,8 @@ def _silent(found: Evidence) -> Judgement:
         return judged(Health.DOWN, "silent-and-unreachable", f"{_silence(found)}; {found.probe.reason}")
     if found.left_out or found.recorded_out:
         return judged(Health.DOWN, "silent-and-unreplicated", _silence(found))
+    if found.unseen:
+        return judged(Health.DOWN, "silent-and-unseen", _silence(found))
     return judged(Health.UNKNOWN, "not-enough-evidence", _silence(found))
 
 

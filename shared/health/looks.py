@@ -41,22 +41,30 @@ class Looks:
         return "; ".join(f"{node}: {track.rule}" for node, track in self.tracks.items())
 
 
-def look(facts: Iterable[Fact], peers: Mapping[NodeName, NodeName | None], history: History, now: datetime) -> Looks:
-    """`peers`: every node of the cluster, with the one that speaks for it if there is one."""
+def look(
+    facts: Iterable[Fact], nodes: tuple[NodeName, ...], history: History, now: datetime, *, farm: bool = False
+) -> Looks:
+    """`nodes`: all of the cluster."""
     known = tuple(facts)
     abstains = abstaining(history.watching_since, now)
     of_each = latest(known)
-    evidence = {node: gather(of_each, node, peer, history.silent_after_s, now) for node, peer in peers.items()}
+    evidence = {
+        node: gather(of_each, node, others_of(nodes, node), history.silent_after_s, now, farm=farm) for node in nodes
+    }
     tracks: dict[NodeName, Track] = {}
-    nodes: dict[NodeName, NodeVerdict] = {}
+    verdicts: dict[NodeName, NodeVerdict] = {}
     for node, found in evidence.items():
         seen = judge_node(found, abstains=abstains)
         track = settle_node(seen, history.nodes.get(node), now)
         tracks[node] = track
-        nodes[node] = NodeVerdict(
+        verdicts[node] = NodeVerdict(
             node, track.state, track.rule, track.sentence, track.since, found.used, seen.state is Health.DOWN
         )
-    return Looks(known, of_each, abstains, evidence, tracks, nodes)
+    return Looks(known, of_each, abstains, evidence, tracks, verdicts)
+
+
+def others_of(nodes: tuple[NodeName, ...], node: NodeName) -> tuple[NodeName, ...]:
+    return tuple(name for name in nodes if name != node)
 
 
 def nothing_to_judge(looks: Looks) -> Judgement | None:

@@ -26,11 +26,13 @@ NODE_RULES: Final[dict[str, str]] = {
     "sources-contradict": "The node reports, yet the platform says that its VM does not run: one of them is old.",
     "silent-but-answering": "No heartbeat, yet our probe was answered: the module lives, its way to us does not.",
     "silent-but-replicating": "No heartbeat, yet the peer replicates to this node: it lives, its way to us does not.",
+    "silent-but-seen": "No heartbeat, yet another node of the farm sees this one serve: its way to us does not live.",
     "vm-absent": "No heartbeat, and the platform has no such VM.",
     "vm-not-running": "No heartbeat, and the platform says that the VM does not run.",
     "platform-says-unavailable": "No heartbeat, and the platform's resource health says unavailable.",
     "silent-and-unreachable": "No heartbeat, and our probe was not answered either.",
     "silent-and-unreplicated": "No heartbeat, and the serving peer runs without this node.",
+    "silent-and-unseen": "No heartbeat, and no other node of the farm sees this one serve.",
     "flapping": "The node went up and down again and again: it counts as degraded until it has been calm.",
 }
 

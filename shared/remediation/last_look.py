@@ -85,6 +85,9 @@ def _own_word(look: LastLook, node: NodeName, now: datetime) -> tuple[str, str] 
 def _others(look: LastLook, node: NodeName, now: datetime) -> tuple[str, str] | None:
     """Of a farm: enough others say, just now, that they serve."""
     up = [name for name, state in look.states.items() if name != node and _fresh(state, now) and _up(state)]
+    for name in up:
+        if node in (look.states[name].heartbeat.peers_up or ()):
+            return "decision-changed", f"node {name} sees node {node} serve"
     if len(up) < look.policy.minimum_healthy:
         return "decision-changed", f"{len(up)} other nodes report that they serve, {look.policy.minimum_healthy} must"
     return None

@@ -135,6 +135,7 @@ def _beat(beat: dict[str, Any]) -> Beat:
         mirror_error=beat.get("mirrorError"),
         differences=beat.get("differences", 0),
         replica_slow=beat.get("replica_slow", False),
+        peers_up=None if "peersUp" not in beat else tuple(node for node in ALL_NODES if node in beat["peersUp"]),
     )
 
 
