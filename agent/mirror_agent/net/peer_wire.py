@@ -1,6 +1,7 @@
 """The messages between the two nodes: JSON lines, small, strict, and with an order over several paths.
 
-Guarantee: a message of another cluster, node, version or size is refused. Several paths may deliver in any order;
+Guarantee: a message of another cluster, node, protocol or size is refused, and one of a release that is too far from
+this one (`skew`), with a sentence that names both. Several paths may deliver in any order;
 `Freshness` tells whether a message is newer than everything heard before, so that news never goes back. The order is
 the sender's own clock (CLOCK_BOOTTIME) within one boot; the receiver's clock plays no part.
 Limits: MAX_LINE_BYTES a message.
@@ -16,7 +17,9 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from mirror_agent import __version__
 from mirror_agent.core.events import Beat
+from mirror_agent.skew import refusal
 
 PROTOCOL: Final = 1
 MAX_LINE_BYTES: Final = 4096
@@ -72,6 +75,7 @@ _SWITCH: Final = TypeAdapter(Switch)
 def encode(cluster_id: str, message: Message) -> bytes:
     body: dict[str, object] = {
         "v": PROTOCOL,
+        "agent": __version__,
         "cluster": cluster_id,
         "seq": message.sequence,
         "beat": asdict(message.beat) | {"record_in_sync": sorted(message.beat.record_in_sync)},
@@ -90,6 +94,9 @@ def decode(line: bytes, cluster_id: str, node: str) -> Message:
         body = json.loads(line)
         if body["v"] != PROTOCOL or body["cluster"] != cluster_id:
             raise ProtocolError(f"heartbeat of cluster {body['cluster']!r}, protocol {body['v']!r}")
+        # Releases before this one did not say theirs; the protocol is what they had in common.
+        if "agent" in body and (reason := refusal(f"node {node}", str(body["agent"]), "this node", __version__)):
+            raise ProtocolError(reason)
         beat = _BEAT.validate_python(body["beat"])
         message = Message(
             sequence=int(body["seq"]),

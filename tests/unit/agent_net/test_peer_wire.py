@@ -77,6 +77,27 @@ def test_rubbish_is_refused(line: bytes) -> None:
         decode(line, "c-1", "b")
 
 
+def _from_release(version: str | None) -> bytes:
+    document = json.loads(encode("c-1", message()))
+    if version is None:
+        del document["agent"]
+    else:
+        document["agent"] = version
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize("version", ["0.0.9", "0.2.0", None])
+def test_a_release_beside_this_one_is_heard(version: str | None) -> None:
+    assert decode(_from_release(version), "c-1", "b") == message()
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "1.0.0", "", "none"])
+def test_a_release_too_far_away_is_refused_with_both_versions(version: str) -> None:
+    with pytest.raises(ProtocolError, match=rf"node b .*{version}.*") as refused:
+        decode(_from_release(version), "c-1", "b")
+    assert "0.1.0" in str(refused.value) or "versions are like" in str(refused.value)
+
+
 def test_another_node_is_refused() -> None:
     with pytest.raises(ProtocolError, match="expected 'a'"):
         decode(encode("c-1", message()), "c-1", "a")
