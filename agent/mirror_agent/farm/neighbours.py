@@ -26,6 +26,7 @@ from mirror_agent.net.https import read_bounded
 from mirror_agent.net.peer import server_name
 
 PATH: Final = "/farm/v1/state"
+NOT_ASKED: Final = "not asked yet"
 _KEEPALIVE_S: Final = 15.0
 
 
@@ -49,7 +50,7 @@ class Neighbour:
     address: str
     told: Told | None = None
     heard_at: float = NEVER
-    failure: str = "not asked yet"
+    failure: str = NOT_ASKED
 
 
 class NeighbourServer:
@@ -109,14 +110,17 @@ class Neighbours:
         context: Callable[[], ssl.SSLContext],
         every_s: float,
         suspect_s: float,
+        changed: Callable[[], None] = lambda: None,
         clock: Clock = BOOT_CLOCK,
         port: int = HEARTBEAT_PORT,
     ) -> None:
-        """`context` as `NodeTls.peer_client`."""
+        """`context` as `NodeTls.peer_client`; `changed`: others serve than before."""
         self._cluster_id = cluster_id
         self._context = context
         self._every_s = every_s
         self._suspect_s = suspect_s
+        self._changed = changed
+        self._served: tuple[NodeName, ...] | None = None
         self._clock = clock
         self._port = port
         self._known = {peer.name: Neighbour(peer.name, peer.addresses[0]) for peer in peers}
@@ -128,9 +132,15 @@ class Neighbours:
         """Its word is fresh."""
         return self._clock.now_s() - neighbour.heard_at < self._suspect_s
 
+    @property
+    def asked(self) -> bool:
+        """Each of them, at least once, whether or not it answered."""
+        return all(one.failure != NOT_ASKED for one in self.known())
+
     def serving(self) -> tuple[NodeName, ...]:
-        """Who said a moment ago that it takes clients."""
-        return tuple(one.name for one in self.known() if self.alive(one) and one.told is not None and one.told.serves)
+        """Who said a moment ago that it takes clients, sorted."""
+        names = (one.name for one in self.known() if self.alive(one) and one.told is not None and one.told.serves)
+        return tuple(sorted(names))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -147,7 +157,14 @@ class Neighbours:
                 self._known[name] = Neighbour(name, neighbour.address, told, self._clock.now_s(), "")
             except _Unheard as error:
                 self._known[name] = replace(neighbour, failure=str(error))
+            self._notice()
             await self._clock.sleep(self._every_s)
+
+    def _notice(self) -> None:
+        """Also that somebody has been silent for too long, which no answer tells."""
+        if self.asked and (serving := self.serving()) != self._served:
+            self._served = serving
+            self._changed()
 
     async def _ask(self, session: aiohttp.ClientSession, neighbour: Neighbour) -> Told:
         url = f"https://{neighbour.address}:{self._port}{PATH}"

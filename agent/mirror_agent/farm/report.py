@@ -93,6 +93,7 @@ class FarmReporter:
             checkers_on=self._switches.checkers.on,
             certificate=self._certificate(),
             rollout=self._rollout(),
+            peers_up=self._neighbours.serving() if self._neighbours.asked else None,
         )
 
     def word(self) -> Told:

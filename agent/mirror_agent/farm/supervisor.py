@@ -131,6 +131,7 @@ class FarmSupervisor:
             context=self._tls.peer_client,
             every_s=NEIGHBOUR_EVERY_S,
             suspect_s=max(timing.suspect_s, 2 * NEIGHBOUR_EVERY_S),
+            changed=lambda: self._control_plane.poke(),
         )
         self._renewal = CertificateRenewal(
             issue=control_plane_issuer(agent.control_plane_url, load_credential(paths)),

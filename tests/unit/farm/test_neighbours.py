@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -39,11 +39,20 @@ class Bench:
         certificate, key = self.authority.issue(f"web-{node}", names=(x509.DNSName(server_name(node, CLUSTER)),))
         return tls_context(server=server, certificate=certificate, key=key, ca=self.authority.path)
 
-    def neighbours(self, clock: FakeClock, *, name: str = "b", me: str = "a") -> Neighbours:
+    def neighbours(
+        self, clock: FakeClock, *, name: str = "b", me: str = "a", changed: Callable[[], None] = lambda: None
+    ) -> Neighbours:
         tls = self.tls(me)
         peer = Peer.model_validate({"name": name, "addresses": ("127.0.0.1",)})
         return Neighbours(
-            [peer], cluster_id=CLUSTER, context=lambda: tls, every_s=1.0, suspect_s=5.0, clock=clock, port=self.port
+            [peer],
+            cluster_id=CLUSTER,
+            context=lambda: tls,
+            every_s=1.0,
+            suspect_s=5.0,
+            changed=changed,
+            clock=clock,
+            port=self.port,
         )
 
     @contextlib.asynccontextmanager
@@ -76,14 +85,20 @@ async def test_a_node_that_serves_is_known_and_its_silence_is_noticed(tmp_path: 
         assert neighbours.known()[0].told == WORD, "what it said last is kept for the status"
 
 
-async def test_a_node_that_leaves_says_so(tmp_path: Path) -> None:
+async def test_a_node_that_leaves_says_so_and_the_change_is_told_once(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with Bench(tmp_path).serving() as bench, asking(bench.neighbours(clock)) as neighbours:
-        await eventually(lambda: neighbours.serving() == ("b",), "b serves")
-        bench.word = WORD.model_copy(update={"phase": Phase.TRANSIENT, "serves": False})
-        await eventually(lambda: clock.next_wake_s is not None, "it waits for its next turn")
-        await clock.advance(1.0)
-        await eventually(lambda: neighbours.serving() == (), "b serves no more")
+    changes: list[str] = []
+    async with Bench(tmp_path).serving() as bench:
+        subject = bench.neighbours(clock, changed=lambda: changes.append("changed"))
+        assert not subject.asked
+        async with asking(subject) as neighbours:
+            await eventually(lambda: neighbours.serving() == ("b",), "b serves")
+            assert (neighbours.asked, changes) == (True, ["changed"])
+            bench.word = WORD.model_copy(update={"phase": Phase.TRANSIENT, "serves": False})
+            await eventually(lambda: clock.next_wake_s is not None, "it waits for its next turn")
+            await clock.advance(1.0)
+            await eventually(lambda: neighbours.serving() == (), "b serves no more")
+    assert changes == ["changed", "changed"]
 
 
 async def test_only_nodes_of_the_farm_are_answered(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ async def test_the_heartbeat_of_a_serving_node(tmp_path: Path) -> None:
     )
     assert (first.epoch, first.in_sync, first.mirror, first.exposed_for_s, first.failover) == (0, (), None, None, None)
     assert (first.sequence, second.sequence) == (1, 2)
+    assert first.peers_up is None, "nobody was asked yet"
 
 
 async def test_the_probe_says_no_in_the_moment_the_application_fails(tmp_path: Path) -> None:
