@@ -131,7 +131,8 @@ def _os_profile(plan: ClusterPlan, node: NodeName, custom_data: str | None) -> B
         profile["windowsConfiguration"] = {
             "provisionVMAgent": True,
             "enableAutomaticUpdates": False,
-            "patchSettings": {"patchMode": "Manual", "assessmentMode": "ImageDefault"},
+            # Hotpatches come with AutomaticByPlatform only, which restarts machines of both nodes by itself.
+            "patchSettings": {"patchMode": "Manual", "enableHotpatching": False, "assessmentMode": "ImageDefault"},
         }
         return profile
     profile["linuxConfiguration"] = {

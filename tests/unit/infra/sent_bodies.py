@@ -109,7 +109,17 @@ def sent_by_remediation() -> Iterator[tuple[str, Any]]:
     yield f"{vm}/runCommand@{sdk_version(vm)}", command.as_dict()
 
 
+def sent_to_windows_nodes() -> Iterator[tuple[str, Any]]:
+    """Written and checked, and not sent before an agent would run there (docs/windows.md)."""
+    from shared.provisioning.windows_boot import boot_extension
+    from tests.unit.provisioning.test_specs import windows_plan
+    from tests.unit.windows.boot_samples import PARAMETERS
+
+    kind = f"{ResourceType.VIRTUAL_MACHINE.value}/extensions"
+    yield f"{kind}@{sdk_version(kind)}", boot_extension(windows_plan(), PARAMETERS)
+
+
 @cache
 def all_sent() -> list[tuple[str, Any]]:
     """Not to be changed: made once."""
-    return [*sent_by_templates(), *sent_by_the_reconciler(), *sent_by_remediation()]
+    return [*sent_by_templates(), *sent_by_the_reconciler(), *sent_by_remediation(), *sent_to_windows_nodes()]
