@@ -85,7 +85,8 @@ class Draw:
     def witness(self) -> Witness:
         record = None if self.yes(0.15) else self.record()
         failure = self.of(("", "timeout"))
-        return Witness(record, "7", self.of(INSTANTS), self.unresolved(record), failure, self.of(INSTANTS))
+        known_at, learnt_at, failed_at = (self.of(INSTANTS) for _ in range(3))
+        return Witness(record, "7", known_at, learnt_at, self.unresolved(record), failure, failed_at)
 
     def mirror(self) -> Mirror:
         mirror = Mirror(
