@@ -71,11 +71,12 @@ def print_summary(document: dict[str, Any], runs: int, seconds: float) -> None:
 
 
 def print_keep(info: LabInfo) -> None:
-    token = f"$(.venv/bin/python -c \"import json; print(json.load(open('{info.tokens}'))['admin'])\")"
+    token = info.read_tokens().admin  # of this lab, which only this machine reaches
     say("")
     say("the lab stays up (KEEP=1); try:")
     say(f"  the console: {info.control_plane_url}/#/clusters/{CLUSTER}")
-    say(f"    sign in with the token $TOKEN below; the browser has to trust {info.ca}")
+    say(f"    sign in with the token {token}")
+    say(f"    and open the cluster {CLUSTER}; the browser has to trust {info.ca}")
     say(f"  TOKEN={token}")
     say(
         f'  curl --cacert {info.ca} -H "Authorization: Bearer $TOKEN" '
