@@ -17,7 +17,7 @@ from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.views import Links
 from shared.console.board import ClusterBrief, Reading, brief
-from shared.console.lines import Line, audit_line, lines_of
+from shared.console.lines import Line, PostedLine, audit_line, lines_of
 from shared.health.verdict import Health
 from shared.model.document import ApiModel
 from shared.model.principal import Principal
@@ -53,9 +53,11 @@ class FleetPage(ApiModel):
 async def read_fleet(plane: ControlPlane) -> Reading:
     """What the last audit posted, in one query; before the first one, and while one is just posting, the rows."""
     fleet, posted = await asyncio.gather(plane.store.audits.fleet(), plane.store.fleet.posted())
+    if posted is None and fleet is not None:
+        posted = await plane.store.fleet.posted()  # one was just posting: thousands of rows would cost far more
     before = plane.board.last
     if posted is None:
-        lines = await _lines_of_rows(plane)
+        lines: tuple[Line | PostedLine, ...] = await _lines_of_rows(plane)
     elif before is not None and before.posted == (posted.digest, posted.changes):
         lines = before.briefs
     else:
@@ -91,7 +93,7 @@ async def list_fleet(plane: ControlPlane, caller: Principal, call: Call) -> Answ
     else:
         found.sort(key=lambda entry: (-(entry.since.timestamp() if entry.since else 0.0), entry.cluster))
     page = FleetPage(
-        value=tuple(brief(line) for line in found[begin : begin + top]),
+        value=tuple(brief(entry.line()) for entry in found[begin : begin + top]),
         counts=dict(reading.counts),
         matching=len(found),
         read_at=reading.read_at,

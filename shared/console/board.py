@@ -18,7 +18,7 @@ from typing import Final
 from mirror_agent.contract import NodeName
 from pydantic import AwareDatetime
 
-from shared.console.lines import Line
+from shared.console.lines import Line, PostedLine
 from shared.health.verdict import Health
 from shared.model.document import ApiModel
 
@@ -49,7 +49,7 @@ class ClusterBrief(ApiModel):
 class Reading:
     """`posted`: digest and changes of the text that was read, if one was; the same is not taken apart twice."""
 
-    briefs: tuple[Line, ...]
+    briefs: tuple[Line | PostedLine, ...]
     counts: Mapping[Health, int]
     read_at: datetime
     audited_at: datetime | None

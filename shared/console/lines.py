@@ -1,6 +1,7 @@
 """The fleet as lines, one per cluster, and the text in which an audit leaves them. Pure.
 
-Ten thousand lines are read in some tens of milliseconds: they are plain tuples until a page shows some of them.
+Ten thousand lines are read in some tens of milliseconds: of each only what order and filters ask for is taken out of
+the text; the rest follows where a page shows it (`PostedLine`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ UNREAD: Final = ("not-audited", "the last audit could not read what is stored ab
 
 # Before the letters of a farm's serving nodes, in the place where a mirror's one stands.
 _UP: Final = "up:"
+_STATES: Final[dict[object, Health]] = {state.value: state for state in Health}
+_FIELDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,38 @@ class Line:
     nodes: Mapping[NodeName, tuple[Health, str]] = field(default_factory=dict)
     paused_by: tuple[str, ...] = ()
     up: tuple[NodeName, ...] = ()
+
+    def line(self) -> Line:
+        return self
+
+
+class PostedLine:
+    """A line as it stands in the text: read like a `Line`, made into one by `line`."""
+
+    __slots__ = ("_row", "cluster", "state")
+
+    def __init__(self, row: list[object]) -> None:
+        """Raises ValueError for a row that is none."""
+        if len(row) != _FIELDS or row[1] not in _STATES:
+            raise ValueError(f"a line of the fleet's board has {len(row)} fields of an unknown kind: {str(row)[:80]}")
+        self.cluster = str(row[0])
+        self.state = _STATES[row[1]]
+        self._row = row
+
+    @property
+    def rule(self) -> str:
+        return str(self._row[2])
+
+    @property
+    def since(self) -> datetime | None:
+        return datetime.fromisoformat(self._row[4]) if isinstance(self._row[4], str) else None
+
+    @property
+    def paused_by(self) -> tuple[str, ...]:
+        return self.line().paused_by
+
+    def line(self) -> Line:
+        return _line(self._row)
 
 
 def unknown_line(cluster: str, why: tuple[str, str] = NOT_AUDITED) -> Line:
@@ -85,9 +120,9 @@ def text_of(lines: Iterable[Line]) -> str:
     return json.dumps(rows, separators=(",", ":"))
 
 
-def lines_of(text: str, changes: Mapping[str, bool]) -> tuple[Line, ...]:
+def lines_of(text: str, changes: Mapping[str, bool]) -> tuple[Line | PostedLine, ...]:
     """In the order of their names. `changes`: clusters that came or went since, and are there or not."""
-    found = {row[0]: _line(row) for row in json.loads(text)}
+    found: dict[str, Line | PostedLine] = {row[0]: PostedLine(row) for row in json.loads(text)}
     for name, exists in changes.items():
         if not exists:
             found.pop(name, None)

@@ -58,7 +58,7 @@ def _each(name: str, sentence: str, value: Callable[[Line, Scrape], float | None
     """One sample per cluster that has the value."""
 
     def samples(scrape: Scrape) -> list[Sample]:
-        found = ((brief.cluster, value(brief, scrape)) for brief in scrape.reading.briefs)
+        found = ((brief.cluster, value(brief.line(), scrape)) for brief in scrape.reading.briefs)
         return [Sample((cluster,), float(one)) for cluster, one in found if one is not None]
 
     return Metric(f"mirrorplane_{name}", ("cluster",), sentence, samples)
@@ -140,7 +140,7 @@ METRICS: Final = (
         "Always 1: the node that serves.",
         lambda scrape: [
             Sample((one.cluster, node), 1.0)
-            for one in scrape.reading.briefs
+            for one in (brief.line() for brief in scrape.reading.briefs)
             for node in one.up or ((one.serving,) if one.serving else ())
         ],
     ),

@@ -387,7 +387,7 @@ async def test_a_long_board_is_posted_in_parts_and_replaced_whole(app: App) -> N
     await board.post("first", text_of(lines), await board.noted())
     posted = await board.posted()
     assert posted is not None
-    assert lines_of(posted.text, {}) == tuple(lines)
+    assert [entry.line() for entry in lines_of(posted.text, {})] == lines
     await board.post("second", text_of(lines[:1]), await board.noted())
     posted = await board.posted()
     assert posted is not None
@@ -397,7 +397,7 @@ async def test_a_long_board_is_posted_in_parts_and_replaced_whole(app: App) -> N
 
 def test_a_line_survives_the_text() -> None:
     line = Line("c", Health.EXPOSED, "r", "ä", NOW, "b", {"a": (Health.DOWN, "gone")}, ("maintenance: x",))
-    assert lines_of(text_of([line, Line("d", Health.UNKNOWN, "r", "s")]), {}) == (
+    assert tuple(entry.line() for entry in lines_of(text_of([line, Line("d", Health.UNKNOWN, "r", "s")]), {})) == (
         line,
         Line("d", Health.UNKNOWN, "r", "s"),
     )
