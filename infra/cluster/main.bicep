@@ -4,7 +4,7 @@
 // pair") says how to use it, docs/security.md what its secrets open and until when.
 targetScope = 'resourceGroup'
 
-@description('Name of the cluster; its resources are called after it.')
+@description('Name of the cluster: lower-case letters, digits and hyphens; its resources are called after it.')
 @minLength(2)
 @maxLength(24)
 param clusterName string = 'pair'

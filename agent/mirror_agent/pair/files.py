@@ -75,8 +75,10 @@ class PairFiles:
             return None
 
     def store_facts(self, facts: PairFacts) -> None:
-        """The link's secret is kept nowhere but as a hash; the pair's is in the admission while that is open."""
-        kept = facts.model_copy(update={"secret": _NO_SECRET, "link_secret": None, "join": False})
+        """The link's secret is kept nowhere but as a hash; the pair's is in the admission while that is open; the
+        witness's signature is in agent.json."""
+        witness = facts.witness.model_copy(update={"sas": _NO_SECRET})
+        kept = facts.model_copy(update={"secret": _NO_SECRET, "link_secret": None, "join": False, "witness": witness})
         self.write(self.facts, kept.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
 
 

@@ -34,7 +34,8 @@ def test_every_variable_and_parameter_it_names_is_one() -> None:
     outputs = {"MIRRORPLANE_URL"}
     assert set(re.findall(r"\bMIRRORPLANE_[A-Z0-9_]+", TEXT)) - ENVIRONMENT - outputs == set()
     parameters = set(template("azuredeploy.json")["parameters"]) | set(template("events.json")["parameters"])
-    assert set(re.findall(r"`(\w+)=", TEXT)) - {"token"} <= parameters
+    parameters |= set(template("cluster/azuredeploy.json")["parameters"])
+    assert set(re.findall(r"[` ](\w+)=", TEXT)) - {"token"} <= parameters
     assert set(EVENTS) - {"tags"} == set(re.findall(r"(\w+Name)=…", TEXT))
 
 

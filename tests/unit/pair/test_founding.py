@@ -57,6 +57,7 @@ async def test_no_secret_stays_where_it_is_not_needed(tmp_path: Path) -> None:
     everywhere = {name: (tmp_path / name).read_text() for name in machine.written()}
     assert [name for name, text in everywhere.items() if LINK_SECRET in text] == []
     assert [name for name, text in everywhere.items() if facts("a").secret in text] == [STEPS[1]]
+    assert [name for name, text in everywhere.items() if facts("a").witness.sas in text] == [STEPS[-1]]
     assert "secret" not in str(machine.log.events).lower()
 
 
