@@ -29,6 +29,8 @@ WIDE: Final[ViewportSize] = {"width": 1280, "height": 900}
 PHONE: Final[ViewportSize] = {"width": 390, "height": 844}
 TOKEN_KEY: Final = "mirrorplane-token"
 _AXE: Final = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+# Labs that come and go beside this one add and remove interfaces, and Chromium then drops the requests under way.
+_NOT_OURS: Final = ("net::ERR_NETWORK_CHANGED",)
 # What axe calls serious or worse is a barrier for somebody.
 _BARRIERS: Final = ("serious", "critical")
 
@@ -49,7 +51,8 @@ class Watched:
     complaints: list[str] = field(default_factory=list)
 
     def hear(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not any(text in message.text for text in self.expected):
+        known = (*self.expected, *_NOT_OURS)
+        if message.type in ("error", "warning") and not any(text in message.text for text in known):
             self.complaints.append(f"{message.type}: {message.text} ({message.location['url']})")
 
     def see(self, request: Request) -> None:
