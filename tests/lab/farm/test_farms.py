@@ -55,6 +55,10 @@ class Farm:
     nodes: Nodes
     count: int
     figures: dict[str, Any] = field(default_factory=dict)
+    wanted: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wanted = wanted(self.count)
 
     @property
     def name(self) -> str:
@@ -67,12 +71,16 @@ class Farm:
     async def provision(self) -> str:
         """The virtual IP."""
         began = time.monotonic()
-        _, _, headers = await self.api.call("PUT", f"/clusters/{self.name}", wanted(self.count))
-        await self.api.wait_operation(headers, deadline_s=DEADLINE_S, show=lambda _: None)
+        await self.put()
         self.figures["provisioned_s"] = round(time.monotonic() - began, 1)
         cluster = await self.api.cluster(self.name)
         assert {node["name"] for node in cluster["nodes"]} == self.names
         return str(cluster["virtualIp"]["address"])
+
+    async def put(self) -> None:
+        """And its end."""
+        _, _, headers = await self.api.call("PUT", f"/clusters/{self.name}", self.wanted)
+        await self.api.wait_operation(headers, deadline_s=DEADLINE_S, show=lambda _: None)
 
     async def roles(self) -> dict[str, str]:
         return {
@@ -136,8 +144,11 @@ async def test_a_farm(lab: LabInfo, lab_state: Path, count: int) -> None:
             await lose_a_node(farm, clients)
             await stop_and_start_a_node(farm, clients)
             await restart_all(farm, clients)
-            if count == 3:
-                await maintain_a_node(farm, clients)
+            match count:
+                case 2:
+                    await change_the_module(farm, clients)
+                case 3:
+                    await maintain_a_node(farm, clients)
         with pytest.raises(DemoFailed, match="nothing to swap"):
             await api.call("POST", f"/clusters/{farm.name}:swap", {"reason": "a farm has no roles"})
         await farm.delete()
@@ -222,6 +233,23 @@ async def restart_all(farm: Farm, clients: Clients) -> None:
     loss = clients.loss(began)
     note(farm, "restarted, node by node", loss)
     assert not loss.failed, f"a restart in order cost requests: {loss}"
+
+
+async def change_the_module(farm: Farm, clients: Clients) -> None:
+    """What a running agent cannot take: each node begins anew in its turn, while the others serve."""
+    before = {name: await farm.nodes.ask(name, "status") for name in farm.names}
+    began = clients.now()
+    farm.wanted["application"]["environment"] = {"COLOUR": "blue"}
+    await farm.put()
+    farm.figures["changed_s"] = round(clients.now() - began, 1)
+    for name in farm.names:
+        status = await farm.nodes.ask(name, "status")
+        assert status["agent"]["configurationInUse"] > before[name]["agent"]["configurationInUse"], status["agent"]
+    after = clients.now()
+    await until(lambda: clients.nodes_since(after) == farm.names, "every node answers after the change")
+    loss = clients.loss(began)
+    note(farm, "module changed, node by node", loss)
+    assert not loss.failed, f"a rolling change cost requests: {loss}"
 
 
 async def maintain_a_node(farm: Farm, clients: Clients) -> None:
