@@ -45,9 +45,9 @@ something else is at work on the VM (409) is asked for again after the cool-down
 Replacing a VM deletes the VM with its OS disk and has the reconciler make a new one. The data disk is kept if it is
 there, so what diverged on it goes to quarantine and nothing is overwritten silently; a missing one is made anew.
 
-In a farm every node serves and there is no in-sync set: a node that serves by any fresh sign is not touched, and nothing
-is done to another one while fewer than `minimumHealthy` of the others serve and are healthy. That is counted when a step is
-planned, and again from the newest heartbeats right before it is taken.
+In a farm every node serves and there is no in-sync set: a node that serves by any fresh sign is not touched, and
+nothing is done to another one while fewer than `minimumHealthy` of the others serve and are healthy. That is counted
+when a step is planned, and again from the newest heartbeats right before it is taken.
 """
 
 WORDS = {

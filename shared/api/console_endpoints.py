@@ -61,7 +61,7 @@ CONSOLE_ENDPOINTS: Final = (
         "clusters/{name}/strips",
         Guard.MONITOR,
         strips.get_strips,
-        "Sum up the heartbeats and probes of the last hours of both nodes.",
+        "Sum up the heartbeats and probes of the last hours of every node.",
         {200: StripsView},
         query=("hours",),
     ),

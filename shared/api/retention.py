@@ -36,7 +36,9 @@ async def remove_expired(plane: ControlPlane) -> dict[str, int]:
         page = await plane.store.clusters.page(after, PAGE)
         for entry in page.items:
             live.add(entry.value.id)
-            removed["days"] += await plane.store.retention.purge_days(entry.value.id, oldest, MAX_ROWS_PER_RUN)
+            removed["days"] += await plane.store.retention.purge_days(
+                entry.value.id, entry.value.nodes, oldest, MAX_ROWS_PER_RUN
+            )
             removed["verdicts"] += await plane.store.retention.purge_turns(
                 entry.value.id, oldest_turn, MAX_ROWS_PER_RUN
             )

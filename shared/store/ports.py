@@ -306,7 +306,7 @@ class ReconcileQueue(Protocol):
 
 
 class Retention(Protocol):
-    async def purge_days(self, cluster_id: str, before: date, limit: int) -> int:
+    async def purge_days(self, cluster_id: str, nodes: Sequence[NodeName], before: date, limit: int) -> int:
         """Removes at most `limit` history and probe rows of days before that; returns how many."""
 
     async def purge_cluster(self, cluster_id: str, limit: int) -> int:

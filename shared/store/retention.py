@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
-from mirror_agent.contract import ALL_NODES
+from mirror_agent.contract import NodeName
 
 from shared.store.desired import CLUSTERS
 from shared.store.identities import CREDENTIALS
@@ -27,10 +28,10 @@ class TableRetention:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    async def purge_days(self, cluster_id: str, before: date, limit: int) -> int:
+    async def purge_days(self, cluster_id: str, nodes: Sequence[NodeName], before: date, limit: int) -> int:
         removed = 0
         for table in _BY_DAY:
-            for node in ALL_NODES:
+            for node in nodes:
                 start = f"{cluster_id}|{node}|"
                 removed += await self._remove(table, start, start + day_text(before), limit - removed)
         return removed

@@ -17,7 +17,7 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import HttpResponseError
 from azure.data.tables import TableServiceClient
 from azure.storage.queue.aio import QueueClient
-from mirror_agent.contract import CommandAction
+from mirror_agent.contract import MIRROR_NODES, CommandAction
 
 from lab.azurite.server import Azurite
 from shared.model.audit import AuditRecord, FleetRecord, TrackRecord, TurnKind, VerdictTurn
@@ -474,9 +474,9 @@ async def test_retention_removes_old_days_and_what_a_deleted_cluster_left(store:
             for number in range(3)
         ]
         await store.node_states.append_history(beats)
-    assert await store.retention.purge_days(cluster_id, TODAY, 2) == 2
-    assert await store.retention.purge_days(cluster_id, TODAY, 100) == 1
-    assert await store.retention.purge_days(cluster_id, TODAY, 100) == 0
+    assert await store.retention.purge_days(cluster_id, MIRROR_NODES, TODAY, 2) == 2
+    assert await store.retention.purge_days(cluster_id, MIRROR_NODES, TODAY, 100) == 1
+    assert await store.retention.purge_days(cluster_id, MIRROR_NODES, TODAY, 100) == 0
     assert await store.retention.purge_cluster(cluster_id, 2) == 2
     assert await store.retention.purge_cluster(cluster_id, 100) == 5
     assert await store.retention.purge_cluster(cluster_id, 100) == 0
