@@ -8,7 +8,10 @@ says why. Figures: build/rollout.json.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +19,12 @@ from typing import Any, Final
 
 import pytest
 
-from lab import lifetime
 from lab.faults.model import Case, Primary, Result, Service
 from lab.faults.perform import Performer, settled
 from lab.faults.report import circumstances
-from lab.faults.stage import Stage, open_lab
-from lab.paths import REPOSITORY, state_root
+from lab.faults.stage import Stage
+from lab.info import find_lab
+from lab.paths import REPOSITORY
 from lab.wheels import GIVEN
 from tests.lab.rollout.changes import (
     Change,
@@ -46,20 +49,32 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """A lab whose control plane boots nodes with the previous release and has the others beside it."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    first = release(wheels, tmp_path, PREVIOUS)
-    for version in (PRESENT, DIES, LACKS_A_FILE):
-        release(wheels, tmp_path, version)
-    monkeypatch.setenv(GIVEN, str(first))
-    state = state_root()
-    info, _ = await open_lab(state, None, say)
-    stage = Stage(info, state, say)
+    monkeypatch.setenv(GIVEN, str(await asyncio.to_thread(release, wheels, tmp_path, PREVIOUS)))
+    state = tmp_path / "lab"
     try:
-        await stage.provision()
-        await settled(stage)
-        yield stage
+        await asyncio.gather(
+            asyncio.to_thread(lab_command, state, "up", "--detach"), asyncio.to_thread(build_others, wheels, tmp_path)
+        )
+        stage = Stage(find_lab(state), state, say)
+        try:
+            await stage.provision()
+            await settled(stage)
+            yield stage
+        finally:
+            stage.close()
     finally:
-        stage.close()
-        lifetime.take_down(state, info.id, say)
+        await asyncio.to_thread(lab_command, state, "down")
+
+
+def build_others(wheels: Path, scratch: Path) -> None:
+    for version in (PRESENT, DIES, LACKS_A_FILE):
+        release(wheels, scratch, version)
+
+
+def lab_command(state: Path, *words: str) -> None:
+    command = [sys.executable, "-m", "lab", "--state", str(state), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
 
 
 def say(text: str) -> None:

@@ -104,6 +104,7 @@ class World:
                 OperationKind.DELETE: ProvisioningState.DELETING,
                 OperationKind.UPDATE: ProvisioningState.UPDATING,
                 OperationKind.CREATE: ProvisioningState.CREATING,
+                OperationKind.UPGRADE: ProvisioningState.UPDATING,
             }
             reference = OperationRef(
                 id=operation_id, kind=kind, generation=generation, requested_at=self.clock(), requested_by="test"
