@@ -25,6 +25,8 @@ SCRIPT = Path(__file__).parents[3] / "infra" / "vm" / "linux" / "bootstrap.py"
 PYTHON = shutil.which("python3", path="/usr/bin") or sys.executable
 TOKEN = "mpe_0123456789abcdef-secret"
 WHEEL = "mirror_agent-0.1.0-py3-none-any.whl"
+MODULE = b'{"application": {}}'
+SIGNATURE = "sv=1&sig=not-for-logs"
 DEADLINE_S = 90.0
 
 # Stands for `mirrorctl enrol`: writes what it was told, so that a test can see its arguments.
@@ -37,6 +39,9 @@ def main():
     token = json.loads(bootstrap.read_text())["enrolmentToken"]
     target = root / "etc/mirrorplane/agent.json"
     target.parent.mkdir(parents=True, exist_ok=True)
+    module = bootstrap.with_name("module.json")
+    if module.exists():
+        (target.parent / "module.seen").write_bytes(module.read_bytes())
     target.write_text(json.dumps({"argv": sys.argv[1:], "had_token": bool(token)}))
 """
 
@@ -49,6 +54,13 @@ class Server:
     url: str = ""
     answers: list[int] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
+
+    async def artifact(self, request: web.Request) -> web.Response:
+        """A plain location; `queries` are the signatures it was asked with."""
+        self.queries.append(request.query_string)
+        contents = {WHEEL: self.wheel, "module.json": MODULE}
+        return web.Response(body=contents[request.match_info["name"]])
 
     async def answer(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("Authorization", ""))
@@ -130,6 +142,7 @@ async def node(wheel: bytes, tmp_path: Path) -> AsyncIterator[Node]:
     server = Server(wheel)
     application = web.Application()
     application.router.add_get("/api/nodes/agent-wheel", server.answer)
+    application.router.add_get("/artifacts/{name}", server.artifact)
     runner = web.AppRunner(application)
     await runner.setup()
     try:
@@ -221,3 +234,47 @@ async def test_a_server_the_system_does_not_trust_is_not_told_the_token(node: No
     assert status == 1
     assert "CERTIFICATE_VERIFY_FAILED" in output
     assert node.server.tokens == []
+
+
+def of_a_pair(node: Node, **changes: str) -> None:
+    settings: dict[str, object] = {
+        "artifactsLocation": f"{node.server.url}/artifacts",
+        "artifactsSasToken": f"?{SIGNATURE}",
+        "enrolmentToken": "",  # only the agent of this test looks for it
+        "wheelName": WHEEL,
+        "wheelSha256": hashlib.sha256(node.server.wheel).hexdigest(),
+        "moduleName": "module.json",
+        "moduleSha256": hashlib.sha256(MODULE).hexdigest(),
+        "pair": {"node": "a"},
+    }
+    node.bootstrap_json.write_text(json.dumps(settings | changes))
+
+
+async def test_a_pair_fetches_agent_and_module_from_a_plain_location(node: Node) -> None:
+    of_a_pair(node)
+    status, output = await node.run()
+    assert status == 0, output
+    assert node.server.queries == [SIGNATURE, SIGNATURE]
+    assert node.server.tokens == []
+    assert (node.agent_json.parent / "module.seen").read_bytes() == MODULE
+    assert "sig=" not in output
+    assert sorted(path.name for path in node.bootstrap_json.parent.iterdir()) == ["bootstrap.lock"]
+
+
+@pytest.mark.parametrize("what", ["wheelSha256", "moduleSha256"])
+async def test_what_is_not_what_was_announced_is_not_used(node: Node, what: str) -> None:
+    of_a_pair(node, **{what: "0" * 64})
+    status, output = await node.run(deadline_s=0.5)
+    assert status == 1
+    assert "is not installed" in output
+    assert "sig=" not in output
+    assert not node.agent_json.exists()
+
+
+async def test_a_pair_asks_only_where_nobody_can_listen(node: Node) -> None:
+    of_a_pair(node, artifactsLocation=node.server.url.replace("https://", "http://"))
+    status, output = await node.run()
+    assert status == 1
+    assert "artifactsLocation" in output
+    assert "not https" in output
+    assert node.server.queries == []
