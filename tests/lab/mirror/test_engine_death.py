@@ -23,11 +23,14 @@ from mirror_agent.mirror import mounts
 from mirror_agent.mirror.control import MirrorError, MirrorLimits
 from mirror_agent.mirror.estate import drain, is_empty
 
-from tests.lab.mirror.pair import Node, Pair, differences, eventually, running_pair, tree
+from tests.lab.mirror.pair import FRONT, Node, Pair, differences, eventually, running_pair, tree
 from tests.lab.mirror.posix_names import EXCHANGE, renameat2
 from tests.lab.mirror.test_roles import Writer, lines
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(FRONT == "library", reason="a mount through the FUSE library ends with its engine"),
+]
 
 KERNEL = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
 
