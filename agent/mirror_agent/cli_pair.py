@@ -12,10 +12,14 @@ import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mirror_agent.cli_output import show
 from mirror_agent.paths import SECRET_FILE_MODE, Paths, replace_file
+
+if TYPE_CHECKING:
+    from mirror_agent.pair.documents import PairFacts
+    from mirror_agent.pair.files import PairFiles
 
 OK: Final = 0
 
@@ -181,7 +185,7 @@ def _configure(paths: Paths, file: Path | None, witness_sas: Path | None) -> dic
     return {"version": stored.version, "next": "the same on the other node; then restart the replica's agent first"}
 
 
-def _membership(paths: Paths) -> Any:
+def _membership(paths: Paths) -> tuple[PairFiles, PairFacts]:
     """(files, facts) of this node's pair. Raises ValueError on any other node."""
     from mirror_agent.net.identity import NotEnrolled, load_agent_file
     from mirror_agent.pair.membership import pair_membership

@@ -41,7 +41,12 @@ def pair_membership(agent: AgentFile, paths: Paths) -> Membership | None:
     if agent.control_plane_url:
         return None
     files = PairFiles(paths)
-    facts = files.load_facts()
+    try:
+        facts = files.load_facts()
+    except ValueError as error:
+        raise NotEnrolled(
+            f"{files.facts} is damaged ({type(error).__name__}); it is the other node's but for `node`"
+        ) from None
     if facts is None:
         raise NotEnrolled(
             f"{paths.agent_file} names no control plane, and {files.facts} is not there: this machine is no node of "

@@ -13,9 +13,10 @@ import json
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 import aiohttp
+from pydantic import BaseModel, StringConstraints
 
 from mirror_agent.authority import node_dns_name
 from mirror_agent.clock import BOOT_CLOCK, Clock
@@ -37,6 +38,12 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+class _Revoked(BaseModel):
+    """What the other node answers."""
+
+    serials: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{1,40}$")], ...]
+
+
 class PairService:
     """`run` until cancelled."""
 
@@ -55,7 +62,7 @@ class PairService:
         port: int = ADMISSION_PORT,
         peer_port: int = ADMISSION_PORT,
     ) -> None:
-        """`revoked` takes the whole list. Raises OSError when the peer's list of an earlier start cannot be read."""
+        """`revoked` takes the whole list."""
         self._files = files
         self._facts = facts
         self._client_tls = client_tls
@@ -87,7 +94,7 @@ class PairService:
                 try:
                     await self._look(ask_peer=turn % ASK_PEER_EVERY == 0)
                     self._failure = ""
-                except (OSError, ValueError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with access must not end the agent
                     self._failed(error)
                 turn += 1
                 await self._clock.sleep(LOOK_S)
@@ -127,7 +134,7 @@ class PairService:
                         return
         except (aiohttp.ClientError, OSError, TimeoutError):
             return
-        serials = frozenset(str(serial) for serial in json.loads(body)["serials"])
+        serials = frozenset(_Revoked.model_validate_json(body).serials)
         if serials != self._peers:
             self._peers = serials
             content = json.dumps(sorted(serials)).encode()
@@ -137,6 +144,9 @@ class PairService:
         try:
             return frozenset(str(serial) for serial in json.loads(self._files.peer_revoked.read_bytes()))
         except FileNotFoundError:
+            return frozenset()
+        except (OSError, ValueError, TypeError) as error:
+            self._log("pair.revoked-list-unreadable", error=str(error))
             return frozenset()
 
     def _presented(self) -> str:

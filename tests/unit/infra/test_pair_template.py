@@ -21,7 +21,7 @@ from tests.unit.infra.arm_expressions import TemplateError
 from tests.unit.infra.sent_bodies import EVERY_OPTION_OF_A_PAIR, PAIR, pair, template
 
 NSG: Final = "Microsoft.Network/networkSecurityGroups"
-OPEN: Final = {"adminAddresses": ["203.0.113.0/24"], "clientAddresses": ["Internet"]}
+OPEN: Final[dict[str, Any]] = {"adminAddresses": ["203.0.113.0/24"], "clientAddresses": ["Internet"]}
 
 
 @cache

@@ -145,8 +145,10 @@ async def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(host: Host)
 
 def test_old_ones_make_room_and_too_many_are_refused(tmp_path: Path) -> None:
     files = Machine(tmp_path).files
-    for number in range(MAX_LINKS):
-        offer(files, f"{number:016x}", new_secret(), name="somebody", role="Monitor", now=NOW)
+    text = offer(files, "f" * 16, new_secret(), name="somebody", role="Monitor", now=NOW).model_dump_json(by_alias=True)
+    for number in range(MAX_LINKS - 1):
+        link_id = f"{number:016x}"
+        (files.links / f"{link_id}.json").write_text(text.replace("f" * 16, link_id))
     with pytest.raises(ValueError, match="let some end first"):
         offer(files, ID, new_secret(), name="somebody", role="Monitor", now=NOW)
     offer(files, ID, new_secret(), name="somebody", role="Monitor", now=NOW + LINK_VALIDITY)

@@ -56,7 +56,7 @@ async def pair(tmp_path: Path) -> tuple[Machine, Machine]:
 
 
 @contextlib.asynccontextmanager
-async def running(machine: Machine, node: str, port: int, peer_port: int, peer: str) -> AsyncIterator[Running]:
+async def running(machine: Machine, node: str, port: int, peer_port: int) -> AsyncIterator[Running]:
     wall, tls = Wall(), NodeTls(machine.paths)
     nodes = {name: {"address": "127.0.0.1"} for name in ("a", "b")}
     refused: list[tuple[str, ...]] = []
@@ -96,7 +96,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def test_the_port_opens_with_a_link_and_closes_with_its_end(pair: tuple[Machine, Machine]) -> None:
     first, _ = pair
-    async with running(first, "a", free_port(), free_port(), "b") as node:
+    async with running(first, "a", free_port(), free_port()) as node:
         await until(lambda: len(node.refused) > 1)
         assert not node.service.server.listening, "the other node is in, nobody is waited for"
         offer(first.files, ID, new_secret(), name="somebody", role="Monitor", now=NOW)
@@ -114,11 +114,11 @@ async def test_what_one_node_revokes_both_refuse_also_after_a_restart(pair: tupl
     offer(first.files, ID, secret, name="somebody", role="Admin", now=NOW)
     made = redeem(first.files, authority, "pay", CLUSTER_ID, link_token(CLUSTER_ID, ID, secret), NOW)
     serial = made.file.serial
-    ports = free_port(), free_port()
-    async with running(first, "a", *ports, "b") as a, running(second, "b", *reversed(ports), "a") as b:
+    mine, theirs = free_port(), free_port()
+    async with running(first, "a", mine, theirs) as a, running(second, "b", theirs, mine) as b:
         revoke(first.files, ID, NOW)
         await until(lambda: a.refused[-1:] == [(serial,)] and b.refused[-1:] == [(serial,)])
-    async with running(second, "b", free_port(), free_port(), "a") as again:
+    async with running(second, "b", free_port(), free_port()) as again:
         await until(lambda: again.refused[-1:] == [(serial,)])
 
 
