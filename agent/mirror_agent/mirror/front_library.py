@@ -66,9 +66,11 @@ class LibraryFront(Front):
 
         The mount is made here, as for the other front, and handed to the library as an open connection: the library
         would take it away at its own end, and uncover the directory while the application may live."""
-        from mirror_agent.mirror import front_library_calls as calls
-
-        serve = calls.library(self, threads_max=self._threads_max)
+        try:
+            from mirror_agent.mirror.front_library_calls import library
+        except ImportError as error:
+            raise OSError(errno.ENOSYS, f"{error}: install mirror-agent[fuse-library]") from None
+        serve = library(self, threads_max=self._threads_max)
         self._fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         try:
             mounts.mount_front(self._fd, self.root.path)
@@ -111,10 +113,11 @@ class LibraryFront(Front):
     def _serve_through(self, serve: Callable[[int], None], connection: int) -> None:
         try:
             serve(connection)
-        except BaseException as error:
-            # A mount without a server hangs its users: better none at all, loudly.
+        except Exception as error:
             self._failure = error
-            log.exception("serving %s through the FUSE library failed; its mount is aborted", self.root.path)
+            log.exception("serving %s through the FUSE library failed", self.root.path)
+        finally:
+            # A mount without a server hangs its users: better a dead one. Nothing if it was unmounted.
             mounts.disconnect(self.root.path)
 
     # -- requests --------------------------------------------------------------------------------------------------

@@ -240,7 +240,12 @@ def _introduction(path: Path) -> tuple[int, str]:
 
 async def local_caller(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
     """Whoever knows the secret could read the file: SYSTEM or an administrator."""
-    said = await reader.readline()
+    import asyncio
+
+    try:
+        said = await reader.readexactly(2 * _SECRET_BYTES + 1)
+    except asyncio.IncompleteReadError:
+        said = b""
     if hmac.compare_digest(said.strip(), _introduction(path)[1].encode()):
         return "administrator"
     raise Stranger("somebody without the secret", "only administrators may talk to the agent; use an elevated prompt")

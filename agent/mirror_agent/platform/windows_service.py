@@ -36,7 +36,7 @@ class AgentService(win32serviceutil.ServiceFramework):
 
     def GetAcceptedControls(self) -> int:
         # A shutdown would give five seconds; its announcement gives as long as we ask for.
-        accepted: int = super().GetAcceptedControls()
+        accepted: int = super().GetAcceptedControls()  # type: ignore[no-untyped-call]
         return accepted | win32service.SERVICE_ACCEPT_PRESHUTDOWN
 
     def SvcOtherEx(self, control: int, event_type: int, data: object) -> int:
@@ -61,7 +61,7 @@ class AgentService(win32serviceutil.ServiceFramework):
 def main() -> None:
     servicemanager.Initialize()
     servicemanager.PrepareToHostSingle(AgentService)
-    servicemanager.StartServiceCtrlDispatcher()
+    servicemanager.StartServiceCtrlDispatcher()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

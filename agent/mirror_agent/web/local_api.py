@@ -89,7 +89,8 @@ class LocalApi:
                 await _answer(writer, _error("busy", f"more than {MAX_CLIENTS} clients; try again in a moment"))
                 return
             try:
-                caller = await HOST.local_caller(self._path, reader, writer)
+                async with asyncio.timeout(IDLE_S):
+                    caller = await HOST.local_caller(self._path, reader, writer)
             except Stranger as stranger:
                 self._log("local-api.refused", caller=stranger.who)
                 await _answer(writer, _error("forbidden", str(stranger)))

@@ -125,6 +125,7 @@ async def test_the_end_of_the_supervisor_uncovers_nothing(node: Node, tmp_path: 
                 await application.end()
             assert application.made == made, "a call succeeded after its engine's death"
             assert set(os.listdir(below)) == there
-            assert made == len(there)
+            # The last call may have been carried out and not answered.
+            assert len(there) - made in (0, 1)
     finally:
         os.close(below)
