@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from mirror_agent.farm.maintenance import RULES, conclude, facts
@@ -57,3 +58,9 @@ def test_the_first_rule_that_applies(event: Announced, here: Situation, step: St
     concluded = conclude(event, here)
     assert (concluded.step, concluded.rule) == (step, rule)
     assert concluded.sentence == RULES[rule]
+
+
+def test_every_rule_stands_in_the_document_with_its_sentence() -> None:
+    text = (Path(__file__).parents[3] / "docs/farm.md").read_text(encoding="utf-8")
+    rows = [f"| `{rule}` | {sentence} |" for rule, sentence in RULES.items()]
+    assert [row for row in rows if row not in text] == []
