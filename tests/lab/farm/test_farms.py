@@ -103,7 +103,7 @@ class Farm:
         async def told() -> bool:
             nonlocal seen
             seen = await self.verdict()
-            return seen[0] == state and node in seen[1]
+            return seen[0] == state and (not node or f"{node}: " in seen[1])
 
         try:
             await until(told, f"the verdict is {state}")
