@@ -33,7 +33,7 @@ from shared.api.node_orders import record_orders
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
 from shared.api.rotation import advance_rotation
-from shared.api.versions import check_agent, refuse_newer_agent
+from shared.api.versions import check_agent, heartbeat_post
 from shared.model.audit import TurnKind, VerdictTurn
 from shared.model.cluster import ClusterRecord, ProvisioningState
 from shared.model.cluster_spec import node_private_address
@@ -122,8 +122,7 @@ async def renew_certificate(plane: ControlPlane, caller: NodePrincipal, call: Ca
 
 
 async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Call) -> Answer:
-    refuse_newer_agent(call)
-    post = body_of(call, HeartbeatPost, strict=False)
+    post = heartbeat_post(call)
     for index, beat in enumerate(post.heartbeats):
         if beat.node != caller.node:
             raise Problem(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 
-from mirror_agent.contract import AGENT_VERSION, refusal, release_of
+from mirror_agent.contract import AGENT_VERSION, HeartbeatPost, refusal, release_of
 
-from shared.api.call import Call
+from shared.api.call import Call, body_of
 from shared.api.problem import Problem
 
 
@@ -21,12 +21,26 @@ def check_agent(version: str) -> None:
         raise Problem("AgentVersionRefused", reason, "agentVersion")
 
 
-def refuse_newer_agent(call: Call) -> None:
-    """Before the body is looked at: a newer agent's body may hold what would be refused with less to the point."""
+def heartbeat_post(call: Call) -> HeartbeatPost:
+    """The body. What a newer agent says may be refused for a field; the reason told is then its version. Raises
+    Problem."""
     try:
-        version = json.loads(call.body)["agentVersion"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return  # the check of the body says what is wrong with it
-    one, own = release_of(version) if isinstance(version, str) else None, release_of(AGENT_VERSION)
+        post = body_of(call, HeartbeatPost, strict=False)
+    except Problem:
+        _refuse_newer(_named_version(call.body))
+        raise
+    _refuse_newer(post.agent_version)
+    return post
+
+
+def _refuse_newer(version: str) -> None:
+    one, own = release_of(version), release_of(AGENT_VERSION)
     if one is not None and own is not None and one > own:
         check_agent(version)
+
+
+def _named_version(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["agentVersion"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

@@ -2,7 +2,7 @@
 
 A heartbeat counts while it is fresh by our own clock of arrival. "All well" means that one node can be missed without
 loss of service: of a mirror one node PRIM and the other SECOND, both ready and of one epoch (or the module stopped on
-both, where nothing can be lost); of a farm every node UP and ready.
+both, where nothing can be lost); of a farm every node UP and ready (or stopped on all).
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ def mirror_unwell(beats: Mapping[NodeName, Heartbeat]) -> str:
 
 
 def farm_unwell(beats: Mapping[NodeName, Heartbeat]) -> str:
+    if all(beat.role is Role.STOP for beat in beats.values()):
+        return ""
     for name, beat in sorted(beats.items()):
         if beat.role is not Role.UP or beat.phase is not Phase.READY:
             return f"node {name} of the farm is {beat.role.value} {beat.phase.value}"
