@@ -116,7 +116,7 @@ def test_an_exchange(tree: Tree) -> None:
 
 
 _NAMES = st.sampled_from([b"a", b"b", b"c"])
-_STEP = st.one_of(
+_STEP: st.SearchStrategy[tuple[str, list[bytes]]] = st.one_of(
     st.tuples(st.just("hold"), st.lists(_NAMES, min_size=1, max_size=3)),
     st.tuples(st.just("make"), st.lists(_NAMES, min_size=1, max_size=3)),
     st.tuples(st.just("remove"), st.lists(_NAMES, min_size=1, max_size=3)),

@@ -42,7 +42,10 @@ GONE = {
     time: "clock_gettime CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_REALTIME",
     asyncio: "start_unix_server open_unix_connection",
 }
-THERE = {os: {"O_BINARY": 0x8000, "O_NOINHERIT": 0x80}, signal: {"SIGBREAK": signal.Signals.SIGUSR1}}
+THERE: dict[ModuleType, dict[str, object]] = {
+    os: {"O_BINARY": 0x8000, "O_NOINHERIT": 0x80},
+    signal: {"SIGBREAK": signal.Signals.SIGUSR1},
+}
 OTHERS = (aiohttp.web, azure.data.tables.aio, cryptography.x509, pydantic, logging.handlers)
 
 
