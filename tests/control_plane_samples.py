@@ -123,7 +123,7 @@ def heartbeat(node: NodeName = "a", *, sequence: int = 1, role: Role = Role.PRIM
 def farm_heartbeat(node: NodeName = "a", **changes: Any) -> Heartbeat:
     """Of a node that serves."""
     usual = {"epoch": 0, "in_sync": (), "probe_ok": True, "rule": "up", "sentence": "the application runs"}
-    return heartbeat(node, role=Role.UP, **{**usual, **changes})
+    return heartbeat(node, **{"role": Role.UP, **usual, **changes})
 
 
 def node_state(cluster_id: str, node: NodeName = "a", *, at: datetime = NOW, **changes: Any) -> NodeState:

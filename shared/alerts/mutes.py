@@ -18,7 +18,9 @@ from shared.model.alert import ACTIVE, FLEET, Alert, Silence
 NEVER_MUTED: Final = frozenset({"watchdog", "storm", "delivery-failed"})
 # The first word of a reason to keep still that also explains a lost peer; a storm or a platform event does not.
 EXPECTED_PAUSES: Final = ("maintenance", "operation", "stopped-by-operator")
-_REDUNDANCY: Final = frozenset({"cluster-exposed", "exposed-too-long", "cluster-degraded", "node-down"})
+_REDUNDANCY: Final = frozenset(
+    {"cluster-exposed", "exposed-too-long", "cluster-degraded", "farm-below-minimum", "node-down"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ INHIBITIONS: Final = (
     Inhibition(
         "cluster-down-explains",
         "cluster-down",
-        frozenset({"node-down", "cluster-exposed", "exposed-too-long", "cluster-degraded", "platform-unavailable"}),
+        _REDUNDANCY | {"platform-unavailable"},
     ),
     Inhibition("vm-deleted-explains", "vm-deleted", frozenset({"node-down", "platform-unavailable"}), True),
     Inhibition("vm-stopped-explains", "vm-stopped", frozenset({"node-down", "platform-unavailable"}), True),

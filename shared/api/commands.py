@@ -3,8 +3,8 @@
 - `swap` and `restart` go to the node that serves; `start` and `stop` to both, unless the caller names a node.
 - `stop` of both stops the replica first and the serving node after it: the other way round the replica would take
   over in between.
-- In a farm every action goes to all nodes unless one is named; `restart` in turn, so that the others serve meanwhile,
-  and it ends at the first node that does not come back. There is nothing to swap.
+- In a farm every action goes to all nodes unless one is named; `restart` to those that run, in turn, so that the others
+  serve meanwhile, and it ends at the first node that does not come back. There is nothing to swap.
 - An operation ends when every command has ended, or at its time limit, which is what the application's own limits
   allow plus the way there and back.
 """
@@ -24,6 +24,8 @@ from shared.model.operation import ErrorDetail, Operation, OperationStatus, Step
 
 # Two heartbeats to hand over the command and its result, a resync of little data, and the load balancer's probe.
 ALLOWANCE_S: Final = 60.0
+# A node that was heard of so much later than another one is not the next to be restarted.
+SILENCE: Final = timedelta(seconds=60)
 _SERVING: Final = frozenset({Role.PRIM, Role.ALONE})
 
 
@@ -42,7 +44,7 @@ def targets(
     if record.is_farm:
         if action is CommandAction.SWAP:
             raise Problem("ActionNotSupported", f"{record.name!r} is a farm: all nodes serve, there is nothing to swap")
-        return (node,) if node is not None else record.nodes
+        return (node,) if node is not None else _of_farm(record, action, states)
     serving = serving_node(states)
     match action:
         case CommandAction.SWAP | CommandAction.RESTART:
@@ -57,6 +59,19 @@ def targets(
             if node is not None:
                 return (node,)
             return tuple(sorted(record.nodes, key=lambda name: name == serving))
+
+
+def _of_farm(
+    record: ClusterRecord, action: CommandAction, states: Mapping[NodeName, NodeState]
+) -> tuple[NodeName, ...]:
+    """All nodes; of a restart those that run, and a silent one at the end, where it keeps nobody waiting."""
+    if action is not CommandAction.RESTART:
+        return record.nodes
+    running = [node for node in record.nodes if node in states and states[node].heartbeat.role is Role.UP]
+    if not running:
+        raise Problem("NoServingNode", "no node runs the application, so there is nothing to restart; start it first")
+    newest = max(states[node].received_at for node in running)
+    return tuple(sorted(running, key=lambda node: newest - states[node].received_at > SILENCE))
 
 
 def planned(

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import ALL_NODES, NodeName
 
 from shared.alerts.courier import Courier, Line, Outcome, Sent
 from shared.alerts.delivery import deliver_due
@@ -29,7 +29,7 @@ from tests.control_plane_app import App, running_app
 from tests.control_plane_samples import NOW, record
 
 SCENARIOS: Final = Path(__file__).parent / "scenarios"
-_NODES: Final[dict[str, NodeName]] = {"a": "a", "b": "b"}
+_NODES: Final[dict[str, NodeName]] = {node: node for node in ALL_NODES}
 
 
 class UnreadableScenario(Exception):
@@ -130,7 +130,7 @@ def verdict_of(name: str, given: dict[str, Any], now: datetime) -> ClusterVerdic
         cluster=name,
         cluster_id=name,
         state=Health(given["state"]),
-        rule="as-told",
+        rule=given.get("rule", "as-told"),
         sentence=f"{name} is {given['state']}",
         since=now,
         at=now,

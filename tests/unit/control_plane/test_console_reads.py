@@ -133,6 +133,7 @@ async def test_the_overview_holds_what_the_page_shows(app: App) -> None:
         "serving": "a",
         "epoch": 3,
         "since": None,
+        "up": [],
     }
     assert body["witness"]["inSync"] == "a"
     assert (body["operation"], body["alerts"]) == (None, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mirror_agent.contract import NodeName, Phase
+from mirror_agent.contract import NodeName, Phase, Role
 
 from shared.api.probe import Probed
 from shared.model.audit import AuditRecord
@@ -116,6 +116,16 @@ async def test_a_restart_that_fails_does_not_risk_the_next_node(app: App, farm: 
     assert [await farm.commands("b"), await farm.commands("c")] == [[], []]
     ended = (await app.send("GET", f"operations/{operation}")).body
     assert (ended["status"], ended["error"]["message"]) == ("Failed", "node a: a failed")
+
+
+async def test_a_restart_leaves_stopped_nodes_alone_and_a_silent_one_to_the_end(app: App, farm: Farm) -> None:
+    app.clock.advance(90)
+    await farm.beat("c")
+    await farm.beat("b", role=Role.STOP, phase=Phase.NOT_READY, probe_ok=False)
+    operation = (await app.send("POST", "clusters/web:restart", {})).body["id"]
+    assert await farm.commands("c") == ["restart"]
+    await farm.beat("c", (f"{operation}-c", "succeeded"))
+    assert [await farm.commands("b"), await farm.commands("a")] == [[], ["restart"]]
 
 
 async def test_stop_goes_to_all_or_to_the_named_one_and_swap_to_nobody(app: App, farm: Farm) -> None:
