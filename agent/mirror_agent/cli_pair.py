@@ -158,7 +158,7 @@ def _take_secret(paths: Paths) -> dict[str, object]:
     except ValueError:
         replace_file(paths.bootstrap_file, before, SECRET_FILE_MODE)
         raise
-    return {"node": facts.node, "next": "systemctl restart mirrorplane-agent"}
+    return {"node": facts.node, "next": "it joins within a minute or two: mirrorctl status"}
 
 
 def _configure(paths: Paths, file: Path | None, witness_sas: Path | None) -> dict[str, object]:

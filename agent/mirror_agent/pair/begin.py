@@ -58,7 +58,15 @@ async def begin(
     files, waiting = PairFiles(paths), back_off or BackOff()
     if facts.join or facts.node != MIRROR_NODES[0]:
         outcome = await join(
-            files, facts, module, wall=wall, log=log, clock=clock, back_off=waiting, deadline_s=deadline_s, port=port
+            files,
+            lambda: load_facts(bootstrap),
+            module,
+            wall=wall,
+            log=log,
+            clock=clock,
+            back_off=waiting,
+            deadline_s=deadline_s,
+            port=port,
         )
         match outcome:
             case Joined(agent):

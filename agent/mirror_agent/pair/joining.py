@@ -67,7 +67,7 @@ class _Final(Exception):
 
 async def join(
     files: PairFiles,
-    facts: PairFacts,
+    facts: Callable[[], PairFacts],
     module: PairModule,
     *,
     wall: Callable[[], datetime],
@@ -77,12 +77,13 @@ async def join(
     deadline_s: float = DEADLINE_S,
     port: int = ADMISSION_PORT,
 ) -> Joined | NotJoined:
-    """Raises OSError of the disk."""
+    """`facts` are asked for anew for every attempt: an operator may bring another secret meanwhile. Raises OSError of
+    the disk, and what `facts` raises."""
     waiting = back_off or BackOff()
     end = clock.now_s() + deadline_s
     while True:
         try:
-            return Joined(await _attempt(files, facts, module, wall(), log, port))
+            return Joined(await _attempt(files, facts(), module, wall(), log, port))
         except _Final as error:
             return NotJoined(str(error))
         except _TryAgain as error:

@@ -77,6 +77,16 @@ class LabAzure:
             assert time.monotonic() < limit, f"{resource.name} is not there within {DEADLINE_S:g} s"
             time.sleep(POLL_S)
 
+    def replace(self, resource: Resource) -> None:
+        """The machine is deleted, its system disk with it, and made again from the same body."""
+        path = f"{self._group}/providers/{resource.type}/{resource.name}"
+        self._ask("DELETE", path, resource.api_version, None)
+        limit = time.monotonic() + DEADLINE_S
+        while self.session.get(f"{self.arm_url}{path}?api-version={resource.api_version}", timeout=60).ok:
+            assert time.monotonic() < limit, f"{resource.name} is not gone within {DEADLINE_S:g} s"
+            time.sleep(POLL_S)
+        self.put(resource)
+
     def sas(self, resource_id: str, version: str, body: Mapping[str, str]) -> dict[str, str]:
         service, account, table = body["canonicalizedResource"].strip("/").split("/")
         assert (service, account) == ("table", resource_id.rpartition("/")[2])
@@ -116,5 +126,5 @@ class LabAzure:
         url = f"{self.arm_url}{path}?api-version={version}"
         answer = self.session.request(method, url, json=body, timeout=60)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
-        document: dict[str, Any] = answer.json()
+        document: dict[str, Any] = answer.json() if answer.content else {}
         return document

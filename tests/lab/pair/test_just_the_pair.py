@@ -34,12 +34,17 @@ PORT: Final = 8080
 class Pair:
     place: Place
     azure: LabAzure
-    outputs: dict[str, Any]
+    deployment: Deployment
 
-    async def mirrorctl(self, node: str, *words: str) -> dict[str, Any]:
-        """Empty while the node does not answer."""
+    @property
+    def outputs(self) -> dict[str, Any]:
+        return self.deployment.outputs
+
+    async def mirrorctl(self, node: str, *words: str, given: str = "") -> dict[str, Any]:
+        """`given`: its standard input. Empty while the node does not answer."""
         vm = self.azure.shown[f"pair-{node}"]["id"]
-        line = " ".join(("/opt/mirrorplane/venv/bin/mirrorctl", *words, "-o json"))
+        words = ("/opt/mirrorplane/venv/bin/mirrorctl", *words, "-o json")
+        line = f"printf '%s\\n' '{given}' | {' '.join(words)}"
         done = await self.place.cloud.provider.run_command(vm, line)
         found: dict[str, Any] = json.loads(done.stdout) if done.exit_code == 0 else {}
         return found
@@ -78,7 +83,7 @@ async def deployed(place: Place) -> Pair:
         return deploy(body, place.parameters, group="just-the-pair", provider=provider)
 
     done = await asyncio.to_thread(run)
-    return Pair(place, azure, done.outputs)
+    return Pair(place, azure, done)
 
 
 @pytest.mark.lab
@@ -107,12 +112,28 @@ async def test_a_pair_lives_without_a_control_plane(place: Place, tmp_path: Path
         after = await pair.until_roles({"PRIM ready", "SECOND ready"}, BOOT_DEADLINE_S)
         assert after[other] == "PRIM ready"
         await writer.wait_for(WRITES, deadline_s=FAILOVER_DEADLINE_S)
+        await a_lost_machine_is_replaced(pair, lost=primary, survivor=other)
+        await writer.wait_for(WRITES, deadline_s=FAILOVER_DEADLINE_S)
     target = LedgerTarget(address, PORT)
     try:
         stored = await target.everything()
     finally:
         await target.close()
     assert set(writer.acknowledged) - stored == set(), "acknowledged writes are missing"
+
+
+async def a_lost_machine_is_replaced(pair: Pair, *, lost: str, survivor: str) -> None:
+    """Its system disk is gone and its secret was used: the other node, which has the authority too, admits it."""
+    machines = pair.deployment.of_type("Microsoft.Compute/virtualMachines")
+    (resource,) = (machine for machine in machines if machine.name == f"pair-{lost}")
+    await asyncio.to_thread(pair.azure.replace, resource)
+    admission = await pair.mirrorctl(survivor, "pair", "admit")
+    limit = time.monotonic() + BOOT_DEADLINE_S
+    while not await pair.mirrorctl(lost, "pair", "secret", given=admission["secret"]):
+        assert time.monotonic() < limit, f"the new machine has no agent; {await pair.journals()}"
+        await asyncio.sleep(POLL_S)
+    roles = await pair.until_roles({"PRIM ready", "SECOND ready"}, BOOT_DEADLINE_S)
+    assert roles[survivor] == "PRIM ready"
 
 
 async def the_link_works_once(pair: Pair, browser: Browser, directory: Path) -> None:

@@ -134,6 +134,21 @@ async def test_a_wrong_secret_tells_neither_side_anything(host: Host, second: Ma
     assert host.machine.log.kinds().count("pair.joined") == 0
 
 
+async def test_another_secret_that_an_operator_brings_meanwhile_is_used(host: Host, second: Machine) -> None:
+    secrets = iter([new_secret(), new_secret(), SECRET])
+    outcome = await join(
+        second.files,
+        lambda: facts("b", secret=next(secrets)),
+        MODULE,
+        wall=host.wall,
+        log=second.log,
+        clock=Ticks(),
+        port=host.port,
+    )
+    assert isinstance(outcome, Joined)
+    assert second.log.kinds().count("pair.waiting") == 2
+
+
 async def test_who_does_not_hold_the_secret_gets_nothing_by_asking_on(host: Host) -> None:
     talk = begun(host)
     guess = new_secret()
@@ -227,7 +242,7 @@ async def test_either_node_can_admit_the_other_one(host: Host, second: Machine, 
         known = facts("a", secret=secret, join=True, nodes=nodes)
         outcome = await join(
             successor.files,
-            known,
+            lambda: known,
             MODULE,
             wall=other.wall,
             log=successor.log,

@@ -151,7 +151,7 @@ class Host:
     async def admits(self, machine: Machine, *, port: int | None = None, **changes: Any) -> Joined | NotJoined:
         return await join(
             machine.files,
-            facts("b", **changes),
+            lambda: facts("b", **changes),
             MODULE,
             wall=self.wall,
             log=machine.log,
