@@ -2,7 +2,7 @@
 
 All are generation 2 (the VMs use Trusted Launch). The agent needs Python 3.11 or newer from the distribution itself,
 which is why Ubuntu 22.04 (3.10) is not in the list. A Windows image can be named, and its VM body is built and tested,
-but there is no bootstrap for it yet: `supported_image` refuses it with `UnsupportedOperatingSystem`.
+but the agent does not run there yet (docs/windows.md): `supported_image` refuses it with `UnsupportedOperatingSystem`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ IMAGES: Final = MappingProxyType(
     }
 )
 
-# Operating systems for which a bootstrap exists, hence which can be provisioned.
+# Operating systems on which the agent runs, hence which can be provisioned.
 SUPPORTED_OPERATING_SYSTEMS: Final[frozenset[OperatingSystem]] = frozenset({"linux"})
 
 
@@ -71,6 +71,6 @@ def supported_image(name: str, os: str) -> Image:
         supported = ", ".join(sorted(SUPPORTED_OPERATING_SYSTEMS))
         raise ImageError(
             "UnsupportedOperatingSystem",
-            f"there is no bootstrap for {image.os} nodes yet (image {name!r}); use an image of: {supported}",
+            f"the node agent does not run on {image.os} yet (image {name!r}); use an image of: {supported}",
         )
     return image

@@ -15,7 +15,7 @@ from mirror_agent.mirror import mounts, syscalls
 from mirror_agent.mirror.control import MirrorError, MirrorLimits
 
 from tests.lab.mirror.chaos import Chaos
-from tests.lab.mirror.pair import Pair, differences, eventually, running_pair, tree
+from tests.lab.mirror.pair import FRONT, Pair, differences, eventually, running_pair, tree
 
 pytestmark = pytest.mark.lab
 
@@ -112,6 +112,7 @@ async def test_free_space_is_the_smaller_of_both(pair: Pair) -> None:
         await eventually(lambda: os.statvfs(pair.a.root).f_bavail * os.statvfs(pair.a.root).f_frsize <= 8 << 20)
 
 
+@pytest.mark.skipif(FRONT == "library", reason="the FUSE library does not tell who was killed: released later")
 async def test_killed_caller_of_a_parked_call_goes_away(pair: Pair) -> None:
     await pair.make_pair()
     await pair.relay.cut()
