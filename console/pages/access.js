@@ -2,7 +2,7 @@
 
 import { change, get } from "../api.js";
 import { ask, showOnce } from "../dialog.js";
-import { h, part, scroll } from "../dom.js";
+import { h, part, scroll, wide } from "../dom.js";
 import { live } from "../live.js";
 import { badge, when } from "../words.js";
 
@@ -28,14 +28,12 @@ export function accessPart(name) {
 
   function listOf(credentials) {
     if (credentials.length === 0) return h("p", { class: "hint" }, "Nobody yet.");
-    return h("table", { class: "wide" },
-      h("thead", {}, h("tr", {}, ["Who", "Role", "State", "Offered", "Until", ""].map((word) => h("th", { scope: "col" }, word)))),
-      h("tbody", {}, credentials.map((credential) => h("tr", {},
+    return wide(["Who", "Role", "State", "Offered", "Until", ""], credentials.map((credential) => h("tr", {},
         h("th", { scope: "row" }, credential.name), h("td", {}, credential.role), h("td", {}, badge(STATES[credential.state], credential.state)),
         h("td", {}, when(credential.createdAt), h("div", { class: "hint" }, credential.createdBy)),
         h("td", {}, when(credential.certificateExpiresAt ?? credential.linkExpiresAt)),
         h("td", {}, ["offered", "downloaded"].includes(credential.state)
-          ? h("button", { type: "button", id: `revoke-${credential.id}`, onclick: () => revoke(credential) }, "Revoke") : "")))));
+          ? h("button", { type: "button", id: `revoke-${credential.id}`, onclick: () => revoke(credential) }, "Revoke") : ""))));
   }
 
   const who = h("input", { id: "access-name", required: true, autocomplete: "off", pattern: "[A-Za-z0-9][A-Za-z0-9 ._@\\-]{0,63}" });

@@ -2,7 +2,7 @@
 
 import { change, get } from "../api.js";
 import { ask } from "../dialog.js";
-import { h, part, scroll } from "../dom.js";
+import { h, part, scroll, wide } from "../dom.js";
 import { live } from "../live.js";
 import { badge, severityBadge, when } from "../words.js";
 
@@ -28,9 +28,7 @@ export function alertsPage({ may }) {
   function openOf(alerts) {
     return [
       h("h2", {}, "Open alerts"),
-      alerts.length === 0 ? h("p", {}, "None.") : h("div", scroll("Alerts"), h("table", { class: "wide" },
-        h("thead", {}, h("tr", {}, ["Severity", "State", "Cluster", "What", "Since", ""].map((word) => h("th", { scope: "col" }, word)))),
-        h("tbody", {}, alerts.map(row)))),
+      alerts.length === 0 ? h("p", {}, "None.") : h("div", scroll("Alerts"), wide(["Severity", "State", "Cluster", "What", "Since", ""], alerts.map(row))),
     ];
   }
 

@@ -29,15 +29,17 @@ export function clusterPage({ name, may }) {
   const access = may("Admin") ? accessPart(name) : null;
   let older = [];
   let lines = { value: [] };
+  let seen = null; // what came last: unchanged, it does not come again, and yet something may have happened since
 
   const reader = live((signal) => get(`clusters/${name}/overview`, {}, { signal }), show, (error) => {
     note.show(error?.message ?? "");
     if (error?.status === 404) gone();
   }, PERIOD_MS);
-  const slow = live((signal) => get(`clusters/${name}/history`, {}, { signal }), (page) => { lines = page; tell(); }, () => {}, 5000);
+  const slow = live((signal) => get(`clusters/${name}/history`, {}, { signal }), (page) => { lines = page; tell(); if (seen) show(seen); }, () => {}, 5000);
 
   function show(view) {
     const { cluster, reports } = view;
+    seen = view;
     summary.show(cluster.kind, view.safety, view.verdict, cluster.virtualIp, cluster.provisioningState, cluster.location, cluster.network.rules, view.pausedBy, view.remediation, view.witness, tick(view.safety.since, view.clock), lines.value[0] ?? null, adviceOf(view));
     operation.show(view.operation);
     alerts.show(view.alerts);
@@ -221,7 +223,8 @@ function linkCard(link) {
   const flows = ["live", "resync"].includes(link.link);
   const lines = [
     flows && `${bytes(link.bytesPerS)}/s, ${number(Math.round(link.operationsPerS))} operations/s`,
-    typeof link.p50 === "number" && `acknowledged in ${link.p50.toFixed(1)} ms (99 %: ${link.p99?.toFixed(1) ?? "–"} ms)`,
+    typeof link.p50 === "number" && `acknowledged in ${link.p50.toFixed(1)} ms`,
+    typeof link.p99 === "number" && `99 % within ${link.p99.toFixed(1)} ms`,
     flows && (link.inFlight ? `lag ${bytes(link.inFlight)}` : "no lag"),
     `${bytes(link.bytes)} in ${number(link.operations)} operations`,
   ];

@@ -1,7 +1,7 @@
 // All clusters, worst first: searched, filtered and paged by the server. One page is shown, whatever the fleet's size.
 
 import { get } from "../api.js";
-import { h, part, scroll } from "../dom.js";
+import { h, part, scroll, wide } from "../dom.js";
 import { live } from "../live.js";
 import { number, verdictBadge, when } from "../words.js";
 
@@ -77,15 +77,12 @@ export function fleetPage({ may }) {
 }
 
 function tableOf(rows) {
-  return h("table", { class: "wide" },
-    h("caption", { class: "unseen" }, "Clusters with their last verdict"),
-    h("thead", {}, h("tr", {}, ["Cluster", "Verdict", "Serving", "Nodes", "Why", "Since"].map((word) => h("th", { scope: "col" }, word)))),
-    h("tbody", {}, rows.map((row) => h("tr", {},
-      h("th", { scope: "row" }, h("a", { href: `#/clusters/${row.cluster}` }, row.cluster)),
-      h("td", {}, verdictBadge(row.state)),
-      h("td", {}, row.up.length ? row.up.join(", ") : row.serving ?? "–"),
-      h("td", {}, Object.keys(row.nodes).sort().map((node) => h("div", {}, `${node} `, verdictBadge(row.nodes[node].state)))),
-      h("td", {}, row.sentence, row.pausedBy.length ? h("div", { class: "hint" }, `Repairs pause: ${row.pausedBy.join("; ")}`) : ""),
-      h("td", {}, when(row.since)),
-    ))));
+  return wide(["Cluster", "Verdict", "Serving", "Nodes", "Why", "Since"], rows.map((row) => h("tr", {},
+    h("th", { scope: "row" }, h("a", { href: `#/clusters/${row.cluster}` }, row.cluster)),
+    h("td", {}, verdictBadge(row.state)),
+    h("td", {}, row.up.length ? row.up.join(", ") : row.serving ?? "–"),
+    h("td", {}, Object.keys(row.nodes).sort().map((node) => h("span", { class: "of-node" }, `${node} `, verdictBadge(row.nodes[node].state)))),
+    h("td", {}, row.sentence, row.pausedBy.length ? h("div", { class: "hint" }, `Repairs pause: ${row.pausedBy.join("; ")}`) : ""),
+    h("td", {}, when(row.since)),
+  )), "Clusters with their last verdict");
 }

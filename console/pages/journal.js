@@ -1,7 +1,7 @@
 // What people and their tools did, newest first.
 
 import { follow, get } from "../api.js";
-import { h, part, scroll } from "../dom.js";
+import { h, part, scroll, wide } from "../dom.js";
 import { live } from "../live.js";
 import { badge, when } from "../words.js";
 
@@ -10,7 +10,7 @@ const WORDS = {
   cluster_put: "create or change", cluster_delete: "delete", cluster_action: "",
   alert_action: "alert:", silence_create: "silence", silence_put: "change a silence", silence_delete: "end a silence",
   credential_create: "offer access", credential_delete: "revoke access", credential_redeem: "download access",
-  token_create: "make a token", token_delete: "remove a token", keys_rewrap: "wrap keys anew",
+  node_order: "at the node:", token_create: "make a token", token_delete: "remove a token", keys_rewrap: "wrap keys anew",
 };
 
 function wordsOf(what) {
@@ -43,13 +43,11 @@ export function journalPage() {
 
 function tableOf(entries) {
   if (entries.length === 0) return h("p", {}, "Nobody has done anything yet.");
-  return h("table", { class: "wide" },
-    h("thead", {}, h("tr", {}, ["When", "Who", "What", "To", "Result", "Why"].map((word) => h("th", { scope: "col" }, word)))),
-    h("tbody", {}, entries.map((entry) => h("tr", {},
-      h("td", {}, when(entry.at)),
-      h("td", {}, entry.principalName, h("div", { class: "hint" }, entry.principal)),
-      h("td", {}, wordsOf(entry.what)),
-      h("td", {}, entry.cluster ? h("a", { href: `#/clusters/${entry.cluster}` }, entry.target) : entry.target),
-      h("td", {}, badge(entry.status < 400 ? "good" : "bad", entry.result)),
-      h("td", {}, entry.reason)))));
+  return wide(["When", "Who", "What", "To", "Result", "Why"], entries.map((entry) => h("tr", {},
+    h("td", {}, when(entry.at)),
+    h("td", {}, entry.principalName, h("div", { class: "hint" }, entry.principal)),
+    h("td", {}, wordsOf(entry.what)),
+    h("td", {}, entry.cluster ? h("a", { href: `#/clusters/${entry.cluster}` }, entry.target) : entry.target),
+    h("td", {}, badge(entry.status < 400 ? "good" : "bad", entry.result)),
+    h("td", {}, entry.reason, entry.message ? h("div", { class: "hint" }, entry.message) : ""))));
 }

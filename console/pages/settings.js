@@ -2,21 +2,19 @@
 
 import { change, get } from "../api.js";
 import { ask, showOnce } from "../dialog.js";
-import { h, part, scroll } from "../dom.js";
+import { h, part, scroll, wide } from "../dom.js";
 import { live } from "../live.js";
 import { when } from "../words.js";
 
 export function settingsPage({ may, me }) {
   const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
-  const about = h("section", { class: "card" }, h("h2", {}, "You"), h("p", {}, `${me.name}, ${me.kind}, role ${me.role}.`));
+  const about = h("section", { class: "card" }, h("h2", {}, "You"), h("p", {}, `Signed in as ${me.name} with the role ${me.role}.`));
   if (!may("Admin")) {
     return ["Settings", { element: h("div", {}, about, h("p", { class: "hint" }, "API tokens are managed by an administrator.")) }];
   }
-  const list = part("div", scroll("API tokens"), (tokens) => tokens.length === 0 ? h("p", { class: "hint" }, "None yet.") : h("table", { class: "wide" },
-    h("thead", {}, h("tr", {}, ["Name", "Role", "Made", "By", "Expires", ""].map((word) => h("th", { scope: "col" }, word)))),
-    h("tbody", {}, tokens.map((token) => h("tr", {}, h("th", { scope: "row" }, token.name), h("td", {}, token.role), h("td", {}, when(token.createdAt)),
+  const list = part("div", scroll("API tokens"), (tokens) => tokens.length === 0 ? h("p", { class: "hint" }, "None yet.") : wide(["Name", "Role", "Made", "By", "Expires", ""], tokens.map((token) => h("tr", {}, h("th", { scope: "row" }, token.name), h("td", {}, token.role), h("td", {}, when(token.createdAt)),
       h("td", {}, token.createdBy), h("td", {}, when(token.expiresAt)),
-      h("td", {}, h("button", { type: "button", id: `remove-${token.id}`, onclick: () => remove(token) }, "Remove")))))));
+      h("td", {}, h("button", { type: "button", id: `remove-${token.id}`, onclick: () => remove(token) }, "Remove"))))));
   const reader = live((signal) => get("tokens", { top: 100 }, { signal }), (page) => list.show(page.value), (error) => note.show(error?.message ?? ""), 10000);
 
   async function remove(token) {

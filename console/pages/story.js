@@ -3,7 +3,9 @@
 import { h } from "../dom.js";
 import { badge, when } from "../words.js";
 
-const KINDS = { role: ["good", "node"], verdict: ["none", "audit"], operator: ["warn", "person"], alert: ["bad", "alert"], repair: ["busy", "repair"], platform: ["none", "Azure"] };
+// Who or what it was; only an alert that fires, and what a person was refused, is no plain news.
+const KINDS = { role: ["none", "node"], verdict: ["none", "audit"], operator: ["person", "person"], alert: ["bad", "alert"], repair: ["busy", "repair"], platform: ["none", "Azure"] };
+const OVER = /^Alert .* (is resolved|is acknowledged)/;
 const RESOURCE = /^Microsoft\.Resources\.Resource(Write|Delete|Action)(Success|Failure|Cancel)$/;
 const VERBS = { Write: "written", Delete: "deleted", Action: "acted on" };
 const ENDS = { Success: "", Failure: ", failed", Cancel: ", cancelled" };
@@ -35,7 +37,12 @@ function together(run) {
   return h("li", {}, when(run[0].at), badge(...KINDS.platform), h("details", {}, h("summary", {}, `${run.length} changes of Azure resources`), list));
 }
 
-const lineOf = (line) => h("li", {}, when(line.at), badge(...(KINDS[line.kind] ?? ["none", line.kind])), h("div", {}, ...said(line)));
+const lineOf = (line) => h("li", {}, when(line.at), badge(...kindOf(line)), h("div", {}, ...said(line)));
+
+function kindOf(line) {
+  if (line.kind === "alert" && OVER.test(line.title)) return ["none", "alert"];
+  return KINDS[line.kind] ?? ["none", line.kind];
+}
 
 function said(line) {
   const resource = RESOURCE.exec(line.title);

@@ -14,7 +14,7 @@ export function stripsPart(name) {
     [1, 2, 6].map((count) => h("option", { value: count, selected: count === 2 }, `${count} h`)));
   const reader = live((signal) => get(`clusters/${name}/strips`, { hours: hours.value }, { signal }), (view) => shown.show(view), () => {}, 30000);
   const element = h("section", { class: "card", "aria-label": "Last hours" }, h("h2", {}, "Last hours ", hours), shown.element,
-    h("p", { class: "hint" }, "Left is older. Heartbeats: green ready, orange in between or alone, red stopped, empty no heartbeat. Probes: green serves, grey stands by, red no answer."));
+    h("p", { class: "hint" }, "Left is older. Upper row, heartbeats: green ready, orange in between or alone, red stopped, empty none. Lower row, probes: green serves, grey stands by, red no answer, empty none."));
   return { element, enter: reader.enter, leave: reader.leave };
 }
 

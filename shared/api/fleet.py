@@ -86,12 +86,11 @@ async def list_fleet(plane: ControlPlane, caller: Principal, call: Call) -> Answ
     top, begin = top_parameter(call), _position(call)
     reading = await plane.board.look(lambda: read_fleet(plane))
     found = [entry for entry in reading.briefs if search in entry.cluster and state in (None, entry.state)]
+    # A reading is in the order of names, and sorting is stable: a key that is a number makes no garbage of its own.
     if order is Order.WORST:
-        found.sort(key=lambda entry: (WORST_FIRST[entry.state], entry.cluster))
-    elif order is Order.NAME:
-        found.sort(key=lambda entry: entry.cluster)
-    else:
-        found.sort(key=lambda entry: (-(entry.since.timestamp() if entry.since else 0.0), entry.cluster))
+        found.sort(key=lambda entry: WORST_FIRST[entry.state])
+    elif order is Order.NEWEST:
+        found.sort(key=lambda entry: -(entry.since.timestamp() if entry.since else 0.0))
     page = FleetPage(
         value=tuple(brief(entry.line()) for entry in found[begin : begin + top]),
         counts=dict(reading.counts),

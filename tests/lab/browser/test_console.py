@@ -94,7 +94,7 @@ async def test_a_failover_is_seen_as_it_happens(stage: Stage, chromium: Browser)
         summary = page.get_by_label("Summary")
         await expect(summary).to_contain_text("Every acknowledged write is on both nodes")
         await expect(page.get_by_label("Node a", exact=True)).to_contain_text("The virtual IP leads here")
-        await expect(page.get_by_label("Nodes", exact=True)).to_contain_text("acknowledged in 0.6 ms (99 %: 2.4 ms)")
+        await expect(page.get_by_label("Nodes", exact=True)).to_contain_text("acknowledged in 0.6 ms")
         assert await tab.barriers() == []
         # The primary dies: the other node says that it serves alone. No reload.
         stage.beat("story", "a", Role.STOP, epoch=3, probe_ok=False, rule="stopped", sentence="stopped")

@@ -44,5 +44,19 @@ export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
+/** A table of rows that become cards on a small screen, where each cell says its column; the roles say what it is there. */
+export function wide(words, rows, caption = null) {
+  for (const row of rows) {
+    row.setAttribute("role", "row");
+    [...row.children].forEach((cell, index) => {
+      cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
+      if (words[index] && cell.tagName !== "TH") cell.setAttribute("data-column", words[index]);
+    });
+  }
+  const heads = words.map((word) => h("th", { scope: "col", role: "columnheader" }, word));
+  return h("table", { class: "wide", role: "table" }, caption && h("caption", { class: "unseen" }, caption),
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), h("tbody", { role: "rowgroup" }, rows));
+}
+
 /** Attributes of a region that scrolls sideways on a small screen, also by keyboard. */
 export const scroll = (label) => ({ class: "scroll", tabindex: "0", role: "region", "aria-label": label });

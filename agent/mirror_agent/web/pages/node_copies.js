@@ -1,6 +1,6 @@
 // The two copies: are they the same, what is under way, and what was kept when one was made like the other.
 
-import { h, part, scroll } from "./dom.js";
+import { h, part, scroll, wide } from "./dom.js";
 import { live } from "./live.js";
 import { fact } from "./node_view.js";
 import { badge, bytes, number, when } from "./words.js";
@@ -39,10 +39,9 @@ export function quarantinePart(node, api) {
     if (answer.total === 0) return h("p", { class: "hint" }, "Nothing was kept.");
     return [
       h("p", { class: "hint" }, `${number(answer.kept.length)} of ${number(answer.total)}, newest first. Brought back on the node: mirrorctl mirror quarantine restore ID TARGET`),
-      h("div", scroll("Quarantine"), h("table", {},
-        h("thead", {}, h("tr", {}, ["ID", "What", "Path", "Size", "When"].map((word) => h("th", { scope: "col" }, word)))),
-        h("tbody", {}, answer.kept.map((kept) => h("tr", {}, h("td", {}, h("code", {}, kept.id)), h("td", {}, kept.kind),
-          h("th", { scope: "row" }, kept.path), h("td", {}, bytes(kept.size_bytes)), h("td", {}, when(kept.at_utc))))))),
+      h("div", scroll("Quarantine"), wide(["ID", "What", "Path", "Size", "When"],
+        answer.kept.map((kept) => h("tr", {}, h("td", {}, h("code", {}, kept.id)), h("td", {}, kept.kind),
+          h("th", { scope: "row" }, kept.path), h("td", {}, bytes(kept.size_bytes)), h("td", {}, when(kept.at_utc)))))),
     ];
   });
   const box = h("details", { class: "card", ontoggle: () => { if (box.open) reader.now(); } },

@@ -15,6 +15,7 @@ export function summaryOf(own, peer) {
   const state = exposedS !== null ? ["warn", "exposed"] : told.inSync.length === 2 && SERVING.includes(told.role) ? ["good", "in sync"] : ["none", "not serving"];
   return [
     h("p", { class: "big" }, badge(...state), " ", safetyOf(told, exposedS), exposedS !== null && h("strong", {}, ` Exposed for ${duration(exposedS)}.`)),
+    h("p", {}, h("strong", {}, "To do: "), adviceOf(told, told === own ? peer : own, told === own ? own.peer : null)),
     h("dl", {},
       fact("Serves", serves ? `node ${told.node}, epoch ${told.epoch}` : "nobody, as far as this node knows"),
       fact("Decided by", [told.sentence, " ", told.rule ? h("code", {}, told.rule) : ""]),
@@ -23,6 +24,22 @@ export function summaryOf(own, peer) {
       fact("Failover", told.failover.on ? "on" : [badge("warn", "switched off"), ` by ${told.failover.who}${told.failover.why ? `: ${told.failover.why}` : ""}`]),
       told.trusted ? null : fact("Memory", badge("warn", "this machine restarted without an orderly stop"))),
   ];
+}
+
+/** In one sentence, from what is known of the serving node (or this one) and of the other, by itself or by its heartbeats. */
+function adviceOf(told, other, heard) {
+  const name = other?.node ?? heard?.name;
+  const role = other?.role ?? heard?.role;
+  if (!SERVING.includes(told.role)) {
+    if (told.role === "STOP" && role === "STOP") return "Press Start: both nodes are stopped.";
+    return told.role === "STOP" ? `Press Start: node ${told.node} is stopped.` : "See below what each node waits for.";
+  }
+  if (!told.failover.on) return "Switch failover on again when your work is done; until then nobody takes over.";
+  if (told.exposedForS === null) return "Nothing.";
+  if (told.mirror.link === "resync") return `Nothing: node ${name} is being brought up to date. Do not stop node ${told.node} before that is done.`;
+  if (role === "STOP" && (other || heard.alive)) return `Press Start on node ${name}: it is stopped.`;
+  if (other || heard?.alive) return `Wait: node ${name} is there and not in sync yet; it says below why.`;
+  return `Bring node ${name} back: it is silent.`;
 }
 
 function safetyOf(told, exposedS) {
@@ -65,7 +82,8 @@ function linkCard(mirror, from) {
   const flows = (mirror.link === "live" || mirror.link === "resync") && from;
   const lines = [
     flows && `${bytes(mirror.replicatedBytesPerS)}/s, ${number(Math.round(mirror.operationsPerS))} operations/s`,
-    typeof mirror.ackLatencyMsP50 === "number" && `acknowledged in ${mirror.ackLatencyMsP50.toFixed(1)} ms (99 %: ${mirror.ackLatencyMsP99?.toFixed(1) ?? "–"} ms)`,
+    typeof mirror.ackLatencyMsP50 === "number" && `acknowledged in ${mirror.ackLatencyMsP50.toFixed(1)} ms`,
+    typeof mirror.ackLatencyMsP99 === "number" && `99 % within ${mirror.ackLatencyMsP99.toFixed(1)} ms`,
     flows && (mirror.inFlightBytes ? `lag ${bytes(mirror.inFlightBytes)}` : "no lag"),
     `${bytes(mirror.replicatedBytes)} in ${number(mirror.operations)} operations`,
   ];

@@ -8,6 +8,7 @@ const SHAPES = {
   bad: ["M4 4l8 8M12 4l-8 8", "stroke"],
   busy: ["M8 2a6 6 0 1 1-6 6", "stroke"],
   none: ["M3 8h10", "stroke"],
+  person: ["M8 2a3 3 0 1 1 0 6a3 3 0 1 1 0-6M2 15c0-7 12-7 12 0z", "fill"],
 };
 
 const VERDICTS = { healthy: "good", degraded: "warn", exposed: "warn", down: "bad", unknown: "none" };

@@ -92,6 +92,11 @@ async def test_from_an_empty_fleet_to_a_deleted_cluster(lab: LabInfo, tmp_path: 
         await a_monitor_only_looks(chromium, url, admin, str(lab.ca), tell)
         await page.goto(f"{url}/#/journal")
         await expect(page.get_by_text("tried by a person")).to_be_visible()
+        # what was ordered at the nodes' console is here as well, once
+        ordered = page.locator("tr", has_text="at the node: checkers-off")
+        await expect(ordered).to_have_count(1)
+        for word in ("ann (Admin) through shop-", "certificate:", "looking at something", "done"):
+            await expect(ordered).to_contain_text(word)
         await no_barriers(tab)
         await chapters.acknowledge(page, "cluster-exposed")
         await no_barriers(tab)
