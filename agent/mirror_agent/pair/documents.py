@@ -15,12 +15,14 @@ from pydantic.alias_generators import to_camel
 from mirror_agent.contract import (
     MIRROR_NODES,
     Application,
+    ClusterKind,
     Contract,
     NodeConfiguration,
     NodeName,
     Peer,
     Timing,
     WitnessAccess,
+    misplaced,
 )
 from mirror_agent.pair.proof import MIN_SECRET_CHARS, NONCE_CHARS
 
@@ -96,6 +98,14 @@ class PairModule(Contract):
     timing: Timing = Timing()
     failover: bool = True
     default_primary: NodeName | None = None
+
+    @model_validator(mode="after")
+    def _of_a_mirror(self) -> Self:
+        for field, reason in misplaced(ClusterKind.MIRROR, self.application):
+            raise ValueError(f"application.{field}: {reason}")
+        if self.default_primary not in (None, *MIRROR_NODES):
+            raise ValueError(f"defaultPrimary {self.default_primary!r} is no node of a pair; name a or b")
+        return self
 
 
 class _Boot(BaseModel):

@@ -45,14 +45,16 @@ async def found(
     files: PairFiles, facts: PairFacts, module: PairModule, *, insert: FoundRecord, now: datetime, log: RecordEvent
 ) -> Founded | NotFounded:
     """Raises OSError of the disk."""
-    authority = files.load_authority() or _new_authority(files, facts, now)
+    before = files.load_authority()
+    was_node = before is not None and files.facts.exists()
+    authority = before or _new_authority(files, facts, now)
     nonce = f"{RULE}-{certificate_sha256(authority.certificate)[:32]}"
     first = Record(Epoch(0), Node(""), frozenset({Node(facts.node)}), nonce, RULE)
     outcome = await insert(configuration(facts, module).witness, first)
     match outcome:
         case Founding(unknown=str(reason)):
             return NotFounded(f"the witness record cannot be made: {reason}", again=True)
-        case Founding(existing=Record(nonce=other)) if other != nonce and not files.facts.exists():
+        case Founding(existing=Record(nonce=other)) if other != nonce and not was_node:
             # Not ours, and this machine was no node of the pair either: its authority is nobody's.
             files.authority.unlink()
             return NotFounded(

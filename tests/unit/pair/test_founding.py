@@ -108,6 +108,9 @@ async def test_a_node_that_is_enrolled_again_keeps_its_authority_though_the_reco
     table.record = Record(Epoch(3), Node("a"), frozenset({Node("a"), Node("b")}), "later", "join")
     assert isinstance(await founded(machine, table), Founded)
     assert machine.files.authority.read_bytes() == before
+    machine.files.authority.unlink()
+    outcome = await found(machine.files, facts("a"), MODULE, insert=table.insert, now=NOW, log=machine.log)
+    assert isinstance(outcome, NotFounded), "the other node would not know a second authority"
 
 
 def boot(machine: Machine, document: str) -> Path:
@@ -130,6 +133,28 @@ async def test_storage_that_is_away_is_waited_for_until_the_time_is_over(tmp_pat
     assert isinstance(again, Enrolled)
     assert again.already
     assert len(table.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"application": {"name": "pay", "startPrim": "true\n"}}, "replicatedPaths"),
+        ({"defaultPrimary": "c"}, "no node of a pair"),
+        ({"timing": {"promiseS": 0.1}}, "timing"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+async def test_a_module_that_is_none_of_a_mirror_is_refused_before_anything_is_made(
+    tmp_path: Path, wrong: dict[str, object], says: str
+) -> None:
+    machine, table = Machine(tmp_path), Table()
+    path = boot(machine, '{"pair": ' + facts("a").model_dump_json(by_alias=True) + "}")
+    module = MODULE.model_dump(by_alias=True, mode="json") | wrong
+    (machine.paths.state_dir / MODULE_FILE).write_text(json.dumps(module))
+    with pytest.raises(BadDocument, match=says):
+        await begin(path, machine.paths, log=machine.log, insert=table.insert)
+    assert table.asked == []
+    assert not machine.files.directory.exists()
 
 
 async def test_it_gives_up_when_its_time_is_over(tmp_path: Path) -> None:
