@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lab.demo.api import ControlPlane
 from lab.faults.scene import CaseBroken, Scene
-from lab.faults.stage import Stage, wanted
+from lab.faults.stage import Stage
 
 DEADLINE_S: Final = 900.0
 POLL_S: Final = 1.0
@@ -77,9 +77,5 @@ def other_application(spec: dict[str, Any]) -> dict[str, Any]:
 def other_checkers(spec: dict[str, Any]) -> dict[str, Any]:
     """Another threshold: taken at once."""
     application = spec["application"]
-    checkers = [checker | {"threshold": checker["threshold"] + 1} for checker in application["checkers"]]
+    checkers = [checker | {"threshold": checker.get("threshold", 2) + 1} for checker in application["checkers"]]
     return spec | {"application": application | {"checkers": checkers}}
-
-
-def first_spec() -> dict[str, Any]:
-    return wanted()

@@ -22,7 +22,7 @@ import pytest
 from lab.faults.model import Case, Primary, Result, Service
 from lab.faults.perform import Performer, settled
 from lab.faults.report import circumstances
-from lab.faults.stage import Stage
+from lab.faults.stage import Stage, wanted
 from lab.info import find_lab
 from lab.paths import REPOSITORY
 from lab.wheels import GIVEN
@@ -144,11 +144,11 @@ class Figures:
 
 
 async def spec_of(stage: Stage) -> dict[str, Any]:
-    """What a PUT would send to leave everything as it is."""
+    """The body of the PUT that made the cluster, with the key it was made with."""
     async with api_of(stage) as api:
-        cluster = await api.cluster(stage.cluster)
-    shown = {"id", "name", "etag", "provisioningState", "createdAt", "updatedAt", "virtualIp", "nodes", "links"}
-    return {name: value for name, value in cluster.items() if name not in shown}
+        compute = (await api.cluster(stage.cluster))["compute"]
+    document = wanted()
+    return document | {"compute": document["compute"] | {"sshPublicKey": compute["sshPublicKey"]}}
 
 
 async def versions(stage: Stage) -> dict[str, str]:

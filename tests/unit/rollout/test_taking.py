@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 from mirror_agent.contract import Application, MirrorPolicy, NodeConfiguration, Timing
 from mirror_agent.node.configuration_change import TAKING, Taking, changed_fields, needs_new_beginning
+from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 PAGE = Path(__file__).parents[3] / "docs" / "upgrade.md"
-GROUPS = {"": NodeConfiguration, "application.": Application, "application.mirror.": MirrorPolicy, "timing.": Timing}
+GROUPS: dict[str, type[BaseModel]] = {
+    "": NodeConfiguration,
+    "application.": Application,
+    "application.mirror.": MirrorPolicy,
+    "timing.": Timing,
+}
 INNER = {"application", "timing", "application.mirror"}
 
 
