@@ -18,6 +18,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -189,6 +190,11 @@ class ModuleFile(Contract):
         return value
 
 
+def _as_tuple(value: object) -> object:
+    """Behind a validator of the whole model a list of JSON is one of Python, which a strict tuple would refuse."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 class Checker(Contract):
     """One test of the application or of what it stands on.
 
@@ -220,7 +226,7 @@ class Checker(Contract):
     command: str | None = None
     min_free_percent: Annotated[float, Field(ge=0, lt=100)] = 5.0
     min_free_bytes: Annotated[int, Field(ge=0)] = 0
-    addresses: Annotated[tuple[IPvAnyAddress, ...], Field(max_length=4)] = ()
+    addresses: Annotated[tuple[IPvAnyAddress, ...], BeforeValidator(_as_tuple), Field(max_length=4)] = ()
 
     @model_validator(mode="before")
     @classmethod

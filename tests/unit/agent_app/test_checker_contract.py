@@ -27,6 +27,7 @@ def checker(**body: object) -> Checker:
 def test_what_is_possible(body: dict[str, object]) -> None:
     made = checker(**body)
     assert Checker.model_validate_json(made.model_dump_json(by_alias=True)) == made
+    assert Checker.model_validate_json(made.model_dump_json(by_alias=True), strict=True) == made  # as in a PUT
 
 
 def test_the_place_is_the_serving_node_unless_it_is_said() -> None:
