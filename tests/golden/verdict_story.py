@@ -64,7 +64,7 @@ FARM_NODE: dict[str, Any] = {
 def base_of(story: dict[str, Any]) -> dict[str, Any]:
     if "farm" not in story:
         return BASE
-    nodes = {node: copy.deepcopy(FARM_NODE) for node in ALL_NODES[: story["farm"]]}
+    nodes: dict[str, Any] = {node: copy.deepcopy(FARM_NODE) for node in ALL_NODES[: story["farm"]]}
     return {**nodes, "farm": True, "reasons": [], "notices": []}
 
 

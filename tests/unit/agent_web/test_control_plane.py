@@ -15,9 +15,9 @@ from mirror_agent.contract import (
     Command,
     CommandAction,
     CommandResult,
+    Configuration,
     HeartbeatPost,
     HeartbeatResponse,
-    NodeConfiguration,
     Timing,
 )
 from mirror_agent.net.backoff import LONGEST_DELAY_S, BackOff
@@ -61,7 +61,7 @@ class Line:
     clock: FakeClock
     log: Recorded
     commands: list[Command]
-    configurations: list[NodeConfiguration]
+    configurations: list[Configuration]
     paths: Paths
 
     async def turn(self, posts: int) -> None:
@@ -84,7 +84,7 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority.server()).start()
     clock, log, numbers = FakeClock(), Recorded(), itertools.count()
     commands: list[Command] = []
-    configurations: list[NodeConfiguration] = []
+    configurations: list[Configuration] = []
     paths = Paths(tmp_path / "root")
     client = ControlPlaneClient(
         url=f"https://127.0.0.1:{runner.addresses[0][1]}",
@@ -284,8 +284,14 @@ async def test_a_disk_that_refuses_is_recorded_and_does_not_stop_commands(tmp_pa
     assert [result.id for result in journal.pending()] == ["c1"]
 
 
-ORDERED = {"utc": "2026-11-22T12:00:00Z", "action": "swap", "who": "ann (Admin)", "why": "patch day", "order": "o1"}
-ENDED = {**ORDERED, "kind": "command.ended", "status": "succeeded", "message": "done"}
+ORDERED: dict[str, object] = {
+    "utc": "2026-11-22T12:00:00Z",
+    "action": "swap",
+    "who": "ann (Admin)",
+    "why": "patch day",
+    "order": "o1",
+}
+ENDED: dict[str, object] = {**ORDERED, "kind": "command.ended", "status": "succeeded", "message": "done"}
 
 
 async def test_an_order_is_told_at_once_and_repeated_until_it_is_recorded(line: Line) -> None:

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from mirror_agent.contract import EnrolResponse
+from mirror_agent.contract import EnrolResponse, NodeConfiguration
 
 from shared.security.authority import RequestRefused, new_authority, verified_public_key
 from shared.security.wrapping import CannotUnwrap, unwrap, wrap
@@ -32,6 +32,7 @@ async def test_a_node_gets_certificate_credential_and_configuration(app: App) ->
     assert reply.status == 200
     answer = EnrolResponse.model_validate_json(reply.content)
     configuration = answer.configuration
+    assert isinstance(configuration, NodeConfiguration)
     assert (configuration.node, configuration.address, configuration.peer.name) == ("a", "10.0.0.4", "b")
     assert configuration.peer.addresses == ("10.0.0.5",)
     assert configuration.cluster_id == record.id

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_agent.contract import ALL_NODES, Configuration, FarmConfiguration, Role
+from mirror_agent.contract import ALL_NODES, Configuration, Role
 from pydantic import TypeAdapter, ValidationError
 
 from shared.model.cluster_network import node_address, virtual_address
@@ -69,7 +69,7 @@ def test_a_node_is_told_its_peers_and_no_secret_of_a_record() -> None:
     assert (told.kind, told.address, told.minimum_healthy) == ("farm", "10.0.0.5", 2)
     wire = told.model_dump_json(by_alias=True)
     assert '"witness":' not in wire
-    assert TypeAdapter[FarmConfiguration](Configuration).validate_json(wire) == told
+    assert TypeAdapter[Configuration](Configuration).validate_json(wire) == told
 
 
 def test_the_configuration_of_a_mirror_says_no_kind() -> None:
