@@ -26,7 +26,7 @@ NODE_RULES: Final[dict[str, str]] = {
     "sources-contradict": "The node reports, yet the platform says that its VM does not run: one of them is old.",
     "silent-but-answering": "No heartbeat, yet our probe was answered: the module lives, its way to us does not.",
     "silent-but-replicating": "No heartbeat, yet the peer replicates to this node: it lives, its way to us does not.",
-    "silent-but-seen": "No heartbeat, yet another node of the farm sees this one serve: its way to us does not live.",
+    "silent-but-seen": "No heartbeat, yet another node of the farm sees this one serve: its way to us is broken.",
     "vm-absent": "No heartbeat, and the platform has no such VM.",
     "vm-not-running": "No heartbeat, and the platform says that the VM does not run.",
     "platform-says-unavailable": "No heartbeat, and the platform's resource health says unavailable.",
