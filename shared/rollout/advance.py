@@ -171,7 +171,8 @@ def _has_words(rollout: Rollout, version: str) -> str:
 def _left_as(sight: Sight) -> str:
     words = ", ".join(f"node {node.name} has version {node.version or 'unknown'}" for node in sight.nodes)
     serving = "every node of the farm serves" if sight.farm else f"node {sight.serving or 'none'} serves"
-    return f"Left as it is: {serving if not sight.unwell else sight.unwell}; {words}"
+    now = f"at this moment {sight.unwell}" if sight.unwell else serving
+    return f"Left as it is: {now}; {words}"
 
 
 def _event(record: ClusterRecord, rollout: Rollout, step: Step, now: datetime) -> RecordedEvent:
