@@ -36,6 +36,7 @@ _KEEPALIVE_S: Final = 15.0
 _SHARED: Final = ("console.css", "dom.js", "mark.svg")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Body = TypeVar("Body", bound=BaseModel)
+Answer = TypeVar("Answer")
 
 
 class PairServer:
@@ -49,17 +50,20 @@ class PairServer:
         *,
         tls: ssl.SSLContext,
         peer_name: str,
+        revoked: Callable[[], tuple[str, ...]],
         wall: Callable[[], datetime],
         log: RecordEvent,
         host: str = "0.0.0.0",
         port: int = ADMISSION_PORT,
     ) -> None:
-        """`peer_name`: the DNS name in the other node's certificate."""
+        """`peer_name`: the DNS name in the other node's certificate; `revoked`: all serials known here."""
         self._files = files
         self._facts = facts
         self._gate = gate
         self._tls = tls
         self._peer_name = peer_name
+        self._serials = revoked
+        self._one_at_a_time = asyncio.Lock()
         self._wall = wall
         self._log = log
         self._host = host
@@ -116,15 +120,20 @@ class PairServer:
     # -- admission -------------------------------------------------------------------------------------------------
 
     async def _hello(self, request: web.Request) -> web.Response:
-        return _json(self._gate.hello(await _body(request, Hello)))
+        return _json(await self._at_the_gate(self._gate.hello, await _body(request, Hello)))
 
     async def _join(self, request: web.Request) -> web.Response:
-        """On the loop, whole: two that come with one secret are told apart."""
-        return _json(self._gate.join(await _body(request, Join)))
+        return _json(await self._at_the_gate(self._gate.join, await _body(request, Join)))
 
     async def _done(self, request: web.Request) -> web.Response:
-        self._gate.done(await _body(request, Done))
+        await self._at_the_gate(self._gate.done, await _body(request, Done))
         return web.json_response({})
+
+    async def _at_the_gate(self, step: Callable[[Body], Answer], body: Body) -> Answer:
+        """On a thread, as it waits for the disk, which must not hold up heartbeats; one after the other, so that two
+        that come with one secret are told apart."""
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(step, body)
 
     async def _revoked(self, request: web.Request) -> web.Response:
         """For the other node only."""
@@ -133,8 +142,7 @@ class PairServer:
         certificate = (None if connection is None else connection.getpeercert()) or {}
         if ("DNS", self._peer_name) not in certificate.get("subjectAltName", ()):
             raise Refused(403, "Forbidden", "only the other node is told")
-        serials = await asyncio.to_thread(links.revoked_serials, self._files, self._wall())
-        return web.json_response({"serials": serials})
+        return web.json_response({"serials": self._serials()})
 
     # -- people ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +161,7 @@ class PairServer:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise Refused(401, "LinkUnknown", "open the link itself: its last part is what is asked for")
-        authority = self._authority()
+        authority = await asyncio.to_thread(self._authority)
         made = await asyncio.to_thread(
             links.redeem, self._files, authority, self._facts.cluster, self._facts.cluster_id, token, self._wall()
         )

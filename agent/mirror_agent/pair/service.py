@@ -20,6 +20,7 @@ from pydantic import BaseModel, StringConstraints
 
 from mirror_agent.authority import node_dns_name
 from mirror_agent.clock import BOOT_CLOCK, Clock
+from mirror_agent.contract import MAX_REVOKED_SERIALS
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.net.https import read_bounded
 from mirror_agent.net.node_certificate import CertificateRefused, fingerprint, load_node_certificate
@@ -32,6 +33,7 @@ from mirror_agent.pair.server import PairServer
 LOOK_S: Final = 2.0
 ASK_PEER_EVERY: Final = 5
 PEER_TIMEOUT_S: Final = 5.0
+MAX_HEARD: Final = 4 * MAX_REVOKED_SERIALS
 
 
 def wall_clock() -> datetime:
@@ -73,6 +75,7 @@ class PairService:
         self._peer_name = node_dns_name(facts.peer, facts.cluster_id)
         self._peer_url = f"https://{facts.nodes[facts.peer].address}:{peer_port}/pair/v1/revoked"
         self._peers = self._load_peers()
+        self._known: tuple[str, ...] = ()
         self._failure = ""
         gate = Gate(files, facts, presented=self._presented, now_s=clock.now_s, wall=wall, log=log)
         self.server = PairServer(
@@ -81,6 +84,7 @@ class PairService:
             gate,
             tls=server_tls,
             peer_name=self._peer_name,
+            revoked=lambda: self._known,
             wall=wall,
             log=log,
             host=host,
@@ -105,8 +109,9 @@ class PairService:
         own = await asyncio.to_thread(revoked_serials, self._files, self._wall())
         if ask_peer:
             await self._ask_peer()
-        self._take(tuple(sorted({*own, *self._peers})))
-        wanted = bool(own) or await asyncio.to_thread(self._offers)
+        self._known = tuple(sorted({*own, *self._peers}))
+        self._take(self._known)
+        wanted = bool(self._known) or await asyncio.to_thread(self._offers)
         if wanted and not self.server.listening:
             await self.server.start()
             self._log("pair.port-opened")
@@ -134,10 +139,13 @@ class PairService:
                         return
         except (aiohttp.ClientError, OSError, TimeoutError):
             return
-        serials = frozenset(_Revoked.model_validate_json(body).serials)
-        if serials != self._peers:
-            self._peers = serials
-            content = json.dumps(sorted(serials)).encode()
+        # Never fewer: a machine that was made anew knows of no revocation until it has heard of it from here.
+        heard = self._peers | set(_Revoked.model_validate_json(body).serials)
+        if len(heard) > MAX_HEARD:
+            raise ValueError(f"{len(heard)} revoked certificates; more than {MAX_HEARD} are not remembered")
+        if heard != self._peers:
+            self._peers = heard
+            content = json.dumps(sorted(heard)).encode()
             await asyncio.to_thread(self._files.write, self._files.peer_revoked, content)
 
     def _load_peers(self) -> frozenset[str]:

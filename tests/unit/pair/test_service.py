@@ -19,7 +19,7 @@ from mirror_agent.pair.joining import Joined
 from mirror_agent.pair.links import LINK_VALIDITY, link_token, offer, redeem, revoke
 from mirror_agent.pair.membership import pair_membership
 from mirror_agent.pair.proof import new_secret
-from mirror_agent.pair.service import PairService
+from mirror_agent.pair.service import ASK_PEER_EVERY, PairService
 
 from tests.unit.pair.two_nodes import CLUSTER_ID, NOW, Machine, Table, Wall, facts, founded, listening
 
@@ -120,6 +120,15 @@ async def test_what_one_node_revokes_both_refuse_also_after_a_restart(pair: tupl
         await until(lambda: a.refused[-1:] == [(serial,)] and b.refused[-1:] == [(serial,)])
     async with running(second, "b", free_port(), free_port()) as again:
         await until(lambda: again.refused[-1:] == [(serial,)])
+    # Node a's machine is made anew: it has never heard of it, and the other one does not forget.
+    for link in first.files.links.iterdir():
+        link.unlink()
+    mine, theirs = free_port(), free_port()
+    async with running(first, "a", mine, theirs) as a, running(second, "b", theirs, mine) as b:
+        await until(lambda: a.refused[-1:] == [(serial,)] and a.service.server.listening)
+        seen = len(b.refused)
+        await until(lambda: len(b.refused) > seen + 2 * ASK_PEER_EVERY)
+        assert b.refused[-1] == (serial,)
 
 
 async def test_a_node_renews_its_own_certificate(pair: tuple[Machine, Machine]) -> None:

@@ -172,7 +172,16 @@ async def listening(machine: Machine, node: str = "a") -> AsyncIterator[Host]:
     tls = NodeTls(machine.paths).console
     name = f"{facts(node).peer}.{CLUSTER_ID}.mirror"
     server = PairServer(
-        files, facts(node), gate, tls=tls, peer_name=name, wall=wall, log=machine.log, host="127.0.0.1", port=0
+        files,
+        facts(node),
+        gate,
+        tls=tls,
+        peer_name=name,
+        revoked=lambda: (),
+        wall=wall,
+        log=machine.log,
+        host="127.0.0.1",
+        port=0,
     )
     port = await server.start()
     try:
