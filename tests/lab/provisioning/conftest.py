@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_agent.contract import MIRROR_NODES, Role
+from mirror_agent.contract import Role
 
 from lab.arm.core import Timing
 from lab.arm.provider import PowerState
@@ -113,7 +113,8 @@ class Plane:
     async def nodes_live(self) -> None:
         """A node whose VM runs has enrolled and sends heartbeats."""
         store, now = self.context.store, self.context.clock()
-        for node, role in zip(MIRROR_NODES, (Role.PRIM, Role.SECOND), strict=True):
+        for node in self.record.nodes:
+            role = Role.UP if self.record.is_farm else Role.PRIM if node == "a" else Role.SECOND
             vm_id = next((key for key in self.provider.vms if key.endswith(f"{self.record.name}-{node}")), None)
             if vm_id is None or self.provider.power.get(vm_id) is not PowerState.RUNNING:
                 continue

@@ -211,6 +211,22 @@ async def test_an_availability_set_with_a_proximity_group_comes_and_goes(plane: 
     assert await plane.names() == set()
 
 
+async def test_a_farm_of_four_behind_an_internal_frontend_comes_and_goes(plane: Plane) -> None:
+    wish = spec(kind="farm", compute__nodes=4, compute__zones=["1", "2", "3"], network__frontend="private")
+    plane.record = plane.record.model_copy(update={"spec": wish})
+    await created(plane)
+    (balancer,) = plane.provider.balancers.values()
+    hosts = sorted(backend.private_address for backend in balancer.pools[0].backends)
+    assert hosts == ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"]
+    assert balancer.frontends[0].address == "10.0.0.8"
+    plan = dataclasses.replace(plane.plan, control_plane_addresses=plane.context.control_plane_addresses)
+    assert {change.action for change in await preview(plane.arm, plan)} == {ChangeAction.NONE}
+    assert await plane.context.store.witness.read(plane.record.id) is None
+    operation = await plane.finish(await plane.request(OperationKind.DELETE))
+    assert operation.status is OperationStatus.SUCCEEDED, operation
+    assert await plane.names() == set()
+
+
 async def test_what_is_brought_is_used_and_left_as_it_was(plane: Plane) -> None:
     """Behind an internal load balancer, in somebody else's subnet and group, nodes without public addresses."""
     group = ResourceRef(ResourceType.GROUP, "payments-rg", "payments-rg")
