@@ -51,7 +51,7 @@ function shown(files) {
     h("ol", {}, INSTALL.map((sentence) => h("li", {}, sentence))),
     h("h2", {}, "Then"),
     h("ul", {},
-      files.consoleUrls.map((url) => h("li", {}, h("a", { href: url, rel: "noreferrer" }, url))),
+      files.consoleUrls.map((url, index) => h("li", {}, files.testUrl && index === 0 ? "Whichever node serves: " : "One node: ", h("a", { href: url, rel: "noreferrer" }, url))),
       files.testUrl && h("li", {}, "Test page: ", h("a", { href: files.testUrl, rel: "noreferrer" }, files.testUrl))),
   ];
 }
