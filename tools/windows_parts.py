@@ -18,14 +18,13 @@ AGENT: Final = Path(__file__).resolve().parents[1] / "agent"
 LINUX_PARTS: Final = MappingProxyType(
     {
         "mirror_agent.platform.posix": "the Linux form of the port",
+        "mirror_agent.platform.posix_processes": "the Linux form of the port",
         "mirror_agent.platform.posix_reboot": "the Linux form of the port",
         "mirror_agent.app.processes": "walks /proc, signals through pidfd",
         "mirror_agent.app.reaper": "a subreaper: fork, wait, prctl",
         "mirror_agent.app.runner": "drives the reaper",
         "mirror_agent.app.runner_child": "starts the reaper over a pair of Unix sockets",
         "mirror_agent.app.connections": "sock_diag over netlink",
-        "mirror_agent.app.checkers": "deaths of processes as events of pidfds",
-        "mirror_agent.app.checks": "command lines from /proc, process groups",
         "mirror_agent.node.environments": "process groups, links to virtual environments",
         "mirror_agent.node.mirror_operations": "the engine's quarantine, locked by flock",
         "mirror_agent.supervisor": "drives a mirror engine",

@@ -4,7 +4,7 @@ Problem: a dead process must be seen at once, a slow start must not be taken for
 restart a database.
 Guarantee: `threshold` consecutive failures trip a checker once; it can trip again only after it was healthy. Until the
 first healthy test, failures within its grace of the start do not count. The death of a process that a process
-checker counted is an event (pidfd): the checker tests again at once, and until the matter is decided every
+checker counted is an event: the checker tests again at once, and until the matter is decided every
 CONFIRM_INTERVAL_S instead of every `interval_s`.
 Limits: while the mirror holds the application's calls (`suspend`), only process checkers count, since every other
 test may just wait for a file.
@@ -15,9 +15,9 @@ test may just wait for a file.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from mirror_agent.app.checks import make_check
@@ -32,6 +32,7 @@ from mirror_agent.contract import (
     CheckerWhen,
 )
 from mirror_agent.eventlog import RecordEvent
+from mirror_agent.platform import PROCESSES
 
 CONFIRM_INTERVAL_S: Final = 0.1
 MAX_WATCHED: Final = 256
@@ -86,24 +87,21 @@ class DeathWatch:
 
     def __init__(self, on_death: Callable[[], None]) -> None:
         self._on_death = on_death
-        self._descriptors: dict[int, int] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
 
     def watch(self, pids: tuple[int, ...]) -> None:
         """Watch exactly these; the ones no longer named are let go."""
         wanted = set(pids[:MAX_WATCHED])
-        for pid in set(self._descriptors) - wanted:
+        for pid in set(self._watched) - wanted:
             self._forget(pid)
-        for pid in wanted - set(self._descriptors):
+        for pid in wanted - set(self._watched):
             try:
-                descriptor = os.pidfd_open(pid)
+                self._watched[pid] = PROCESSES.watch_death(pid, partial(self._died, pid))
             except ProcessLookupError:
                 self._on_death()
-                continue
-            self._descriptors[pid] = descriptor
-            asyncio.get_running_loop().add_reader(descriptor, self._died, pid)
 
     def close(self) -> None:
-        for pid in tuple(self._descriptors):
+        for pid in tuple(self._watched):
             self._forget(pid)
 
     def _died(self, pid: int) -> None:
@@ -111,9 +109,7 @@ class DeathWatch:
         self._on_death()
 
     def _forget(self, pid: int) -> None:
-        descriptor = self._descriptors.pop(pid)
-        asyncio.get_running_loop().remove_reader(descriptor)
-        os.close(descriptor)
+        self._watched.pop(pid)()
 
 
 class CheckerSet:

@@ -9,10 +9,8 @@ fails without starting another one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
-import signal
 from collections.abc import Collection
 from typing import Final
 
@@ -22,9 +20,9 @@ from mirror_agent.app.check_disk import DiskCheck
 from mirror_agent.app.check_ping import PingCheck
 from mirror_agent.app.check_unit import UnitCheck
 from mirror_agent.app.finding import Check, Finding, Surroundings
-from mirror_agent.app.processes import all_processes, descendants, signal_all
 from mirror_agent.app.side_thread import SideThread
 from mirror_agent.contract import MAX_SENTENCE_CHARS, Checker, CheckerKind
+from mirror_agent.platform import HOST, PROCESSES
 from mirror_agent.redaction import redact_text
 
 LOOPBACKS: Final = ("127.0.0.1", "::1")
@@ -82,24 +80,15 @@ class ProcessCheck:
     def _scan(self) -> tuple[int, ...]:
         own = agent_processes(os.getpid(), self._surroundings.application_processes())
         found = []
-        for stat in all_processes().values():
-            if stat.alive and stat.pid not in own and self._pattern.search(_command_line(stat.pid)):
-                found.append(stat.pid)
+        for pid in PROCESSES.living():
+            if pid not in own and self._pattern.search(PROCESSES.command_line(pid)):
+                found.append(pid)
         return tuple(found)
 
 
 def agent_processes(agent: int, application: Collection[int]) -> set[int]:
     """The agent with everything below it (engine, runner child, custom checkers), without the application."""
-    table = all_processes()
-    return {agent, *(stat.pid for stat in descendants(agent, table))} - set(application)
-
-
-def _command_line(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            return stream.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return ""
+    return {agent, *PROCESSES.below(agent)} - set(application)
 
 
 class TcpCheck:
@@ -147,7 +136,7 @@ class HttpCheck:
 
 
 class CustomCheck:
-    """A command of the configuration, run by /bin/sh in the module directory; exit 0 is healthy."""
+    """A command of the configuration, run by the shell in the module directory; exit 0 is healthy."""
 
     def __init__(self, checker: Checker, surroundings: Surroundings) -> None:
         assert checker.command is not None
@@ -163,9 +152,7 @@ class CustomCheck:
             self._hanging = None
         try:
             process = await asyncio.create_subprocess_exec(
-                "/bin/sh",
-                "-c",
-                self._command,
+                *HOST.shell(self._command),
                 cwd=self._surroundings.module_dir,
                 env=dict(self._surroundings.environment()),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -191,9 +178,8 @@ class CustomCheck:
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """Nothing of the command stays, not what it put into the background either."""
         if process.returncode is None:
-            signal_all(descendants(process.pid), signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            PROCESSES.kill_below(process.pid)
+        PROCESSES.kill_session(process.pid)
         try:
             async with asyncio.timeout(_KILL_GRACE_S):
                 await process.wait()

@@ -57,6 +57,30 @@ class Room:
         return 100.0 * self.free_bytes / self.total_bytes if self.total_bytes else 0.0
 
 
+class Processes(Protocol):
+    """The processes of this machine, for checkers. Reading them may wait: not for an event loop."""
+
+    def living(self) -> list[int]: ...
+
+    def below(self, root: int) -> list[int]:
+        """What a process has started, and what that has started."""
+        ...
+
+    def command_line(self, pid: int) -> str:
+        """ "" for a process that is gone or hides it."""
+        ...
+
+    def watch_death(self, pid: int, died: Callable[[], None]) -> Callable[[], None]:
+        """Has `died` called in the running loop when the process ends; the answer ends that. ProcessLookupError."""
+        ...
+
+    def kill_below(self, root: int) -> None: ...
+
+    def kill_session(self, leader: int) -> None:
+        """A process that was started in a session of its own, and what is left of that session."""
+        ...
+
+
 class Host(Protocol):
     """One operating system. Whatever it cannot do raises OSError."""
 

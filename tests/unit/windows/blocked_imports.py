@@ -26,6 +26,7 @@ from types import ModuleType
 import aiohttp.web
 import azure.data.tables.aio
 import cryptography.x509
+import psutil
 import pydantic
 
 UNIX_MODULES = frozenset(
@@ -46,7 +47,7 @@ THERE: dict[ModuleType, dict[str, object]] = {
     os: {"O_BINARY": 0x8000, "O_NOINHERIT": 0x80},
     signal: {"SIGBREAK": signal.Signals.SIGUSR1},
 }
-OTHERS = (aiohttp.web, azure.data.tables.aio, cryptography.x509, pydantic, logging.handlers)
+OTHERS = (aiohttp.web, azure.data.tables.aio, cryptography.x509, psutil, pydantic, logging.handlers)
 
 
 class Blocked(importlib.abc.MetaPathFinder):
