@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from mirror_agent.app.check_disk import PROBE_BYTES, PROBE_FILE, DiskCheck, Room, judge_room
+from mirror_agent.app.check_disk import PROBE_BYTES, PROBE_FILE, DiskCheck, judge_room
 from mirror_agent.contract import Checker, CheckerKind
+from mirror_agent.platform import Room
 
 from tests.agent_samples import eventually
 
