@@ -1,4 +1,4 @@
-"""One lab for the farms of this folder, gone afterwards."""
+"""A lab of its own for each farm, gone afterwards."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ import pytest
 from lab.info import LabInfo, find_lab
 
 
-@pytest.fixture(scope="module")
-def lab_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("farm-lab")
-
-
-@pytest.fixture(scope="module")
-def lab(lab_state: Path) -> Iterator[LabInfo]:
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[LabInfo]:
     try:
-        _command(lab_state, "up", "--detach")
-        yield find_lab(lab_state)
+        _command(tmp_path, "up", "--detach")
+        yield find_lab(tmp_path)
     finally:
-        _command(lab_state, "down")
+        _command(tmp_path, "down")
 
 
 def _command(state: Path, *words: str) -> None:

@@ -132,9 +132,9 @@ async def until(fact: Callable[[], Any], what: str) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-async def test_a_farm(lab: LabInfo, lab_state: Path, count: int) -> None:
+async def test_a_farm(lab: LabInfo, tmp_path: Path, count: int) -> None:
     assert lab.control_plane_url is not None
-    nodes = Nodes(lab, lab_state, f"web{count}")
+    nodes = Nodes(lab, tmp_path, f"web{count}")
     async with ControlPlane(lab.control_plane_url, lab.read_tokens().admin, str(lab.ca)) as api:
         farm = Farm(api, nodes, count)
         address = await farm.provision()

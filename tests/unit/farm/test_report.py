@@ -8,8 +8,9 @@ import pytest
 from mirror_agent.contract import ApplicationState, Phase, Role
 from mirror_agent.farm.copies import FarmCopies
 from mirror_agent.farm.events import ApplicationFailed
+from mirror_agent.web.dry_run import Sight, dry_run
 from mirror_agent.web.mirror_control import MIRROR_ACTIONS, MirrorRequest, NoCopies
-from mirror_agent.web.probe import HealthState, health_state
+from mirror_agent.web.probe import HealthState, ProbeAnswer, health_state
 
 from tests.agent_samples import eventually
 from tests.unit.farm.small_farm import SmallFarm
@@ -39,6 +40,27 @@ async def test_the_probe_says_no_in_the_moment_the_application_fails(tmp_path: P
         assert health_state(answer) is HealthState.INITIALIZING
         beat = farm.reporter.heartbeat()
         assert (beat.probe_ok, beat.restarts_in_window) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    ("role", "phase", "ok", "state"),
+    [
+        (Role.UP, Phase.READY, True, HealthState.HEALTHY),
+        (Role.UP, Phase.TRANSIENT, False, HealthState.INITIALIZING),
+        (Role.UP, Phase.NOT_READY, False, HealthState.UNHEALTHY),
+        (Role.STOP, Phase.NOT_READY, False, HealthState.UNKNOWN),
+        (Role.WAIT, Phase.NOT_READY, False, HealthState.UNHEALTHY),
+    ],
+)
+def test_what_the_platform_is_told_of_a_machine(role: Role, phase: Phase, ok: bool, state: HealthState) -> None:
+    assert health_state(ProbeAnswer(ok, role, phase, 0, "")) is state
+
+
+async def test_what_a_stop_would_do_is_said_before(tmp_path: Path) -> None:
+    async with SmallFarm(tmp_path).running() as farm:
+        sight = Sight(farm.reporter.status(), farm.commands.drill(), None, None)
+        assert dry_run("stop", sight) == ("No other node says that it serves: nobody would.",)
+        assert dry_run("force", sight) == ()
 
 
 async def test_the_status_names_the_others_and_no_copies(tmp_path: Path) -> None:
