@@ -16,6 +16,7 @@
 #   make bench                measure the mirror against raw ext4 and GlusterFS (a quarter of an hour)  QUICK=1: few rows, a minute
 #   make browser              a browser drives both consoles against a cluster in the lab: create, lose, resync, swap, delete
 #   make farm                 farms of 2, 3 and 4 nodes in the lab: one is lost under load, comes back, is stopped   NODES=3
+#   make pair                 the template for a pair without a control plane: deployed, used, a machine killed and replaced
 #   make screenshots          pictures of the console's pages, in docs/img
 #   make front-library        the mirror's lab tests on its second front, through a FUSE library
 #   make setup                only install what the others need
@@ -78,7 +79,7 @@ options: setup
 farm: setup
 	@$(PYTHON_BIN)/python -m pytest -m farm -s tests/lab/farm $(if $(NODES),-k "agents or $(NODES)")
 
-# The template for a pair without a control plane, deployed in a lab: boot, access, failover; some minutes.
+# The template for a pair without a control plane, deployed in a lab: boot, access, failover, a machine replaced.
 pair: setup
 	@$(PYTHON_BIN)/python -m pytest -m pair tests/lab/pair
 
