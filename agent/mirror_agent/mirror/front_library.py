@@ -1,4 +1,4 @@
-"""The second front: a mounted directory served through a FUSE library, by paths (libfuse 3 here, WinFsp on Windows).
+"""The second front: a mounted directory served through a FUSE library, by paths (libfuse 3; WinFsp's interface too).
 
 Problem: /dev/fuse is Linux. What Windows has instead (WinFsp) offers the high-level interface of libfuse: a call for
 each operation, with a path, which must have its answer when it returns.
@@ -6,8 +6,9 @@ Guarantee: as for `front.Front`, which this is but for the way requests come in:
 the kernel would have sent, and is carried out, guarded, parked and answered by the same code. So the rule of order,
 "acknowledged only through the outlet" and everything the replica is told do not depend on the front.
 Limits, against the front on /dev/fuse (docs/windows.md has the list): a call that waits holds a thread of the library,
-so when THREADS calls are parked, reads wait as well; a parked call cannot be given up before `release` or the end of
-the mount; the mount does not survive its engine; several links of one file are several files to the kernel's cache.
+so when all of them (`threads_max`) are parked, reads wait as well; a parked call cannot be given up before `release` or
+the end of the mount; the mount does not survive its engine; several links of one file are several files to the
+kernel's cache. The copy below it is still reached the Linux way (`inodes`).
 
 mfusepy is imported when the first directory is mounted: a node that uses the other front needs neither it nor libfuse.
 """

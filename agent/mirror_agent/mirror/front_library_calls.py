@@ -32,6 +32,8 @@ _UTIME_OMIT: Final = (1 << 30) - 2
 _LISTING_BYTES: Final = 64 * limits.KIB
 # fuse_common.h: the caller's umask is ours to apply (or not, in a directory with a default ACL), ACLs are checked.
 _CAPABILITIES: Final = 1 << 6 | 1 << 19
+# Without it the kernel truncates before it opens, and takes set-id bits away itself.
+_ATOMIC_TRUNCATION: Final = 1 << 3
 _NEVER_AGAIN_S: Final = float(abi.FOREVER_S)
 _MINIMUM: Final = (3, 12)
 
@@ -118,6 +120,7 @@ class Operations(mfusepy.Operations):  # type: ignore[misc]
         if connection is not None:
             connection.max_read = connection.max_write = limits.MAX_WRITE_BYTES
             connection.want |= connection.capable & _CAPABILITIES
+            connection.want &= ~_ATOMIC_TRUNCATION
         self._front.began()
 
     # -- asking ----------------------------------------------------------------------------------------------------
@@ -273,7 +276,7 @@ class Operations(mfusepy.Operations):  # type: ignore[misc]
 
     def open(self, path: str, flags: int) -> int:
         nodeid = self._paths.hold(os.fsencode(path))
-        if flags & os.O_TRUNC:
+        if flags & os.O_TRUNC:  # a library that leaves the truncation to us (WinFsp)
             try:
                 self._ask(Op.SETATTR, nodeid, _setattr_request(abi.FATTR_SIZE, size=0))
             except OSError:
