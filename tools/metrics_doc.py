@@ -83,7 +83,7 @@ nothing of OpenTelemetry is imported. They are rows of `AppRequests`: `Name` is 
 (the answer's `x-ms-request-id`), `.count` (clusters of an audit), `http.route` and the status. No path, query, header
 or body is sent. A caller's `traceparent` is continued. Heartbeats of nodes leave a span only when they are refused.
 Everything is sampled unless `OTEL_TRACES_SAMPLER` says otherwise. `infra/monitoring/workbook.json` is an Azure
-workbook over them (Azure Monitor, Workbooks, New, Advanced editor).
+workbook over them; the deployment makes it (Azure Monitor, Workbooks, "Mirrorplane").
 """
 
 

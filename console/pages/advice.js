@@ -31,7 +31,8 @@ function exposed(serving, reports, cluster, remediation) {
   const report = reports[lost];
   const mirror = reports[serving]?.heartbeat.mirror;
   if (mirror?.link === "resync") {
-    const left = mirror.resyncRemainingS === null || mirror.resyncRemainingS === undefined ? "" : ` (${duration(mirror.resyncRemainingS)} left)`;
+    const begun = mirror.resyncDoneBytes * 100 >= mirror.resyncTotalBytes;
+    const left = !begun || mirror.resyncRemainingS === null || mirror.resyncRemainingS === undefined ? "" : ` (${duration(mirror.resyncRemainingS)} left)`;
     return `Nothing: node ${lost} is being brought up to date${left}. Do not stop node ${serving} before that is done.`;
   }
   if (report?.fresh && report.heartbeat.role === "STOP") return `Press Start: node ${lost} is stopped.`;

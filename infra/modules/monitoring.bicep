@@ -36,6 +36,21 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
   }
 }
 
+// What the control plane tells, on one page; Monitor shows it beside the component.
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  name: guid(insights.id, 'mirrorplane')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    displayName: 'Mirrorplane'
+    category: 'workbook'
+    version: 'Notebook/1.0'
+    sourceId: insights.id
+    serializedData: loadTextContent('../monitoring/workbook.json')
+  }
+}
+
 resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(insights.id, principalId, metricsPublisher)
   scope: insights

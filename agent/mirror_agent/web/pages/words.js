@@ -88,7 +88,8 @@ export const LINKS = {
 export function resyncBar({ link, resyncDoneBytes: done, resyncTotalBytes: total, resyncRemainingS: leftS, resyncDoneEntries: entries, resyncTotalEntries: all }) {
   if (link !== "resync" || !total) return null;
   const percent = Math.min(100, Math.floor((100 * done) / total));
-  const left = leftS === null || leftS === undefined ? "" : `, ${duration(leftS)} left`;
+  // of the first moments nothing can be concluded for the rest
+  const left = leftS === null || leftS === undefined || percent < 1 ? "" : `, ${duration(leftS)} left`;
   return h("div", {}, h("progress", { value: done, max: total, "aria-label": "Resync" }, `${percent} %`),
     h("div", {}, `${percent} % of ${bytes(total)}${left}`), all ? h("div", { class: "hint" }, `${number(entries)} of ${number(all)} entries`) : "");
 }
