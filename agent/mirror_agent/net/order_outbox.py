@@ -140,7 +140,8 @@ class OrderOutbox:
 
 def _note(event: Event, outcome: Outcome) -> OrderNote:
     def text(name: str, limit: int = MAX_SENTENCE_CHARS) -> str:
-        return str(event.get(name) or "")[:limit]
+        """Half a surrogate pair, which JSON may bring, becomes a question mark: it could neither be stored nor sent."""
+        return str(event.get(name) or "").encode("utf-8", "replace").decode()[:limit]
 
     return OrderNote(
         number=1,

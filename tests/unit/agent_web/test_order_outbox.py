@@ -80,6 +80,13 @@ def test_a_refusal_is_noted_with_its_code_and_a_question_is_not(bench: Bench) ->
     assert (note.action, note.outcome, note.code) == ("force", "refused", "Forbidden")
 
 
+async def test_half_a_surrogate_pair_in_a_reason_is_kept_as_a_question_mark(bench: Bench) -> None:
+    bench.outbox.hear({**refused("force"), "why": "a\ud800b" + "x" * 600})
+    (note,) = bench.outbox.pending()
+    assert (note.reason[:3], len(note.reason)) == ("a?b", 500)
+    assert await bench.outbox.save()
+
+
 def test_what_was_passed_on_is_told_by_the_node_that_did_it_unless_it_did_not_answer(bench: Bench) -> None:
     passed_on = {"kind": "console.passed-on", "action": "swap", "node": "b", **WHO}
     bench.outbox.hear({**passed_on, "status": 200, "noted": True, "message": "done"})
