@@ -116,6 +116,8 @@ def _node_at_work(rollout: Rollout, turn: Turn, sight: Sight, limits: RolloutLim
         words = f"node {turn.node}: {_stage_words(stage)}; it says: {node.said}"
     if _over(turn.since, limits.turn_s, now) and not (node.fresh and node.resyncing):
         return _stopped("node-late", f"not done within {limits.turn_s:g} s: {words}", rollout)
+    if _over(max(turn.since, node.heard_at or turn.since), limits.silent_s, now):
+        return _stopped("node-late", f"nothing was heard of it for {limits.silent_s:g} s: {words}", rollout)
     return Step("node-at-work", words, rollout)
 
 

@@ -25,8 +25,8 @@ from mirror_agent.redaction import redact_text
 
 MARKER: Final = "installed.sha256"
 NAME_CHARS: Final = 16
-INSTALL_TIMEOUT_S: Final = 600.0
-FITNESS_TIMEOUT_S: Final = 120.0
+INSTALL_TIMEOUT_S: Final = 900.0
+FITNESS_TIMEOUT_S: Final = 300.0
 _NICENESS: Final = "10"  # the application comes first, but it must end on a busy machine too
 _SAID_CHARS: Final = 300
 

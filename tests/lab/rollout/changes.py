@@ -11,7 +11,7 @@ from lab.demo.api import ControlPlane
 from lab.faults.scene import CaseBroken, Scene
 from lab.faults.stage import Stage
 
-DEADLINE_S: Final = 900.0
+DEADLINE_S: Final = 2400.0
 POLL_S: Final = 1.0
 Fault = Callable[[Scene], Awaitable[None]]
 

@@ -93,10 +93,21 @@ def test_a_node_that_never_comes_back_stops_it() -> None:
     world = pair()
     world.tick()
     world.live()
-    world.now += timedelta(seconds=LIMITS.turn_s + 1)
+    world.now += timedelta(seconds=LIMITS.silent_s - 10)
+    assert world.tick().rule == "node-at-work"
+    world.now += timedelta(seconds=20)
     step = world.tick()
     assert (step.rule, step.ended) == ("node-late", "NodeLate")
     assert "silent" in step.sentence
+
+
+def test_a_node_that_speaks_and_never_ends_its_turn_stops_it() -> None:
+    world = pair()
+    world.tick()
+    world.now += timedelta(seconds=LIMITS.turn_s + 1)
+    world.nodes[1].heard_at = world.now
+    step = world.tick()
+    assert (step.ended, "has not heard of its turn yet" in step.sentence) == ("NodeLate", True)
 
 
 def test_versions_too_far_apart_are_named() -> None:
