@@ -24,6 +24,8 @@ from tests.unit.infra.arm_deployment import Resource
 GROUP: Final = "just-the-pair"
 DEADLINE_S: Final = 300.0
 POLL_S: Final = 0.5
+DISKS: Final = "Microsoft.Compute/disks"
+DISKS_VERSION: Final = "2026-03-02"
 STORAGE: Final = "Microsoft.Storage/"
 # What the emulator's signature is made of; it speaks no TLS, so the protocol is left out there.
 _SIGNED: Final = {"startPk": "start_pk", "endPk": "end_pk", "startRk": "start_rk", "endRk": "end_rk"}
@@ -81,11 +83,16 @@ class LabAzure:
         """The machine is deleted, its system disk with it, and made again from the same body."""
         path = f"{self._group}/providers/{resource.type}/{resource.name}"
         self._ask("DELETE", path, resource.api_version, None)
-        limit = time.monotonic() + DEADLINE_S
-        while self.session.get(f"{self.arm_url}{path}?api-version={resource.api_version}", timeout=60).ok:
-            assert time.monotonic() < limit, f"{resource.name} is not gone within {DEADLINE_S:g} s"
-            time.sleep(POLL_S)
+        self._until_gone(path, resource.api_version)
+        # The system disk goes after its machine, and a new one gets its name.
+        self._until_gone(f"{self._group}/providers/{DISKS}/{resource.name}-os", DISKS_VERSION)
         self.put(resource)
+
+    def _until_gone(self, path: str, version: str) -> None:
+        limit = time.monotonic() + DEADLINE_S
+        while self.session.get(f"{self.arm_url}{path}?api-version={version}", timeout=60).ok:
+            assert time.monotonic() < limit, f"{path} is not gone within {DEADLINE_S:g} s"
+            time.sleep(POLL_S)
 
     def sas(self, resource_id: str, version: str, body: Mapping[str, str]) -> dict[str, str]:
         service, account, table = body["canonicalizedResource"].strip("/").split("/")
