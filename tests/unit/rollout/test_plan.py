@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from mirror_agent.contract import RolloutStage
 
 from shared.rollout.rules import RULES, STOPPED
 from tests.unit.rollout.world import LIMITS, NEW, OLD, World, farm, pair
+
+PAGE = Path(__file__).parents[3] / "docs" / "upgrade.md"
 
 
 def test_the_replica_first_then_a_swap_then_the_other_node() -> None:
@@ -147,5 +150,10 @@ def test_a_crash_at_any_step_or_any_two_changes_nothing_in_the_end(made: Callabl
         assert world.swaps <= 1
 
 
-def test_every_rule_has_its_sentence() -> None:
-    assert all(sentence.endswith(".") for sentence in RULES.values())
+def test_the_page_has_every_rule_with_its_sentence_and_its_error() -> None:
+    rows = {
+        line.split("|")[1].strip(" `"): line for line in PAGE.read_text(encoding="utf-8").splitlines() if "|" in line
+    }
+    for rule, sentence in RULES.items():
+        assert sentence in rows[rule]
+        assert rule not in STOPPED or f"`{STOPPED[rule]}`" in rows[rule]
