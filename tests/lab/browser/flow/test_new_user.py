@@ -28,6 +28,7 @@ from playwright.async_api import Browser, expect
 from lab.demo.api import ControlPlane
 from lab.demo.cluster import PORTS
 from lab.demo.writer import LedgerTarget, Writer
+from lab.paths import REPOSITORY
 from tests.lab.browser.flow import chapters
 from tests.lab.browser.flow.at_the_node import CONSOLE_PORT
 from tests.lab.browser.flow.kept_demo import KeptDemo, kept_demo
@@ -105,6 +106,7 @@ async def rotate(demo: KeptDemo) -> None:
     """By the command line, as an operator would."""
     environment = {
         **os.environ,
+        "PYTHONPATH": str(REPOSITORY / "cli"),
         "MIRRORPLANE_URL": demo.url,
         "MIRRORPLANE_TOKEN": demo.token,
         "MIRRORPLANE_CA": demo.ca,
