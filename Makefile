@@ -129,6 +129,7 @@ down:
 sim: setup-lenient
 	@rm -f build/sim.json
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim --compile --seeds $(SEEDS) --first $(FIRST) --sweep 5 --json build/sim.json
+	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim_resync --seeds 1000 --first $(FIRST) --json build/sim.json
 	@PYTHONPATH=.:agent $(PYTHON_BIN)/python -m tests.sim.mutants --known --limit 300 --json build/sim.json
 
 sim-million: setup-lenient

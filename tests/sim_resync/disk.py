@@ -184,6 +184,12 @@ class Disk:
         kept = tuple((name, serial) for name, serial in names.items() if serial is not None)
         return replace(meta, names=kept, mtime_ns=now, ctime_ns=now)
 
+    def restored_as(self, other: Disk) -> None:
+        """What is flushed here is on `other` as well, change times included."""
+        other.meta, other.blocks = dict(self._flushed_meta), dict(self._flushed_blocks)
+        other._serial = self._serial
+        other.sync()
+
     # -- the power -------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:

@@ -62,6 +62,7 @@ class SimNode:
         self._booted_ns = time.ns - random.randrange(10**12)
         self._boots = 0
         self._disks = 0
+        self._snapshot: Disk | None = None
         self.marked_in: str | None = None
         self.tracker: Tracker | None = None
         self._inodes: dict[int, Inode] = {}
@@ -143,9 +144,16 @@ class SimNode:
         self._flushed.sizes[log.stat().st_ino] = kept
 
     def new_disk(self) -> None:
-        """An empty data disk."""
+        """Another data disk: an empty one, or one restored from the newest snapshot."""
         self.disk = Disk(self.realtime_ns, self._random)
+        if self._snapshot is not None and self._random.random() < 0.5:
+            self._snapshot.restored_as(self.disk)
         self._disks += 1
+
+    def snapshot(self) -> None:
+        """A copy of what is on the data disk now."""
+        self._snapshot = Disk(self.realtime_ns, self._random)
+        self.disk.restored_as(self._snapshot)
 
     def lose_state(self) -> None:
         """The state directory is gone (with the disk it was on)."""

@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -67,8 +68,11 @@ class World:
         self._points = 0
         self._next_value = 0
         self._shortcut_failed = False
-        # How likely a node dies between two steps; some schedules are calm, some are not.
-        self._danger = self.random.choice((0.0, 0.002, 0.01, 0.03))
+        self._idle = False
+        # How likely a node dies between two steps; some schedules are calm, some are not. A few replace files by
+        # renaming others over them, and fail in their resyncs above all.
+        self._replaces = self.random.random() < 0.2
+        self._danger = self.random.choice((0.0, 0.002, 0.01, 0.04))
         a.serve()
 
     def run(self, steps: int = STEPS) -> Story:
@@ -98,6 +102,7 @@ class World:
             self._power_of_both: 2,
             self._jump: 2,
             self._lose_something: 1,
+            self._snapshot: 1,
         }
         event = self.random.choices(list(events), weights=list(events.values()))[0]
         self._say(event.__name__.strip("_"))
@@ -112,13 +117,18 @@ class World:
 
     # -- dying -----------------------------------------------------------------------------------------------------
 
-    def _danger_of(self, *nodes: SimNode, what: str) -> None:
+    def _danger_of(self, *nodes: SimNode, what: str, danger: float | None = None) -> None:
         """Between two steps: somebody may die. The replica's death only ends the stream."""
         for node in nodes:
-            if self.random.random() >= self._danger:
+            if self.random.random() >= (self._danger if danger is None else danger):
                 continue
-            self._kill(node, power=self.random.random() < 0.5)
-            if node is self.primary:
+            power = self.random.random() < 0.7
+            self._kill(node, power=power)
+            other = self.replica if node is self.primary else self.primary
+            if power and self.random.random() < 0.5:  # one cause for both
+                self._kill(other, power=True)
+                self._begin_again()
+            elif node is self.primary:
                 self._begin_again()
             raise Interrupted(f"{node.name} during {what}")
 
@@ -190,6 +200,10 @@ class World:
         self.in_sync = False
         self.live = False
 
+    def _snapshot(self) -> None:
+        for node in (self.primary, self.replica):
+            node.snapshot()
+
     # -- changes ---------------------------------------------------------------------------------------------------
 
     def _change(self) -> None:
@@ -227,6 +241,8 @@ class World:
         folders = self._folders()[1:]
         kinds = ("make", "write", "write", "write", "truncate", "mode", "rename", "rename-folder", "remove", "link")
         kind = self.random.choice(kinds) if len(files) < _FILES_MAX else self.random.choice(("remove", "write"))
+        if self._replaces and self.random.random() < 0.4:
+            kind = "rename"
         if kind == "make" or not files:
             return self._make(tracker, [b"", *folders])
         path = self.random.choice(files)
@@ -248,7 +264,7 @@ class World:
         if kind == "remove":
             tracker.naming(inode)
             return lambda disk: _remove(disk, path)
-        target = self._name([b"", *folders])
+        target = self.random.choice(files) if self._replaces else self._name([b"", *folders])
         if kind == "link":
             if disk.at(target) is not None:
                 return None
@@ -320,22 +336,29 @@ class World:
         rotation = tracker.rotate()
         self._danger_of(primary, replica, what="the rotation of a checkpoint")
         self._some_changes()
+        self._pass()
         self._points += 1
         replica.store.guard()
         rotated = replica.store.rotate()
         made = Checkpoint(str(self._streams), self._points, 1, replica.clock(), replica.roots)
         self._some_changes()
+        self._pass()
         replica.disk.sync()
         self._danger_of(primary, replica, what="the flush of a checkpoint")
         replica.store.record_replica(made, rotated)
         self._danger_of(primary, replica, what="a checkpoint that the replica has recorded")
         self._some_changes()
+        self._pass()
         primary.disk.sync()
         self._danger_of(primary, replica, what="a checkpoint that both have flushed")
         tracker.commit(rotation, stream=made.stream, seq=made.seq, epoch=1, roots=primary.roots)
 
+    def _pass(self) -> None:
+        """A flush takes its time."""
+        self.time.ns += self.random.choice((0, 10**6, 3 * 10**9, 30 * 10**9))
+
     def _some_changes(self) -> None:
-        if self.random.random() < 0.3:
+        if not self._idle and self.random.random() < 0.3:
             self._change()
             if not self.live:
                 raise Interrupted("the stream during a checkpoint")
@@ -370,9 +393,33 @@ class World:
     def _cut_off(self, walk: Iterator[None], *, safely: bool) -> Iterator[None]:
         for _ in walk:
             if not safely:
-                self._danger_of(self.primary, self.replica, what="a resync")
+                danger = 0.03 if self._replaces else None
+                self._danger_of(self.primary, self.replica, what="a resync", danger=danger)
             self.time.ns += 1000
             yield
+
+    def cut_off(self) -> None:
+        """A file replaced by a rename while the replica was away, and both nodes without power in the resync of it: the
+        primary may have lost the rename, the replica kept a part of what was written over its copy."""
+        self._danger, self._replaces, self._idle = 0.0, False, True
+        disk, names = self.primary.disk, (b"f", b"g")
+        with self.flushed.watching():
+            for name in names:
+                made = disk.make(ROOT, name, folder=False, mode=0o644)
+                disk.write(made, 0, [self._value(), self._value()])
+            self.time.ns += 60 * _SECOND_NS
+            self._reconnect()
+            self.time.ns += 60 * _SECOND_NS
+            self._link_lost()
+            tracker = self.primary.tracker
+            assert tracker is not None
+            change = self._rename(tracker, *names)
+            assert change is not None
+            change(disk)
+            attempt = Attempt(self.primary, self.replica, self.story.count)
+            list(islice(attempt.run(), len(disk.names(ROOT))))
+            self._power_of_both()
+            self._reconnect(safely=True)
 
 
 def _above(path: bytes) -> bytes:
@@ -416,6 +463,12 @@ def _link(disk: Disk, path: bytes, target: bytes) -> list[bytes]:
     parent, name = _parent(disk, target)
     disk.link(_serial(disk, path), parent, name)
     return [_above(target)]
+
+
+def run_cut_off(seed: int) -> None:
+    """`World.cut_off` with the chances of a seed. Raises `Violation`."""
+    with tempfile.TemporaryDirectory(prefix="sim-resync-", dir=_MEMORY if _MEMORY.is_dir() else None) as directory:
+        World(seed, Path(directory)).cut_off()
 
 
 def run_seed(seed: int, steps: int = STEPS) -> Story:
