@@ -240,15 +240,17 @@ TAKEOVER = (
         "take-back-what-was-just-handed-over",
         "liveness: a peer that was handed the role gets no time to begin",
         "second",
-        "    if idle or _handed_over_from_here(state):\n",
-        "    if False:\n",
+        "        since = max(since, state.role_since, state.witness.learnt_at)\n"
+        "    elif idle:\n"
+        "        since = max(since, state.role_since)\n",
+        "        pass\n",
     ),
     _one(
         "take-back-in-silence-what-was-just-handed-over",
         "liveness: a peer that was handed the role and is not heard gets no time to begin",
         "waiting",
-        "        watched_s = min(watched_s, now - state.role_since)",
-        "        watched_s = watched_s",
+        "        watched_s = min(watched_s, now - max(state.role_since, state.witness.learnt_at))\n",
+        "        watched_s = watched_s\n",
     ),
     _one(
         "never-take-over",
