@@ -179,9 +179,11 @@ async def test_a_daemon_that_forked_twice_and_left_its_session_is_killed(make: M
 
 
 async def test_processes_that_keep_forking_are_killed_all_the_same(make: MakeRunner) -> None:
-    # Four chains, each a process that is replaced by a child of a child, again and again.
-    chain = '#!/bin/sh\n(/bin/sleep 0.005; exec /bin/sh "$MODULE_DIR/chain.sh") &\n'
-    start = "for i in 1 2 3 4; do setsid /bin/sh $MODULE_DIR/chain.sh & done\n"
+    # Four chains, each a process that is replaced by a child of a child, again and again; a chain ends by itself after
+    # 2,000 links (more than ten seconds), so that a test run that is killed leaves nothing that forks for ever.
+    link = '(/bin/sleep 0.005; exec /bin/sh "$MODULE_DIR/chain.sh" $(($1 - 1))) &\n'
+    chain = '#!/bin/sh\n[ "$1" -gt 0 ] || exit 0\n' + link
+    start = "for i in 1 2 3 4; do setsid /bin/sh $MODULE_DIR/chain.sh 2000 & done\n"
     runner = make(application(start_prim=start, files=(ModuleFile(path="chain.sh", content=chain),)))
     assert isinstance(await runner.start(epoch=1, role="ALONE"), Started)
     assert isinstance(await runner.kill_now(deadline_s=10.0), Killed)
