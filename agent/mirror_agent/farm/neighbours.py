@@ -25,7 +25,7 @@ from mirror_agent.core.model import NEVER
 from mirror_agent.net.https import read_bounded
 from mirror_agent.net.peer import server_name
 
-PATH: Final = "/farm/v1/state"
+PATH: Final = "/neighbours/v1/state"
 NOT_ASKED: Final = "not asked yet"
 _KEEPALIVE_S: Final = 15.0
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import tree_sitter
 import tree_sitter_powershell
-from mirror_agent import contract
+from mirror_agent import contract, platform
 
 from shared.provisioning.windows_boot import SCRIPT, boot_settings
 from tests.unit.provisioning.test_specs import windows_plan
 from tests.unit.windows.boot_samples import PARAMETERS
 
-PLATFORM = Path(contract.__file__).parent / "platform"
+PLATFORM = Path(platform.__file__).parent
 TEXT = SCRIPT.read_text(encoding="utf-8")
 # Commands that Windows PowerShell 5.1 of Windows Server 2022 and 2025 has (Microsoft Learn: Microsoft.PowerShell.*,
 # Storage, NetSecurity). Another one is misspelt, or has to be looked up and written down.
