@@ -161,13 +161,13 @@ class Supervisor:
             log=log,
         )
         # The first address of the peer is its private one; the relay stays inside the subnet.
-        relay = HandoverRelay(
+        self._relay = HandoverRelay(
             address=configuration.address,
             peer_address=configuration.peer.addresses[0],
             ports=application.service_ports,
             log=log.record,
         )
-        self._handover = Handover(relay, facts=lambda: (self.node.state, self.node.decision))
+        self._handover = Handover(self._relay, facts=lambda: (self.node.state, self.node.decision))
         self._hands = Hands(
             self.node,
             witness=self._witness,
@@ -237,7 +237,7 @@ class Supervisor:
         log.listen(self._control_plane.hear)
         self._resync_news = ResyncNews(self._control_plane.poke)
         self._maintenance = ScheduledEventWatch(
-            facts=lambda: maintenance_facts(self.node.state, self.node.now, relaying=relay.accepting),
+            facts=lambda: maintenance_facts(self.node.state, self.node.now, relaying=self._relay.accepting),
             hand_over=self._commands.hand_over,
             log=log.record_decision,
         )
@@ -316,6 +316,7 @@ class Supervisor:
             stored=self._live.stored,
             refused=self._live.refused,
             sentence=decision.sentence if decision is not None else "nothing is decided yet",
+            relaying=self._relay.accepting,
         )
 
     def _certificate_changed(self) -> None:

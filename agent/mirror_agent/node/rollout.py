@@ -161,12 +161,15 @@ class Rollout:
         """Raises Refused with the last reason."""
         end = self._clock.now_s() + MAY_GO_DEADLINE_S
         while True:
-            reason = not_now(self._facts(), order.configuration_version)
+            facts = self._facts()
+            reason = not_now(facts, order.configuration_version)
             if self._standing is None or self._standing.id != order.id:
                 raise Refused("the order was taken back")
             if not reason:
                 return
-            if self._clock.now_s() >= end:
+            if facts.relaying:
+                end = self._clock.now_s() + MAY_GO_DEADLINE_S  # ends by itself, and may take longer than that
+            elif self._clock.now_s() >= end:
                 raise Refused(reason)
             await self._clock.sleep(LOOK_S)
 

@@ -1,6 +1,7 @@
 """When a node may begin anew for a rollout, and when a new agent has proven itself. Pure.
 
-A node begins anew only where nothing is lost by it: never while it serves, never as a replica that is not in sync. A
+A node begins anew only where nothing is lost by it: never while it serves, never as a replica that is not in sync, and
+not while the load balancer may still choose it for the role it has just handed over (its relay would end with it). A
 new agent has proven itself when the control plane has taken a heartbeat of it and the node serves, or is a replica in
 sync; a resync takes as long as it takes and does not count against its time.
 """
@@ -16,6 +17,7 @@ from mirror_agent.contract import Phase, Role
 class RolloutFacts:
     """`hold`: why this node may not begin anew at this moment, "" if it may. `stored`: version of the configuration on
     the disk; `refused`: why a newer one was not stored. `delivered`: the control plane took a heartbeat of this agent.
+    `relaying`: new connections still come here for the role this node has handed over; over within a known time.
     """
 
     hold: str
@@ -25,6 +27,7 @@ class RolloutFacts:
     stored: int
     refused: str
     sentence: str
+    relaying: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def not_now(facts: RolloutFacts, configuration_version: int) -> str:
     if facts.stored < configuration_version:
         why = f": {facts.refused}" if facts.refused else ""
         return f"configuration {configuration_version} is not stored here (there is {facts.stored}){why}"
-    return facts.hold
+    return facts.hold or ("connections are still passed on to the other node" if facts.relaying else "")
 
 
 def proof(facts: RolloutFacts) -> Proven | NotYet:

@@ -186,6 +186,16 @@ async def test_a_start_that_did_not_change_the_environment_is_told(node: Node) -
     assert "bootstrap.py" in node.kept.reason
 
 
+async def test_connections_that_still_come_for_the_role_it_handed_over_are_passed_on_first(node: Node) -> None:
+    """It would cut them off: the load balancer chooses this node until its next probe of it."""
+    window_s = 2 * MAY_GO_DEADLINE_S  # whatever it is: not a reason to refuse
+    node.facts = replace(GOOD, relaying=True)
+    node.clock.slept = lambda now: setattr(node, "facts", GOOD) if now >= window_s else None
+    node.rollout.take(ORDER)
+    await asyncio.wait_for(node.left.wait(), 30)
+    assert node.clock.now >= window_s
+
+
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("stopped", [False, True])
