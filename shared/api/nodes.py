@@ -240,7 +240,8 @@ def role_turns(
 ) -> list[VerdictTurn]:
     """What the history of the cluster says about a node's role: one line for each change of role or epoch in a post.
 
-    Times are ours; several changes in one post keep their order by a microsecond each.
+    Times are ours; several changes in one post keep their order by a microsecond each. Epoch 0 is not told:
+    nobody has served yet, or it is a farm, which has none.
     """
     turns: list[VerdictTurn] = []
     for beat in beats:
@@ -257,7 +258,7 @@ def role_turns(
                     before="" if last is None else last.role.value,
                     after=beat.role.value,
                     rule=beat.rule,
-                    sentence=f"epoch {beat.epoch}: {beat.sentence}",
+                    sentence=f"epoch {beat.epoch}: {beat.sentence}" if beat.epoch else beat.sentence,
                 )
             )
         if newer:

@@ -151,6 +151,10 @@ async def test_the_verdict_counts_and_the_pages_show_who_serves(app: App, farm: 
     assert audited.nodes["c"].state == "down"
     seen = await farm.overview()
     assert (seen["safety"]["state"], seen["safety"]["sentence"]) == ("reduced", "2 of 3 nodes serve: a, b.")
+    lines = (await app.send("GET", "clusters/web/history")).body["value"]
+    turns = [line["detail"] for line in lines if "→ UP" in line["title"]]
+    assert len(turns) == 3
+    assert not [turn for turn in turns if "epoch" in turn]  # a farm has none
 
 
 async def test_a_lost_node_is_repaired_while_two_others_are_healthy(app: App, farm: Farm) -> None:
