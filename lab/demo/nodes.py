@@ -38,7 +38,12 @@ class Nodes:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, errors = await process.communicate()
+        try:
+            output, errors = await process.communicate()
+        finally:
+            if process.returncode is None:  # whoever waited has given up: the command must not go on without him
+                process.kill()
+                await process.wait()
         if process.returncode != 0:
             said = errors.decode(errors="replace").strip()
             raise DemoFailed(f"{self.cluster}/{node}: {' '.join(argv)} ended with {process.returncode}: {said}")

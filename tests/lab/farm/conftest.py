@@ -15,13 +15,13 @@ from lab.info import LabInfo, find_lab
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[LabInfo]:
     try:
-        _command(tmp_path, "up", "--detach")
+        lab_command(tmp_path, "up", "--detach")
         yield find_lab(tmp_path)
     finally:
-        _command(tmp_path, "down")
+        lab_command(tmp_path, "down")
 
 
-def _command(state: Path, *words: str) -> None:
+def lab_command(state: Path, *words: str) -> None:
     command = [sys.executable, "-m", "lab", "--state", str(state), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"

@@ -13,6 +13,7 @@ from typing import Final
 from lab.wheels import AGENT, NOT_SOURCES, build_wheel
 
 PREVIOUS: Final = "0.0.9"
+PRESENT: Final = "0.1.0"
 DIES: Final = "0.1.1"  # passes its own check, and ends as soon as it is started
 LACKS_A_FILE: Final = "0.1.2"  # does not even import
 
@@ -27,7 +28,7 @@ def release(directory: Path, scratch: Path, version: str) -> Path:
     """The wheel of `version` in `directory`."""
     copy = scratch / version
     shutil.copytree(AGENT, copy, ignore=NOT_SOURCES)
-    _change(copy / "mirror_agent" / "__init__.py", '__version__ = "0.1.0"', f'__version__ = "{version}"')
+    _change(copy / "mirror_agent" / "__init__.py", f'__version__ = "{PRESENT}"', f'__version__ = "{version}"')
     if version in _BROKEN:
         name, before, after = _BROKEN[version]
         _change(copy / "mirror_agent" / name, before, after)

@@ -37,9 +37,8 @@ from tests.lab.rollout.changes import (
     upgrade,
 )
 from tests.lab.rollout.gaps import acknowledged, longest, story
-from tests.lab.rollout.releases import DIES, LACKS_A_FILE, PREVIOUS, release
+from tests.lab.rollout.releases import DIES, LACKS_A_FILE, PRESENT, PREVIOUS, release
 
-PRESENT: Final = "0.1.0"
 BUILD: Final = REPOSITORY / "build"
 SWAPS: Final = 5
 # A planned swap takes a second; a machine that other work saturates makes more of it, without meaning.

@@ -175,24 +175,10 @@ class Watched:
     async def lose_machine(self, node: str) -> None:
         """The VM and its data disk are deleted, by somebody else than the control plane."""
         group = f"/subscriptions/{self.lab.subscription_id}/resourceGroups/mirrorplane-{NAME}"
-        async with await self._arm() as session:
+        async with await signed_in(self.lab) as session:
             for path in (f"virtualMachines/{NAME}-{node}", f"disks/{NAME}-{node}-data"):
                 url = f"{self.lab.arm_url}{group}/providers/Microsoft.Compute/{path}?api-version={COMPUTE_VERSION}"
-                await _delete(session, url)
-
-    async def _arm(self) -> aiohttp.ClientSession:
-        tokens = self.lab.read_tokens()
-        query = {"resource": ARM, "api-version": "2019-08-01"}
-        async with aiohttp.ClientSession() as session:
-            headers = {"X-IDENTITY-HEADER": tokens.identity_header}
-            async with session.get(tokens.identity_endpoint, params=query, headers=headers) as answer:
-                document = await answer.json()
-                assert answer.status == 200, document
-        trust = ssl.create_default_context(cafile=str(self.lab.ca))
-        return aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {document['access_token']}"},
-            connector=aiohttp.TCPConnector(ssl=trust),
-        )
+                await delete_resource(session, url)
 
 
 def _redundant(nodes: list[dict[str, Any]], since: str) -> bool:
@@ -203,7 +189,23 @@ def _redundant(nodes: list[dict[str, Any]], since: str) -> bool:
     return len(fresh) == len(nodes) and roles == ["PRIM ready", "SECOND ready"]
 
 
-async def _delete(session: aiohttp.ClientSession, url: str, *, deadline_s: float = 60.0) -> None:
+async def signed_in(lab: LabInfo) -> aiohttp.ClientSession:
+    """To ARM, as the control plane's identity."""
+    tokens = lab.read_tokens()
+    query = {"resource": ARM, "api-version": "2019-08-01"}
+    async with aiohttp.ClientSession() as session:
+        headers = {"X-IDENTITY-HEADER": tokens.identity_header}
+        async with session.get(tokens.identity_endpoint, params=query, headers=headers) as answer:
+            document = await answer.json()
+            assert answer.status == 200, document
+    trust = ssl.create_default_context(cafile=str(lab.ca))
+    return aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {document['access_token']}"},
+        connector=aiohttp.TCPConnector(ssl=trust),
+    )
+
+
+async def delete_resource(session: aiohttp.ClientSession, url: str, *, deadline_s: float = 60.0) -> None:
     limit = time.monotonic() + deadline_s
     async with session.delete(url) as answer:
         assert answer.status in (200, 202, 204), await answer.text()
