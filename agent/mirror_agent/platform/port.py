@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:  # `mirrorctl` answers without an event loop
     import asyncio
@@ -85,6 +85,11 @@ class Host(Protocol):
     """One operating system. Whatever it cannot do raises OSError."""
 
     @property
+    def NAME(self) -> Literal["linux", "windows"]:
+        """As the configuration calls it."""
+        ...
+
+    @property
     def ROOT(self) -> Path: ...
 
     @property
@@ -146,8 +151,18 @@ class Host(Protocol):
         """Who calls on that line, for the records. Raises `Stranger`."""
         ...
 
+    def listen_local(self, path: Path) -> socket.socket:
+        """A line of the same kind for a program of ours that has no event loop; what was at `path` is gone. It only
+        listens: `accept_local` tells who may come in."""
+        ...
+
+    def accept_local(self, path: Path, listening: socket.socket) -> socket.socket:
+        """Waits for the next caller who may come in."""
+        ...
+
     def connect_local(self, path: Path, timeout_s: float) -> socket.socket:
-        """A connection to `serve_local`, introduced. Raises FileNotFoundError, ConnectionError, PermissionError."""
+        """A connection to `serve_local` or `listen_local`, introduced. Raises FileNotFoundError, ConnectionError,
+        PermissionError."""
         ...
 
     def shell(self, command: str) -> Sequence[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # `mirrorctl` answers without an event loop
 
 assert sys.platform != "win32"
 
+NAME: Final = "linux"
 ROOT: Final = Path("/")
 LAYOUT: Final = Layout(
     config_dir="etc/mirrorplane",
@@ -88,14 +89,34 @@ async def serve_local(path: Path, accept: Accept, *, limit: int) -> asyncio.Serv
     import asyncio
 
     _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _bound(path)
     listener.setblocking(False)
+    return await asyncio.start_unix_server(accept, sock=listener, limit=limit)
+
+
+def _bound(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
         listener.bind(str(path))
+    except BaseException:
+        listener.close()
+        raise
     finally:
         os.umask(before)
-    return await asyncio.start_unix_server(accept, sock=listener, limit=limit)
+    return listener
+
+
+def listen_local(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = _bound(path)
+    listener.listen(1)
+    return listener
+
+
+def accept_local(path: Path, listening: socket.socket) -> socket.socket:
+    """Whoever may open the socket's file."""
+    return listening.accept()[0]
 
 
 def _remove_stale(path: Path) -> None:

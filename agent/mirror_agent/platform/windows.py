@@ -3,8 +3,8 @@
 Files of the agent lie below `%ProgramData%\\Mirrorplane`; the bootstrap and `make_private` give that directory to
 SYSTEM and the administrators, and everything in it inherits that, so files need no mode of their own. Instead of a Unix
 socket there is a port on the loopback and a secret that only they can read: both are in the file `mirrorctl` looks for.
-Limits: never run on Windows (docs/windows.md). The system calls are behind functions, so that the module can be
-imported, and what does not need them be tested, elsewhere.
+Limits: run on Wine, never on Windows (docs/windows.md). The system calls are behind functions, so that the module can
+be imported, and what does not need them be tested, elsewhere.
 Sources: Microsoft Learn, the pages of the functions called (QueryInterruptTime, InitiateSystemShutdownExW,
 SetFileSecurityW, RegCreateKeyExW with REG_OPTION_VOLATILE, FlushFileBuffers of a volume).
 """
@@ -12,6 +12,7 @@ SetFileSecurityW, RegCreateKeyExW with REG_OPTION_VOLATILE, FlushFileBuffers of 
 from __future__ import annotations
 
 import ctypes
+import functools
 import hmac
 import json
 import os
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 assert sys.platform == "win32", "this form of Host is for Windows"
 
+NAME: Final = "windows"
 ROOT: Final = Path(os.environ.get("ProgramData", "C:\\ProgramData")) / "Mirrorplane"  # noqa: SIM112 - Windows' spelling
 LAYOUT: Final = Layout(
     config_dir="config", state_dir="state", run_dir="run", log_dir="log", module_dir="module"
@@ -51,9 +53,12 @@ _HKEY_LOCAL_MACHINE: Final = 0x80000002
 _GENERIC_WRITE: Final = 0x40000000
 _SHARE_ALL: Final = 7
 _OPEN_EXISTING: Final = 3
+# ERROR_INVALID_FUNCTION, ERROR_WRITE_PROTECT, ERROR_NOT_READY: a drive that keeps nothing back (Wine's say the first).
+_NOT_TO_FLUSH: Final = frozenset({1, 19, 21})
 _INVALID_HANDLE: Final = ctypes.c_void_p(-1).value
 _HOST: Final = "127.0.0.1"
 _SECRET_BYTES: Final = 32
+_INTRODUCTION_S: Final = 5.0
 _PRIVILEGE: Final = "SeShutdownPrivilege"
 _leaving: Final[list[Callable[[], None]]] = []
 
@@ -68,10 +73,26 @@ def _failed(what: str) -> OSError:
 
 
 def now_s() -> float:
-    # Interrupt time goes on while the machine sleeps or is frozen; its "unbiased" sister and some counters do not.
-    ticks = ctypes.c_ulonglong()
-    _library("KernelBase").QueryInterruptTimePrecise(ctypes.byref(ticks))
-    return ticks.value / 10_000_000
+    return _clock()()
+
+
+@functools.cache
+def _clock() -> Callable[[], float]:
+    """Interrupt time goes on while the machine sleeps or is frozen; its "unbiased" sister and some counters do not.
+    Where the precise form is missing (Wine), the same time is had in steps of some milliseconds."""
+    try:
+        query = _library("KernelBase").QueryInterruptTimePrecise
+    except AttributeError:
+        count = _library("kernel32").GetTickCount64
+        count.restype = ctypes.c_ulonglong
+        return lambda: float(count()) / 1000.0
+
+    def precise() -> float:
+        ticks = ctypes.c_ulonglong()
+        query(ctypes.byref(ticks))
+        return ticks.value / 10_000_000
+
+    return precise
 
 
 def boot_id() -> str:
@@ -106,7 +127,7 @@ def sync_all() -> None:
         if handle == _INVALID_HANDLE:
             continue  # a drive without a medium, or one that may not be written
         try:
-            if not kernel.FlushFileBuffers(ctypes.c_void_p(handle)):
+            if not kernel.FlushFileBuffers(ctypes.c_void_p(handle)) and ctypes.get_last_error() not in _NOT_TO_FLUSH:
                 raise _failed(f"FlushFileBuffers {name}")
         finally:
             kernel.CloseHandle(ctypes.c_void_p(handle))
@@ -236,6 +257,35 @@ def _introduce(path: Path, port: int) -> None:
 def _introduction(path: Path) -> tuple[int, str]:
     said = json.loads(path.read_text(encoding="ascii"))
     return int(said["port"]), str(said["secret"])
+
+
+def listen_local(path: Path) -> socket.socket:
+    """As `serve_local`: the directory of `path` is private already."""
+    listener = socket.create_server((_HOST, 0), backlog=1)
+    _introduce(path, listener.getsockname()[1])
+    return listener
+
+
+def accept_local(path: Path, listening: socket.socket) -> socket.socket:
+    """Whoever knows the secret; others are hung up on."""
+    while True:
+        connection, _ = listening.accept()
+        try:
+            connection.settimeout(_INTRODUCTION_S)
+            said = _read_exactly(connection, 2 * _SECRET_BYTES + 1)
+            connection.settimeout(None)
+        except OSError:
+            said = b""
+        if hmac.compare_digest(said.strip(), _introduction(path)[1].encode()):
+            return connection
+        connection.close()
+
+
+def _read_exactly(connection: socket.socket, count: int) -> bytes:
+    said = b""
+    while len(said) < count and (data := connection.recv(count - len(said))):
+        said += data
+    return said
 
 
 async def local_caller(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:

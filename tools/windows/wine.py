@@ -1,0 +1,143 @@
+"""Wine for the tests: a prefix of its own below build/windows, and nothing of it left afterwards.
+
+A prefix is one imaginary machine (registry, C:, services); each user of this module names his own, holds its lock while
+he works, and ends its wineserver, with every process below it, also after a failure. Programs run without a screen and
+without a terminal, with pipes for their three standard streams: Python for Windows would not start on anything else
+that Wine offers.
+Limits: Wine is not Windows. What it lacks is said in docs/windows.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+BUILD: Final = ROOT / "build" / "windows"
+PREFIX_TIMEOUT_S: Final = 300.0
+_SILENT: Final = "-all"
+# Without these two Wine offers to download a browser engine and .NET at the first start of a prefix.
+_NO_DOWNLOADS: Final = "mscoree,mshtml="
+
+
+class WineMissing(RuntimeError):
+    """The sentence names what is not installed and how to get it."""
+
+
+class Wine:
+    """One prefix: `with Wine("tests") as wine: wine.run([...])`."""
+
+    def __init__(self, name: str) -> None:
+        self.prefix = BUILD / f"prefix-{name}"
+        self._lock: IO[str] | None = None
+        self._wine = shutil.which("wine-stable") or shutil.which("wine") or ""
+        if not self._wine:
+            raise WineMissing("wine is not installed: apt-get install wine64")
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        given = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "WINEDEBUG")}
+        return {
+            "WINEDEBUG": _SILENT,
+            "WINEDLLOVERRIDES": _NO_DOWNLOADS,
+            **given,
+            "WINEPREFIX": str(self.prefix),
+            **(more or {}),
+        }
+
+    def __enter__(self) -> Wine:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        self._lock = open(f"{self.prefix}.lock", "w", encoding="ascii")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            if not (self.prefix / "system.reg").exists():
+                self._make()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _make(self) -> None:
+        """A fresh machine that says it is Windows 10, the oldest version Python 3.13 knows."""
+        shutil.rmtree(self.prefix, ignore_errors=True)
+        self.run([self._wine, "wineboot", "--init"], timeout_s=PREFIX_TIMEOUT_S, check=True)
+        self.run([self._wine, "winecfg", "-v", "win10"], timeout_s=PREFIX_TIMEOUT_S, check=True)
+        self._server("-w")  # until the registry is on the disk
+
+    def _end(self) -> None:
+        self._server("-k")
+        self._server("-w")
+        if self._lock is not None:
+            self._lock.close()
+
+    def _server(self, word: str) -> None:
+        server = shutil.which("wineserver-stable") or shutil.which("wineserver") or "/usr/lib/wine/wineserver64"
+        subprocess.run([server, word], env=self.environment(), check=False, capture_output=True, timeout=60)
+
+    def command(self, program: Path | str, arguments: Sequence[str]) -> list[str]:
+        return [self._wine, str(program), *arguments]
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout_s: float,
+        more: Mapping[str, str] | None = None,
+        check: bool = False,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """What it said, both streams in one. Raises TimeoutExpired, and CalledProcessError with `check`."""
+        return subprocess.run(
+            command,
+            env=self.environment(more),
+            cwd=cwd,
+            input="",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=check,
+        )
+
+    def start(
+        self, command: Sequence[str], *, more: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[str]:
+        """A program that runs on; its standard input is a pipe that stays open as long as the object."""
+        return subprocess.Popen(
+            command,
+            env=self.environment(more),
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+
+    def pass_through(self, command: Sequence[str], *, more: Mapping[str, str] | None = None) -> int:
+        """Runs it with its output on ours, as it comes; its exit status."""
+        process = self.start(command, more=more)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        return process.wait()
+
+
+def windows_path(path: Path) -> str:
+    """As programs in a prefix see a file of this machine."""
+    return "Z:" + str(path.resolve()).replace("/", "\\")
