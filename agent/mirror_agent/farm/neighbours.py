@@ -24,6 +24,7 @@ from mirror_agent.contract import HEARTBEAT_PORT, MAX_SENTENCE_CHARS, NodeName, 
 from mirror_agent.core.model import NEVER
 from mirror_agent.net.https import read_bounded
 from mirror_agent.net.peer import server_name
+from mirror_agent.web.listening import runner_of
 
 PATH: Final = "/neighbours/v1/state"
 NOT_ASKED: Final = "not asked yet"
@@ -77,7 +78,7 @@ class NeighbourServer:
         """Listen; answers the port. OSError when it is taken."""
         application = web.Application(client_max_size=1024)
         application.router.add_get(PATH, self._answer)
-        runner = web.AppRunner(application, access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        runner = runner_of(application, keepalive_s=_KEEPALIVE_S)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port, ssl_context=self._context, reuse_address=True).start()

@@ -2,7 +2,7 @@
 
 What protects what: admission by the pair's secret (`admission`), a download by its link (`links`), the list by the
 other node's certificate. Everything else is static and holds nothing.
-Limits: bodies of MAX_BODY_BYTES; every error has the shape of the console's.
+Limits: bodies of MAX_BODY_BYTES, within a deadline; every error has the shape of the console's.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mirror_agent.pair.files import PairFiles
 from mirror_agent.pair.refusal import Refused
 from mirror_agent.web import console_pages
 from mirror_agent.web.console_pages import error
+from mirror_agent.web.listening import read_body, runner_of
 
 MAX_BODY_BYTES: Final = 32 * 1024
 PAGES: Final = Path(__file__).with_name("pages")
@@ -89,7 +90,7 @@ class PairServer:
 
     async def start(self) -> int:
         """Raises OSError when the port is taken."""
-        runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        runner = runner_of(self.application(), keepalive_s=_KEEPALIVE_S)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port, ssl_context=self._tls, reuse_address=True).start()
@@ -212,7 +213,7 @@ def _page(name: str) -> bytes:
 
 async def _body(request: web.Request, model: type[Body]) -> Body:
     try:
-        return model.model_validate_json(await request.read())
+        return model.model_validate_json(await read_body(request))
     except ValidationError as failure:
         raise Refused(400, "BadRequest", complaint(failure)) from None
 

@@ -24,6 +24,7 @@ from mirror_agent.web.client_roles import Client, ClientRole, client_of
 from mirror_agent.web.console_orders import ORDERS, Orders
 from mirror_agent.web.console_pages import error
 from mirror_agent.web.dry_run import Sight, dry_run
+from mirror_agent.web.listening import runner_of
 from mirror_agent.web.mirror_control import MirrorControl, NoCopies
 from mirror_agent.web.peer_console import PeerAway, PeerConsole
 from mirror_agent.web.probe import ProbeAnswer
@@ -108,7 +109,7 @@ class ConsoleApi:
 
     async def start(self) -> int:
         """Listen; answers the port."""
-        runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        runner = runner_of(self.application(), keepalive_s=_KEEPALIVE_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._port, ssl_context=self._tls, reuse_address=True)

@@ -23,6 +23,7 @@ from mirror_agent.web import mirror_control
 from mirror_agent.web.actions import ACTIONS, NodeAction, NodeControl, NodeRequest, RequestOutcome, nearest
 from mirror_agent.web.client_roles import Client, ClientRole
 from mirror_agent.web.console_pages import error
+from mirror_agent.web.listening import read_body
 from mirror_agent.web.mirror_control import MirrorControl, MirrorRequest
 from mirror_agent.web.peer_console import PeerAway, PeerConsole
 
@@ -101,7 +102,7 @@ class Orders:
             message = f"a page of {origin!r} may not act on this node"
             return await self.refuse(request, client, 403, "ForeignOrigin", message)
         try:
-            return OrderBody.model_validate_json(await request.read() or b"{}")
+            return OrderBody.model_validate_json(await read_body(request) or b"{}")
         except web.HTTPRequestEntityTooLarge:
             return await self.refuse(request, client, 413, "BodyTooLarge", "the body is longer than any reason")
         except ValidationError as failure:
@@ -139,8 +140,8 @@ def needed_role(word: str) -> ClientRole:
 async def _reason(request: web.Request) -> str:
     """What a refused caller gave as reason, if that can be read."""
     try:
-        document = json.loads(await request.read() or b"{}")
-    except (ValueError, RecursionError, web.HTTPRequestEntityTooLarge):
+        document = json.loads(await read_body(request) or b"{}")
+    except (ValueError, RecursionError, web.HTTPRequestEntityTooLarge, web.HTTPRequestTimeout):
         return ""
     reason = document.get("reason") if isinstance(document, dict) else None
     return reason[:MAX_SENTENCE_CHARS] if isinstance(reason, str) else ""

@@ -22,6 +22,7 @@ from aiohttp import web
 from mirror_agent.contract import MODULE_NAME, PROBE_PORT, Phase, Role
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.redaction import redact, redact_text
+from mirror_agent.web.listening import runner_of
 
 # The source of every probe of an Azure load balancer ("What is IP address 168.63.129.16?", Azure documentation).
 PLATFORM_ADDRESS: Final = "168.63.129.16"
@@ -96,7 +97,7 @@ class ProbeServer:
             application.router.add_get(f"/var/modules/{name}/ready.txt", self._ready)
         application.router.add_get("/health", self._health)
         application.on_response_prepare.append(_plain_headers)
-        runner = web.AppRunner(application, access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        runner = runner_of(application, keepalive_s=_KEEPALIVE_S)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port, reuse_address=True).start()

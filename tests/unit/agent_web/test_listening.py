@@ -1,0 +1,99 @@
+"""A client that announces a body and sends none holds up neither a handler nor the end of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+
+from aiohttp import web
+from mirror_agent.web.listening import SHUTDOWN_S, read_body, runner_of
+
+from tests.unit.agent_web.consoles import NodeParts, consoles
+from tests.unit.agent_web.control import SampleControl, SampleMirror
+from tests.unit.pair.two_nodes import Machine, Table, founded, listening
+
+# Far above what is promised, far below aiohttp's own 60 s.
+PROMPT_S = 30.0
+assert SHUTDOWN_S < PROMPT_S
+
+
+@contextlib.asynccontextmanager
+async def half_a_request(
+    port: int, path: str, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[asyncio.StreamReader]:
+    """The head of a POST, which the server has read; its body never comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    try:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Expect: 100-continue\r\nContent-Length: 100\r\n\r\n".encode())
+        assert b"100" in await asyncio.wait_for(reader.readline(), PROMPT_S), "the handler is in progress"
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def ends(stop: Coroutine[object, object, None]) -> None:
+    """Not by a cancellation, which aiohttp would swallow."""
+    stopping = asyncio.create_task(stop)
+    done, _ = await asyncio.wait({stopping}, timeout=PROMPT_S)
+    assert done, f"still at it after {PROMPT_S:g} s"
+
+
+def anybody() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def test_nobody_holds_up_the_end_of_the_pairs_own_service(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    await founded(machine, Table())
+    async with listening(machine) as host, half_a_request(host.port, "/pair/v1/hello", anybody()):
+        await ends(host.server.stop())
+
+
+async def test_nor_that_of_a_console(tmp_path: Path) -> None:
+    parts = {"a": NodeParts(SampleControl(), SampleMirror()), "b": NodeParts(SampleControl(), SampleMirror())}
+    async with consoles(tmp_path, parts) as both:
+        port = int(both.urls["a"].rpartition(":")[2])
+        async with half_a_request(port, "/api/v1/actions/swap", both.person()):
+            await ends(both.running["a"].stop())
+
+
+async def test_a_handler_that_never_ends_is_cut_off() -> None:
+    begun = asyncio.Event()
+
+    async def handler(_request: web.Request) -> web.Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
+
+    application = web.Application()
+    application.router.add_post("/", handler)
+    runner = runner_of(application, keepalive_s=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with half_a_request(runner.addresses[0][1], "/"):
+        await begun.wait()
+        await ends(runner.cleanup())
+
+
+async def test_a_body_that_does_not_come_is_waited_for_so_long() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=await read_body(request, within_s=0.05))
+
+    application = web.Application()
+    application.router.add_post("/", handler)
+    runner = runner_of(application, keepalive_s=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with half_a_request(runner.addresses[0][1], "/") as reader, asyncio.timeout(PROMPT_S):
+            await reader.readline()
+            assert b" 408 " in await reader.readline()
+    finally:
+        await runner.cleanup()
