@@ -77,6 +77,13 @@ param logRetentionDays int = 30
 @secure()
 param alertWebhooks string = ''
 
+@description('Whether clusters of Windows nodes may be made: a preview, never run on Azure or Windows (docs/windows.md).')
+@allowed(['', 'preview'])
+param windows string = ''
+
+@description('What Windows nodes download, each with its SHA-256: JSON as in docs/deploy.md. Needed with windows=preview.')
+param windowsArtifacts string = ''
+
 @description('E-mail address that hears when the health audit stands still. Empty: the alert is only shown in the portal.')
 param alertEmail string = ''
 
@@ -208,6 +215,8 @@ module app 'modules/app.bicep' = {
     hasPreviousKey: !empty(wrappingKeyPrevious)
     hasAlertWebhooks: !empty(alertWebhooks)
     retentionDays: retentionDays
+    windows: windows
+    windowsArtifacts: windowsArtifacts
     agentWheel: agentWheel
     packageUri: packageUri
     entraClientId: entraClientId

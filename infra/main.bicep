@@ -33,6 +33,13 @@ param alertEmail string = ''
 @maxValue(20)
 param alwaysReadyHttpInstances int = 0
 
+@description('Whether clusters of Windows nodes may be made; see control-plane.bicep.')
+@allowed(['', 'preview'])
+param windows string = ''
+
+@description('What Windows nodes download; see control-plane.bicep.')
+param windowsArtifacts string = ''
+
 var tags = {
   'azd-env-name': environmentName
 }
@@ -55,6 +62,8 @@ module controlPlane 'control-plane.bicep' = {
     entraClientId: entraClientId
     alertEmail: alertEmail
     alwaysReadyHttpInstances: alwaysReadyHttpInstances
+    windows: windows
+    windowsArtifacts: windowsArtifacts
   }
 }
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from shared.provisioning.windows_artifacts import WindowsArtifacts, read_windows
 from shared.security.wrapping import WrappingKeys
 
 DEFAULT_ARM_ENDPOINT: Final = "https://management.azure.com"
@@ -40,6 +41,8 @@ class Settings:
     control_plane_addresses: tuple[str, ...]
     retention_days: int = DEFAULT_RETENTION_DAYS
     previous_wrapping_key: bytes | None = field(default=None, repr=False)
+    windows: WindowsArtifacts | None = None
+    """None: Windows clusters are refused."""
 
     @property
     def wrapping_keys(self) -> WrappingKeys:
@@ -65,6 +68,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         previous_wrapping_key=(
             _wrapping_key(environment, PREVIOUS_WRAPPING_KEY) if environment.get(PREVIOUS_WRAPPING_KEY) else None
         ),
+        windows=_windows(environment),
     )
 
 
@@ -112,6 +116,13 @@ def _retention_days(environment: Mapping[str, str]) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_RETENTION_DAYS:
         raise SettingInvalid(f"{name} is {text!r}; give a number of days from 1 to {MAX_RETENTION_DAYS}")
     return int(text)
+
+
+def _windows(environment: Mapping[str, str]) -> WindowsArtifacts | None:
+    try:
+        return read_windows(environment)
+    except ValueError as error:
+        raise SettingInvalid(str(error)) from None
 
 
 def _addresses(environment: Mapping[str, str]) -> tuple[str, ...]:

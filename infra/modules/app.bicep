@@ -22,6 +22,8 @@ param bootstrapTokenSha256 string
 param hasPreviousKey bool
 param hasAlertWebhooks bool
 param retentionDays int
+param windows string
+param windowsArtifacts string
 param agentWheel string
 
 @secure()
@@ -125,6 +127,8 @@ resource settings 'Microsoft.Web/sites/config@2025-05-01' = {
     MIRRORPLANE_AGENT_WHEEL: '/home/site/wwwroot/dist/${agentWheel}'
     MIRRORPLANE_CONTROL_PLANE_ADDRESSES: outboundAddress
     MIRRORPLANE_RETENTION_DAYS: string(retentionDays)
+    MIRRORPLANE_WINDOWS: windows
+    MIRRORPLANE_WINDOWS_ARTIFACTS: windowsArtifacts
     MIRRORPLANE_ALERT_TOPIC_ENDPOINT: topicEndpoint
     // No key: the identity publishes.
     MIRRORPLANE_ALERT_TOPIC_KEY: ''

@@ -68,6 +68,8 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/virtualMachines/read' // compare with the spec, before every repair
           'Microsoft.Compute/virtualMachines/write' // one per node
           'Microsoft.Compute/virtualMachines/delete' // tear down, replace a node
+          'Microsoft.Compute/virtualMachines/extensions/read' // whether a Windows node has been booted
+          'Microsoft.Compute/virtualMachines/extensions/write' // the first boot of a Windows node
           'Microsoft.Compute/virtualMachines/instanceView/read' // power state for the audit
           'Microsoft.Compute/virtualMachines/start/action' // repair: a stopped redundant node
           'Microsoft.Compute/virtualMachines/restart/action' // repair: a VM that hangs

@@ -27,6 +27,7 @@ from shared.api.views import (
     operation_headers,
     operation_view,
 )
+from shared.api.windows import require_system
 from shared.api.wishes import Same, Wish, Write, decide_action, decide_delete, decide_put
 from shared.model.authority import ROTATE
 from shared.model.cluster import ClusterRecord
@@ -58,6 +59,8 @@ async def put_cluster(plane: ControlPlane, caller: Principal, call: Call) -> Ans
         found = await plane.store.clusters.get(name)
         existing = None if found is None else found.value
         await _check_named(plane, wish, existing)
+        if existing is None:
+            require_system(plane.settings, spec)
         decision = decide_put(name, existing, spec, wish, plane.new_id())
         if isinstance(decision, Same):
             if decision.operation is not None:

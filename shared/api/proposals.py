@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from shared.api.call import Answer, Call, body_of, model_json
 from shared.api.plane import ControlPlane
 from shared.api.problem import Problem
+from shared.api.windows import require_system
 from shared.api.wishes import Wish, decide_put
 from shared.azure.faults import ArmError
 from shared.model.cluster import ClusterRecord
@@ -144,6 +145,8 @@ async def _as_put(
     wish = Wish(principal=f"{caller.kind}:{caller.id}", operation_id=plane.new_id(), named=False, now=plane.clock())
     try:
         existing = None if found is None else found.value
+        if existing is None:
+            require_system(plane.settings, proposal.cluster)
         return decide_put(proposal.name, existing, proposal.cluster, wish, plane.new_id()).record
     except Problem as problem:
         if found is None:

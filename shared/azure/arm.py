@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from mirror_agent.contract import OperatingSystem
+
 from shared.azure.faults import ArmError, Fault, kind_of_answer, kind_of_failure
 from shared.azure.ports import Accepted, ArmOperation, InstanceView, OperationState, PowerAction
 from shared.azure.resources import Body, ListedResource, ResourceRef, ResourceType, parse_id
@@ -29,6 +31,7 @@ _GROUPS: Final[Mapping[ResourceType, tuple[str, str, str]]] = MappingProxyType(
         ResourceType.AVAILABILITY_SET: ("compute", "availability_sets", "AvailabilitySet"),
         ResourceType.PROXIMITY_GROUP: ("compute", "proximity_placement_groups", "ProximityPlacementGroup"),
         ResourceType.VIRTUAL_MACHINE: ("compute", "virtual_machines", "VirtualMachine"),
+        ResourceType.VM_EXTENSION: ("compute", "virtual_machine_extensions", "VirtualMachineExtension"),
         ResourceType.GROUP: ("resource", "resource_groups", "ResourceGroup"),
     }
 )
@@ -37,6 +40,9 @@ assert set(_GROUPS) == set(ResourceType), "a resource type has no client"
 # Types whose writes ARM answers at once; the SDK has no `begin_` method for them.
 _IMMEDIATE: Final = frozenset({ResourceType.GROUP, ResourceType.AVAILABILITY_SET, ResourceType.PROXIMITY_GROUP})
 _NOT_FOUND: Final = 404
+_SHELLS: Final[Mapping[OperatingSystem, str]] = MappingProxyType(
+    {"linux": "RunShellScript", "windows": "RunPowerShellScript"}
+)
 
 
 class AzureArm:
@@ -174,11 +180,11 @@ class AzureMachines:
 
         return await self._session.call(begin)
 
-    async def run_command(self, ref: ResourceRef, script: tuple[str, ...]) -> Accepted:
+    async def run_command(self, ref: ResourceRef, script: tuple[str, ...], os: OperatingSystem = "linux") -> Accepted:
         def begin() -> Accepted:
             from azure.mgmt.compute.models import RunCommandInput
 
-            command = RunCommandInput(command_id="RunShellScript", script=list(script))
+            command = RunCommandInput(command_id=_SHELLS[os], script=list(script))
             first = _FirstAnswer()
             self._session.compute.virtual_machines.begin_run_command(ref.group, ref.name, command, polling=first)
             return first.accepted
@@ -205,7 +211,7 @@ def parse_instance_view(view: Mapping[str, Any]) -> InstanceView:
 
 
 def _names(ref: ResourceRef) -> tuple[str, ...]:
-    return (ref.group,) if ref.type is ResourceType.GROUP else (ref.group, ref.name)
+    return (ref.group,) if ref.type is ResourceType.GROUP else (ref.group, *ref.name.split("/"))
 
 
 class _FirstAnswer:

@@ -49,6 +49,8 @@ _CAPACITY: Final = frozenset(
         "NetworkInternalOperationError",
         "OSProvisioningTimedOut",
         "OSProvisioningInternalError",
+        "VMExtensionProvisioningError",
+        "VMExtensionProvisioningTimeout",
         "VMStartTimedOut",
         "VMAgentStatusCommunicationError",
         "OperationPreempted",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from mirror_agent.contract import OperatingSystem
+
 from shared.azure.faults import ArmError, Fault, FaultKind
 from shared.azure.resources import Body, ListedResource, ResourceRef
 
@@ -113,5 +115,6 @@ class Machines(Protocol):
 
     async def power(self, ref: ResourceRef, action: PowerAction) -> Accepted: ...
 
-    async def run_command(self, ref: ResourceRef, script: tuple[str, ...]) -> Accepted:
-        """Run lines of shell as root through Azure's VM agent. Never put a secret into them: ARM logs the call."""
+    async def run_command(self, ref: ResourceRef, script: tuple[str, ...], os: OperatingSystem = "linux") -> Accepted:
+        """Run lines of shell as root, on Windows of PowerShell as SYSTEM, through Azure's VM agent. Never put a secret
+        into them: ARM logs the call."""

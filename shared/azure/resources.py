@@ -28,18 +28,20 @@ class ResourceType(StrEnum):
     AVAILABILITY_SET = "Microsoft.Compute/availabilitySets"
     PROXIMITY_GROUP = "Microsoft.Compute/proximityPlacementGroups"
     VIRTUAL_MACHINE = "Microsoft.Compute/virtualMachines"
+    VM_EXTENSION = "Microsoft.Compute/virtualMachines/extensions"
 
 
 _BY_LOWER: Final = {kind.value.lower(): kind for kind in ResourceType}
 _ID: Final = re.compile(
-    r"^/subscriptions/[^/]+/resourcegroups/(?P<group>[^/]+)(?:/providers/(?P<type>[^/]+/[^/]+)/(?P<name>[^/]+))?$",
+    r"^/subscriptions/[^/]+/resourcegroups/(?P<group>[^/]+)"
+    r"(?:/providers/(?P<type>[^/]+/[^/]+)/(?P<name>[^/]+)(?:/(?P<child_type>[^/]+)/(?P<child>[^/]+))?)?$",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class ResourceRef:
-    """One resource. For a resource group, `name` equals `group`."""
+    """One resource. For a resource group, `name` equals `group`; a child is named `parent/child`, as in ARM's lists."""
 
     type: ResourceType
     group: str
@@ -55,7 +57,11 @@ class ResourceRef:
 
     def id(self, subscription_id: str) -> str:
         group = f"/subscriptions/{subscription_id}/resourceGroups/{self.group}"
-        return group if self.type is ResourceType.GROUP else f"{group}/providers/{self.type.value}/{self.name}"
+        if self.type is ResourceType.GROUP:
+            return group
+        namespace, *kinds = self.type.value.split("/")
+        path = "/".join(f"{kind}/{name}" for kind, name in zip(kinds, self.name.split("/"), strict=True))
+        return f"{group}/providers/{namespace}/{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +80,14 @@ def known_type(type_name: str) -> ResourceType | None:
 
 
 def parse_id(resource_id: str) -> ResourceRef | None:
-    """The reference of an ARM id; None if the type is not one of `ResourceType` (children included)."""
+    """The reference of an ARM id; None if the type is not one of `ResourceType`."""
     match = _ID.match(resource_id)
     if match is None:
         return None
     group = match["group"]
     if match["type"] is None:
         return ResourceRef(ResourceType.GROUP, group, group)
-    kind = known_type(match["type"])
-    return None if kind is None else ResourceRef(kind, group, match["name"])
+    child_type, child = match["child_type"], match["child"]
+    kind = known_type(match["type"] if child_type is None else f"{match['type']}/{child_type}")
+    name = match["name"] if child is None else f"{match['name']}/{child}"
+    return None if kind is None else ResourceRef(kind, group, name)

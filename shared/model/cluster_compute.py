@@ -19,6 +19,7 @@ from shared.model.document import ApiModel, FieldError, is_stored
 from shared.provisioning.images import ImageError, supported_image
 
 OWN_PROXIMITY_GROUP: Final = "own"
+MAX_WINDOWS_USER_CHARS: Final = 20  # Microsoft.Compute, osProfile.adminUsername; 64 on Linux
 # Refused by Azure as administrator names (Microsoft.Compute, osProfile.adminUsername).
 _RESERVED_USERS: Final = frozenset(
     (
@@ -66,7 +67,8 @@ class Compute(ApiModel):
     image_id: Annotated[str, StringConstraints(max_length=512)] | None = None
     """An image of a compute gallery in place of the published one; `image` then says which system it is made from."""
     admin_username: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "azureuser"
-    ssh_public_key: Annotated[str, StringConstraints(max_length=4096)]
+    ssh_public_key: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    """Of Linux nodes; Windows nodes have an administrator whose password nobody keeps (docs/windows.md)."""
 
     @field_validator("admin_username")
     @classmethod
@@ -77,9 +79,9 @@ class Compute(ApiModel):
 
     @field_validator("ssh_public_key")
     @classmethod
-    def _one_key(cls, value: str) -> str:
-        value = value.strip()
-        if not _KEY.fullmatch(value):
+    def _one_key(cls, value: str | None) -> str | None:
+        value = None if value is None else value.strip()
+        if value is not None and not _KEY.fullmatch(value):
             raise ValueError("no OpenSSH public key on one line; give the content of e.g. ~/.ssh/id_ed25519.pub")
         return value
 
@@ -100,13 +102,26 @@ class Compute(ApiModel):
         try:
             supported_image(self.image, self.os)
         except ImageError as error:
-            target = "os" if error.code == "UnsupportedOperatingSystem" else "image"
-            raise FieldError(target, str(error), error.code) from None
+            raise FieldError("image", str(error), error.code) from None
+        self._a_way_in()
         if len(self.zones) == 1 or len(self.zones) > self.nodes or len(set(self.zones)) != len(self.zones):
             some = "two different zones, one per node" if self.nodes == 2 else "two or three different zones"
             raise FieldError("zones", f"zones {list(self.zones)}: give {some}, or [] in a region without zones")
         self._one_place_or_several()
         return self
+
+    def _a_way_in(self) -> None:
+        """The administrator by the rules of osProfile: a key on Linux, a shorter name on Windows."""
+        if self.os == "linux" and self.ssh_public_key is None:
+            raise FieldError(
+                "sshPublicKey", "Linux nodes need the administrator's public key, e.g. ~/.ssh/id_ed25519.pub"
+            )
+        if self.os == "windows" and self.ssh_public_key is not None:
+            raise FieldError("sshPublicKey", "Windows nodes take no SSH key; leave it out")
+        if self.os == "windows" and len(self.admin_username) > MAX_WINDOWS_USER_CHARS:
+            chars = len(self.admin_username)
+            reason = f"{self.admin_username!r} has {chars} characters; at most {MAX_WINDOWS_USER_CHARS} on Windows"
+            raise FieldError("adminUsername", reason)
 
     def _one_place_or_several(self) -> None:
         for field, wanted in (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Self
 
-from mirror_agent.contract import ALL_NODES, MAX_FARM_NODES, Application, ClusterKind, NodeName, Timing
+from mirror_agent.contract import ALL_NODES, MAX_FARM_NODES, Application, ClusterKind, NodeName, Timing, unfit
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from shared.model.brought import proximity_group_id, subnet_id
@@ -22,8 +22,8 @@ from shared.model.document import ApiModel, FieldError, is_stored
 from shared.model.remediation_policy import ManagementPolicy, RemediationPolicy
 from shared.model.timing_change import mixed_timing
 
-# `<name>-a` is a host name and a Linux VM name (64), `mirrorplane-<name>` a resource group (90), `<name>-vip` a DNS
-# label of at most 63; 24 leaves room in all of them and stays readable.
+# `<name>-a` is a host name and a VM name (64; a Windows VM's computer name is cut to 15), `mirrorplane-<name>` a
+# resource group (90), `<name>-vip` a DNS label of at most 63; 24 leaves room in all of them and stays readable.
 NAME_PATTERN: Final = r"^[a-z](?:[a-z0-9-]{0,22}[a-z0-9])$"
 MAX_NAME_CHARS: Final = 24
 MAX_TAGS: Final = 40  # Azure allows 50 per resource; ours need some
@@ -85,6 +85,8 @@ class ClusterSpec(ApiModel):
             return self
         for target, reason in misfits(self):
             raise FieldError(target, reason)
+        for target, reason in unfit(self.compute.os, self.application):
+            raise FieldError(f"application.{target}", reason)
         check_addresses(self.network, self.node_names)
         return self
 

@@ -1,7 +1,7 @@
 """One tick of creating or updating a cluster: resources along their graph, then the nodes.
 
 Guarantees: a tick issues everything that can be issued now, together, and never waits; done resources are not asked
-again within the operation; before a VM is made, the witness record exists and the VM's boot document carries a fresh
+again within the operation; before a VM is made, the witness record exists; what boots it (`boot`) carries a fresh
 enrolment token. What a tick did is found again by reading Azure, so being killed anywhere loses nothing.
 A cluster that never came up (its creation failed) is built like a new one; one that did is only brought up to date, and
 then the state of its replication is no business of the update.
@@ -10,23 +10,24 @@ then the state of its replication is no business of the update.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from mirror_agent.contract import NodeName
 
-from shared.azure.async_resource import Done, Failed, InFlight, InProgress, Outcome, ensure
+from shared.azure.async_resource import Done, Failed, InFlight, InProgress, Outcome, ensure, provisioning_state
 from shared.azure.faults import ArmError
 from shared.azure.resources import Body, ResourceRef
 from shared.model.cluster import ClusterRecord
-from shared.model.cluster_network import Proxy
 from shared.model.operation import ErrorDetail, OperationStatus
 from shared.model.rollout import Rollout
 from shared.provisioning import readiness
-from shared.provisioning.cloudinit import BootParameters, ProxySettings, render
+from shared.provisioning.boot import booted_extension, booted_machine
 from shared.provisioning.configuration import configuration_version
-from shared.provisioning.context import AgentWheel, AgentWheelMissing, Context
+from shared.provisioning.context import Context
 from shared.provisioning.notebook import Notebook
 from shared.provisioning.plan import ClusterPlan
 from shared.provisioning.progress import (
@@ -46,10 +47,8 @@ from shared.provisioning.records import lacks_address, observed, plan_of
 from shared.provisioning.resource_work import next_look_s, work
 from shared.provisioning.specs.brought import Brought
 from shared.provisioning.specs.cluster import RESOURCE_STEPS, STEP_MACHINES, cluster_specs, ready, step_of
-from shared.provisioning.specs.spec import Spec, SpecError
-from shared.provisioning.specs.virtual_machine import virtual_machine
+from shared.provisioning.specs.spec import Spec
 from shared.rollout.tick import own_rollout, take_configuration
-from shared.security.enrolment import create_enrolment_token
 
 CREATE_STEPS: Final = (*RESOURCE_STEPS, ENROLMENT, REPLICATION)
 CREATE_FARM_STEPS: Final = (*RESOURCE_STEPS, ENROLMENT, SERVING)
@@ -89,15 +88,6 @@ async def build(context: Context, record: ClusterRecord, notebook: Notebook, now
     return Progress(notebook, seen, state, {**steps, **news}, rollout)
 
 
-# Never through a proxy: the metadata service, the platform's own address, and the node itself.
-_ALWAYS_DIRECT: Final = ("localhost", "127.0.0.1", "169.254.169.254", "168.63.129.16")
-
-
-def proxy_settings(proxy: Proxy, plan: ClusterPlan) -> ProxySettings:
-    nodes = (plan.private_address(node) for node in plan.nodes)
-    return ProxySettings(proxy.url, (*_ALWAYS_DIRECT, *nodes, *proxy.no_proxy))
-
-
 class _Builder:
     """One tick's view of the resources."""
 
@@ -108,7 +98,11 @@ class _Builder:
         self.now = now
         self.specs = cluster_specs(plan)
         self._by_ref = {spec.ref: spec for spec in self.specs}
-        self._machines: dict[ResourceRef, NodeName] = {plan.machine(node): node for node in plan.nodes}
+        self._machines = frozenset(plan.machine(node) for node in plan.nodes)
+        self._boots: dict[ResourceRef, Callable[[Spec], Awaitable[Spec]]] = {}
+        for node in plan.nodes:
+            self._boots[plan.machine(node)] = partial(self._machine, node)
+            self._boots[plan.boot_extension(node)] = partial(self._extension, node)
 
     async def rounds(self, notebook: Notebook) -> tuple[Notebook, dict[ResourceRef, Body], ErrorDetail | None]:
         """Rounds until no resource becomes done: what is done at once (no change) opens the way for its dependants."""
@@ -126,50 +120,33 @@ class _Builder:
 
     async def _step(self, ref: ResourceRef, in_flight: InFlight | None) -> Outcome:
         spec = self._by_ref[ref]
-        if ref in self._machines:
+        boots = self._boots.get(ref)
+        if boots is not None:
             try:
-                spec = await self._machine_spec(spec, self._machines[ref])
+                spec = await boots(spec)
             except ArmError as error:
                 return Failed(error.fault)
         outcome = await ensure(self.context.arm, spec, in_flight)
-        if isinstance(outcome, Done) and outcome.resource is not None and lacks_address(ref, outcome.resource):
-            return InProgress(self.context.limits.poll_s, in_flight, f"{ref}: no address yet")
+        if isinstance(outcome, Done) and outcome.resource is not None:
+            if lacks_address(ref, outcome.resource):
+                return InProgress(self.context.limits.poll_s, in_flight, f"{ref}: no address yet")
+            if spec.once and provisioning_state(outcome.resource) != "succeeded":
+                # It failed between two looks: the next one has what writing it again needs.
+                return InProgress(self.context.limits.poll_s, in_flight, f"{ref}: looking again")
         return outcome
 
-    async def _machine_spec(self, spec: Spec, node: NodeName) -> Spec:
-        """With a boot document only if the VM is about to be made: each one carries a new single-use token."""
+    async def _machine(self, node: NodeName, spec: Spec) -> Spec:
+        """With what boots it only if the VM is about to be made."""
         if await self.context.arm.get(spec.ref) is not None:
             return spec
-        wheel_path = self.context.agent_wheel
-        if wheel_path is None:
-            raise SpecError("AgentWheelMissing", "MIRRORPLANE_AGENT_WHEEL", "the app setting is missing; no node boots")
-        wheel = AgentWheel(wheel_path)
-        try:
-            sha256 = wheel.sha256
-        except AgentWheelMissing as error:
-            raise SpecError("AgentWheelMissing", str(wheel_path), str(error)) from error
-        token = await create_enrolment_token(
-            self.context.store.credentials,
-            cluster=self.record.name,
-            cluster_id=self.record.id,
-            node=node,
-            now=self.now,
-        )
-        network = self.record.spec.network
-        document = render(
-            BootParameters(
-                cluster=self.record.name,
-                cluster_id=self.record.id,
-                node=node,
-                control_plane_url=network.control_plane_url or self.context.public_url,
-                enrolment_token=token,
-                wheel_name=wheel_path.name,
-                wheel_sha256=sha256,
-                packages=(*self.plan.image.packages, *self.record.spec.application.packages),
-                proxy=None if network.proxy is None else proxy_settings(network.proxy, self.plan),
-            )
-        )
-        return virtual_machine(self.plan, node, document)
+        return await booted_machine(self.context, self.record, self.plan, node, self.now)
+
+    async def _extension(self, node: NodeName, spec: Spec) -> Spec:
+        """With its command only if it is about to be made, or made again after it has failed."""
+        existing = await self.context.arm.get(spec.ref)
+        if existing is not None and provisioning_state(existing) not in ("failed", "canceled"):
+            return spec
+        return await booted_extension(self.context, self.record, self.plan, node, self.now)
 
     async def _ensure_witness(self) -> None:
         # Never for a cluster that has worked: a record that vanished then is a matter for people, not to be invented.

@@ -25,6 +25,7 @@ def provisioning_context(plane: ControlPlane) -> Context:
             control_plane_addresses=settings.control_plane_addresses,
             agent_wheel=settings.agent_wheel,
             clock=plane.clock,
+            windows=settings.windows,
         )
         _contexts[plane.store] = found
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shared.azure.ports import Arm
 from shared.provisioning.limits import Limits
+from shared.provisioning.windows_artifacts import WindowsArtifacts
 from shared.store.ports import Store
 
 
@@ -44,4 +45,6 @@ class Context:
     control_plane_addresses: tuple[str, ...]
     agent_wheel: Path | None
     clock: Callable[[], datetime]
+    windows: WindowsArtifacts | None = None
+    """What Windows nodes download; None: this control plane makes none."""
     limits: Limits = field(default_factory=Limits)

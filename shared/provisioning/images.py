@@ -1,8 +1,8 @@
 """Operating-system images a cluster may name: word of the API → ARM image reference.
 
 All are generation 2 (the VMs use Trusted Launch). The agent needs Python 3.11 or newer from the distribution itself,
-which is why Ubuntu 22.04 (3.10) is not in the list. A Windows image can be named, and its VM body is built and tested,
-but the agent does not run there yet (docs/windows.md): `supported_image` refuses it with `UnsupportedOperatingSystem`.
+which is why Ubuntu 22.04 (3.10) is not in the list; a Windows node brings its own. Whether Windows may be provisioned
+is decided by the control plane's settings, not here: see `shared.provisioning.windows_gate`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ IMAGES: Final = MappingProxyType(
     }
 )
 
-# Operating systems on which the agent runs, hence which can be provisioned.
-SUPPORTED_OPERATING_SYSTEMS: Final[frozenset[OperatingSystem]] = frozenset({"linux"})
-
 
 class ImageError(ValueError):
     """A named image cannot be used; `code` is the API's error code."""
@@ -56,9 +53,9 @@ class ImageError(ValueError):
 
 
 def supported_image(name: str, os: str) -> Image:
-    """The image called `name`, if it exists, is an `os` image and can be provisioned.
+    """The image called `name`, if it exists and is an `os` image.
 
-    Raises ImageError with code `UnknownImage`, `ImageOperatingSystemMismatch` or `UnsupportedOperatingSystem`.
+    Raises ImageError with code `UnknownImage` or `ImageOperatingSystemMismatch`.
     """
     image = IMAGES.get(name)
     if image is None:
@@ -66,11 +63,9 @@ def supported_image(name: str, os: str) -> Image:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ImageError("UnknownImage", f"{name!r} is no image; use one of {', '.join(sorted(IMAGES))}{hint}")
     if image.os != os:
-        raise ImageError("ImageOperatingSystemMismatch", f"image {name!r} is {image.os}, but compute.os is {os!r}")
-    if image.os not in SUPPORTED_OPERATING_SYSTEMS:
-        supported = ", ".join(sorted(SUPPORTED_OPERATING_SYSTEMS))
+        fitting = ", ".join(sorted(found.name for found in IMAGES.values() if found.os == os))
         raise ImageError(
-            "UnsupportedOperatingSystem",
-            f"the node agent does not run on {image.os} yet (image {name!r}); use an image of: {supported}",
+            "ImageOperatingSystemMismatch",
+            f"image {name!r} is {image.os}, but compute.os is {os!r}; use one of {fitting}",
         )
     return image

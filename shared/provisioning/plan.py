@@ -57,7 +57,7 @@ class ClusterPlan:
     """The nodes take turns in them; empty in a region without zones."""
     data_disk_gb: int
     admin_username: str
-    ssh_public_key: str
+    ssh_public_key: str | None
     address_space: str
     subnet: str
     node_addresses: Mapping[NodeName, str]
@@ -152,6 +152,10 @@ class ClusterPlan:
 
     def machine(self, node: NodeName) -> ResourceRef:
         return self.ref(ResourceType.VIRTUAL_MACHINE, node)
+
+    def boot_extension(self, node: NodeName) -> ResourceRef:
+        """Of Windows nodes: Linux ones boot from their custom data."""
+        return self.ref(ResourceType.VM_EXTENSION, f"{node}/bootstrap")
 
     def nic(self, node: NodeName) -> ResourceRef:
         return self.ref(ResourceType.NETWORK_INTERFACE, f"{node}-nic")

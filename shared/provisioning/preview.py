@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from shared.azure.ports import Arm
-from shared.azure.resources import Body, ResourceRef, ResourceType
+from shared.azure.resources import Body, ResourceRef
 from shared.model.operation import ErrorDetail
 from shared.provisioning.overlay import differs
 from shared.provisioning.plan import ClusterPlan
@@ -65,7 +65,7 @@ async def preview(arm: Arm, plan: ClusterPlan) -> tuple[Change, ...]:
 
 def change(spec: Spec, existing: Body | None) -> Change:
     """What would be done with one resource. Pure."""
-    if existing is None and spec.ref.type is ResourceType.VIRTUAL_MACHINE:
+    if existing is None and not spec.creatable:
         return Change(spec.ref, ChangeAction.CREATE, brought=False)  # its body needs a boot document, which has a token
     try:
         body = spec.parameters(existing)

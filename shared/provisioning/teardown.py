@@ -111,7 +111,7 @@ def _candidates(plan: ClusterPlan, listed: Sequence[ListedResource]) -> list[Res
     """Resources that may be ours. The virtual IP's address is one also after a change to a private frontend."""
     refs = {ref.key: ref for ref in (plan.vip, *(spec.ref for spec in cluster_specs(plan) if not spec.brought))}
     for row in listed:
-        if row.ref is not None and owned(plan.owner, {"tags": row.tags}):
+        if row.ref is not None and row.ref.type in DELETE_RANK and owned(plan.owner, {"tags": row.tags}):
             refs.setdefault(row.ref.key, row.ref)
     return sorted(ref for ref in refs.values() if ref != plan.group_ref)
 

@@ -5,60 +5,34 @@ it holds no secret. What differs from node to node, the enrolment token among it
 settings, which Azure encrypts for the VM and never shows again; nothing of it is in the public settings.
 Guarantee: everything the node downloads is named with its SHA-256 (`Artifact` refuses anything else), because Windows
 images bring neither Python nor WinFsp; `boot_extension` refuses a command longer than Windows takes.
-Limits: not sent by the reconciler yet: `images.supported_image` refuses Windows until an agent would run on it
-(docs/windows.md). The command line, and with it the token, can be seen by the VM's administrators while it runs; the
-token enrols once. No one knows the administrator's password (`one_time_password`): Azure can set another one.
+Limits: the command line, and with it the token, can be seen by the VM's administrators while it runs; the token enrols
+once. No one knows the administrator's password (`one_time_password`): Azure can set another one (docs/windows.md).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from mirror_agent.contract import NodeName
+from mirror_agent.contract import WINDOWS_DATA_DRIVE, NodeName
 
-from shared.azure.resources import Body
-from shared.provisioning.cloudinit import MAX_CUSTOM_DATA_BASE64_BYTES, BootDocumentTooLarge
+from shared.provisioning.cloudinit import MAX_CUSTOM_DATA_BASE64_BYTES, BootDocumentTooLarge, ProxySettings
 from shared.provisioning.plan import ClusterPlan
+from shared.provisioning.specs.extension import extension
+from shared.provisioning.specs.spec import Spec
 from shared.provisioning.specs.virtual_machine import DATA_DISK_LUN
+from shared.provisioning.windows_artifacts import WindowsArtifacts
 
 SCRIPT: Final = Path(__file__).resolve().parents[2] / "infra" / "vm" / "windows" / "bootstrap.ps1"
-EXTENSION_NAME: Final = "bootstrap"
-DATA_DRIVE: Final = "M"
 # The extension hands its command to cmd.exe.
 MAX_COMMAND_CHARS: Final = 8191
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # Azure wants three of four kinds and 12 to 123 characters; these are all of a kind that no shell takes for its own.
 _PASSWORD_KINDS: Final = ("ABCDEFGHJKLMNPQRSTUVWXYZ", "abcdefghijkmnopqrstuvwxyz", "23456789", "-_.:+=")
 _PASSWORD_CHARS: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """Something a node downloads. Raises ValueError without https or a SHA-256."""
-
-    url: str
-    sha256: str
-
-    def __post_init__(self) -> None:
-        if not self.url.startswith("https://"):
-            raise ValueError(f"{self.url!r} is not https; a node downloads nothing else")
-        if not _SHA256.fullmatch(self.sha256):
-            raise ValueError(f"{self.url}: {self.sha256!r} is no SHA-256 (64 small hexadecimal digits)")
-
-
-@dataclass(frozen=True, slots=True)
-class WindowsArtifacts:
-    """The embeddable package of Python, a wheel of pip, the installer of WinFsp."""
-
-    python: Artifact
-    pip: Artifact
-    winfsp: Artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +43,7 @@ class WindowsBootParameters:
     wheel_name: str
     wheel_sha256: str
     artifacts: WindowsArtifacts
-    proxy_url: str | None = None
+    proxy: ProxySettings | None = None
 
 
 def windows_custom_data() -> str:
@@ -100,13 +74,14 @@ def boot_settings(plan: ClusterPlan, parameters: WindowsBootParameters) -> dict[
         "winfspUrl": artifacts.winfsp.url,
         "winfspSha256": artifacts.winfsp.sha256,
         "dataDiskLun": DATA_DISK_LUN,
-        "dataDriveLetter": DATA_DRIVE,
+        "dataDriveLetter": WINDOWS_DATA_DRIVE,
         "subnet": plan.subnet,
         "adminAddresses": list(plan.admin_addresses),
         "servicePorts": [f"{rule.protocol}/{rule.backend_port}" for rule in plan.rules],
     }
-    if parameters.proxy_url is not None:
-        settings["proxyUrl"] = parameters.proxy_url
+    if parameters.proxy is not None:
+        settings["proxyUrl"] = parameters.proxy.url
+        settings["noProxy"] = list(parameters.proxy.direct)
     return settings
 
 
@@ -130,21 +105,9 @@ def boot_command(plan: ClusterPlan, parameters: WindowsBootParameters) -> str:
     return command
 
 
-def boot_extension(plan: ClusterPlan, parameters: WindowsBootParameters) -> Body:
-    """The body of `virtualMachines/extensions/bootstrap` of the node."""
-    return {
-        "location": plan.location,
-        "tags": plan.all_tags,
-        "properties": {
-            "publisher": "Microsoft.Compute",
-            "type": "CustomScriptExtension",
-            "typeHandlerVersion": "1.10",
-            "autoUpgradeMinorVersion": True,
-            "suppressFailures": False,
-            "settings": {},
-            "protectedSettings": {"commandToExecute": boot_command(plan, parameters)},
-        },
-    }
+def boot_extension(plan: ClusterPlan, parameters: WindowsBootParameters) -> Spec:
+    """`virtualMachines/extensions/bootstrap` of the node, ready to be made. Raises BootDocumentTooLarge."""
+    return extension(plan, parameters.node, boot_command(plan, parameters))
 
 
 def one_time_password() -> str:

@@ -12,8 +12,12 @@ Limits: `replace` is several calls over several runs; each is repeatable by itse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
+
+from mirror_agent.contract import OperatingSystem
 
 from shared.azure.faults import ArmError, Fault
 from shared.azure.ports import OperationState, PowerAction
@@ -32,7 +36,13 @@ from shared.remediation.watch import after_step
 from shared.store.ports import Changed, StoreError, Versioned
 from shared.structured_log import Log
 
-AGENT_RESTART: Final = ("systemctl restart mirrorplane-agent",)
+AGENT_RESTART: Final[Mapping[OperatingSystem, tuple[str, ...]]] = MappingProxyType(
+    {
+        "linux": ("systemctl restart mirrorplane-agent",),
+        # -Force: also when other services depend on it; a service that hangs is ended by its own recovery options.
+        "windows": ("Restart-Service -Name mirrorplane-agent -Force",),
+    }
+)
 # An action is at work at most for its step's time; a lease that outlives it by this much belongs to nobody.
 LEASE_MARGIN: Final = timedelta(minutes=10)
 # A claim without a result after this time: the executor that made it is dead (a call to ARM has 40 s).
@@ -140,9 +150,10 @@ async def _call(executor: Executor, cluster: ClusterRecord, action: ActionRecord
             if view is None:
                 raise Impossible("there is no VM of that name")
     if action.step is Step.AGENT_RESTART:
+        os = cluster.spec.compute.os
         if view.power not in ("running", None):
             raise Impossible(f"the VM is {view.power}; a run command needs a running one")
-        return (await executor.machines.run_command(ref, AGENT_RESTART)).operation_url
+        return (await executor.machines.run_command(ref, AGENT_RESTART[os], os)).operation_url
     if action.step is Step.REDEPLOY:
         return (await executor.machines.power(ref, PowerAction.REDEPLOY)).operation_url
     without_power = view.power in ("stopped", "deallocated")

@@ -75,6 +75,7 @@ from mirror_agent.contract.identity import (
     RenewResponse,
     TrustOrder,
 )
+from mirror_agent.contract.operating_system import WINDOWS_DATA_DRIVE, OperatingSystem, unfit
 from mirror_agent.contract.orders import (
     AgentRelease,
     Command,
@@ -117,6 +118,7 @@ __all__ = [
     "MODULE_NAME",
     "PROBE_PATH",
     "PROBE_PORT",
+    "WINDOWS_DATA_DRIVE",
     "AbsolutePath",
     "AckMode",
     "AgentRelease",
@@ -146,6 +148,7 @@ __all__ = [
     "ModuleFile",
     "NodeConfiguration",
     "NodeName",
+    "OperatingSystem",
     "OrderNote",
     "Peer",
     "Phase",
@@ -168,4 +171,5 @@ __all__ = [
     "moment",
     "refusal",
     "release_of",
+    "unfit",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from itertools import combinations
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, IPvAnyAddress, StringConstraints, field_validator, model_validator
@@ -20,6 +21,7 @@ from mirror_agent.contract.basics import (
     Port,
     Seconds,
 )
+from mirror_agent.contract.paths import of_windows, replicated_directory, within
 
 
 class AckMode(StrEnum):
@@ -62,15 +64,7 @@ class ReplicatedPath(Contract):
     @field_validator("path")
     @classmethod
     def _plain_directory(cls, value: str) -> str:
-        if value != "/" and value.endswith("/"):
-            value = value.rstrip("/")
-        if value in ("/", "/etc", "/usr", "/var", "/bin", "/lib", "/dev", "/proc", "/sys", "/run", "/boot"):
-            raise ValueError(
-                f"{value!r} is a system directory; replicate a directory of the application, e.g. /data/app"
-            )
-        if ".." in value.split("/"):
-            raise ValueError(f"{value!r} contains '..'; give the plain absolute path")
-        return value
+        return replicated_directory(value)
 
 
 class SlowReplica(StrEnum):
@@ -118,10 +112,11 @@ class Checker(Contract):
     """One test of the application or of what it stands on.
 
     `process`: `match` is a regular expression over the command line, between `atLeast` and `atMost` processes; or
-    `unit` names a systemd service, which must be active. `tcp`: connects to `port` on the loopback. `http`: GET `path`
-    on `port`, 2xx is healthy. `custom`: runs `command` with /bin/sh; exit 0 is healthy. `disk`: the file system of the
-    directory `path` is writable, has at least `minFreePercent` and `minFreeBytes` free, and stores a small file within
-    `timeoutS`. `ping`: one of `addresses` answers an ICMP echo.
+    `unit` names a systemd service, which must be active (on Windows: a service, which must run). `tcp`: connects to
+    `port` on the loopback. `http`: GET `path` on `port`, 2xx is healthy. `custom`: runs `command` with /bin/sh (on
+    Windows cmd.exe); exit 0 is healthy. `disk`: the file system of the directory `path` is writable, has at least
+    `minFreePercent` and `minFreeBytes` free, and stores a small file within `timeoutS`. `ping`: one of `addresses`
+    answers an ICMP echo.
     `threshold` consecutive failures lead to `action`. On the replica only `stop` and `none` do something: there is no
     application to restart, and the other node serves already.
     """
@@ -137,7 +132,7 @@ class Checker(Contract):
     action: CheckerAction = CheckerAction.RESTART
     when: CheckerWhen = CheckerWhen.PRIM
     match: str | None = None
-    unit: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:_.@-]{1,200}\.service$")] | None = None
+    unit: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 :_.$@-]{1,200}$")] | None = None
     at_least: Annotated[int, Field(ge=0)] = 1
     at_most: Annotated[int, Field(ge=0)] | None = None
     port: Port | None = None
@@ -175,7 +170,8 @@ class Checker(Contract):
                 f"checker {self.name!r} runs on the replica only, where {self.action.value!r} means nothing; "
                 "use the action 'stop' or 'none'"
             )
-        if self.kind is CheckerKind.DISK and not (self.path or "").startswith("/"):
+        directory = self.path or ""
+        if self.kind is CheckerKind.DISK and not (directory.startswith("/") or of_windows(directory)):
             raise ValueError(f"checker {self.name!r}: {self.path!r} is no absolute path of a directory")
         if self.match is not None:
             try:
@@ -185,23 +181,20 @@ class Checker(Contract):
         return self
 
 
-def _inside(path: str, directory: str) -> bool:
-    return path.rstrip("/") == directory or path.startswith(directory + "/")
-
-
 class Application(Contract):
     """The application of a cluster: restart scripts, replicated paths, checkers.
 
-    `startPrim` and `stopPrim` are shell scripts (run by /bin/sh in the module directory). `startPrim` starts the
-    application and returns 0, leaving daemons running; `stopPrim` stops it. Environment: MODULE_DIR, MODULE_NODE,
-    MODULE_EPOCH, MODULE_ROLE and `environment`. `prepare` runs once per node after installation, as root, before the
-    module first starts; it must be idempotent. A farm runs the same scripts on every node and replicates nothing: what
-    belongs to one kind of cluster only is checked where the kind is known (`misplaced`).
+    `startPrim` and `stopPrim` are shell scripts (run by /bin/sh in the module directory; on Windows by cmd.exe).
+    `startPrim` starts the application and returns 0, leaving daemons running; `stopPrim` stops it. Environment:
+    MODULE_DIR, MODULE_NODE, MODULE_EPOCH, MODULE_ROLE and `environment`. `prepare` runs once per node after
+    installation, as root, before the module first starts; it must be idempotent. A farm runs the same scripts on every
+    node and replicates nothing. What belongs to one kind of cluster only is checked where the kind is known
+    (`misplaced`), what needs one operating system where that is known (`unfit`).
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
     start_prim: Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILE_BYTES)]
-    stop_prim: Annotated[str, StringConstraints(max_length=MAX_FILE_BYTES)] = "true\n"
+    stop_prim: Annotated[str, StringConstraints(max_length=MAX_FILE_BYTES)] = "exit 0\n"
     prepare: Annotated[str, StringConstraints(max_length=MAX_FILE_BYTES)] = ""
     packages: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")], ...], Field(max_length=32)
@@ -226,15 +219,15 @@ class Application(Contract):
         paths = [entry.path for entry in self.replicated_paths]
         for path in paths:
             for other in paths:
-                if path != other and other.startswith(path + "/"):
+                if path != other and within(other, path) and not within(path, other):
                     raise ValueError(f"replicated path {other!r} lies inside {path!r}; list only the outer one")
-        if len(set(paths)) != len(paths):
+        if any(within(one, other) for one, other in combinations(paths, 2)):
             raise ValueError(f"a replicated path is listed twice: {paths}")
         names = [checker.name for checker in self.checkers]
         if len(set(names)) != len(names):
             raise ValueError(f"a checker name is used twice: {names}")
         for checker in self.checkers:
-            if checker.kind is CheckerKind.DISK and any(_inside(checker.path or "", path) for path in paths):
+            if checker.kind is CheckerKind.DISK and any(within(checker.path or "", path) for path in paths):
                 raise ValueError(
                     f"checker {checker.name!r} would write into the replicated path {checker.path!r}; "
                     "name a directory of the same disk outside of it, for instance where the disk is mounted"

@@ -41,7 +41,8 @@ ALL_NODES: Final[tuple[NodeName, ...]] = get_args(NodeName)
 MIRROR_NODES: Final[tuple[NodeName, NodeName]] = ("a", "b")
 assert len(ALL_NODES) == MAX_FARM_NODES
 Port = Annotated[int, Field(ge=1, le=65535)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=1024)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(?:/|[A-Za-z]:\\)[^\x00]*$", max_length=1024)]
+"""Of Linux, or of Windows with a drive letter; which one a cluster may name says `operating_system.unfit`."""
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

@@ -14,6 +14,7 @@ from shared.azure.resources import ResourceRef, ResourceType
 from shared.provisioning.plan import ClusterPlan
 from shared.provisioning.specs.brought import brought_group, brought_network, brought_proximity_group
 from shared.provisioning.specs.disk import data_disk
+from shared.provisioning.specs.extension import extension
 from shared.provisioning.specs.load_balancer import load_balancer
 from shared.provisioning.specs.nat_gateway import nat_gateway
 from shared.provisioning.specs.network_interface import network_interface
@@ -46,6 +47,7 @@ STEP_OF_TYPE: Final[Mapping[ResourceType, str]] = MappingProxyType(
         ResourceType.AVAILABILITY_SET: STEP_MACHINES,
         ResourceType.PROXIMITY_GROUP: STEP_MACHINES,
         ResourceType.VIRTUAL_MACHINE: STEP_MACHINES,
+        ResourceType.VM_EXTENSION: STEP_MACHINES,
     }
 )
 
@@ -65,6 +67,8 @@ DELETE_RANK: Final[Mapping[ResourceType, int]] = MappingProxyType(
         ResourceType.GROUP: 6,
     }
 )
+# Gone with the resource they belong to, never deleted by themselves.
+DELETED_WITH_PARENT: Final = frozenset({ResourceType.VM_EXTENSION})
 
 
 def cluster_specs(plan: ClusterPlan) -> tuple[Spec, ...]:
@@ -90,6 +94,8 @@ def cluster_specs(plan: ClusterPlan) -> tuple[Spec, ...]:
             data_disk(plan, node),
             virtual_machine(plan, node, custom_data=None),
         ]
+        if plan.image.os == "windows":
+            specs.append(extension(plan, node, command=None))
     return tuple(specs)
 
 
@@ -102,5 +108,7 @@ def step_of(ref: ResourceRef) -> str:
     return STEP_OF_TYPE[ref.type]
 
 
-assert set(STEP_OF_TYPE) == set(DELETE_RANK) == set(ResourceType), "a resource type has no step or no rank"
+assert set(STEP_OF_TYPE) == set(DELETE_RANK) | DELETED_WITH_PARENT == set(ResourceType), (
+    "a resource type has no step or no rank"
+)
 assert set(STEP_OF_TYPE.values()) == set(RESOURCE_STEPS), "a step of no resource, or a resource of no step"

@@ -64,6 +64,8 @@ class Spec:
     """Sent when the resource is created, never compared or sent again."""
     creatable: bool = True
     """False: the body lacks what only creation needs (a boot document with a fresh token)."""
+    once: bool = False
+    """True: writing it makes Azure do something, so what is there is written again, whole, by `force` alone."""
     brought: bool = False
     """True: somebody else's resource that the cluster uses; see `specs.brought`."""
 
@@ -82,6 +84,8 @@ class Spec:
             wanted, there = _at(self.wanted, path), _at(existing, path)
             if wanted is not None and differs(there, wanted, path=path):
                 raise ImmutableProperty(self.ref, path, there, wanted)
+        if self.once:
+            return _without_none(self.wanted) if force and self.creatable else None
         update = self.wanted
         for path in self.create_only:
             update = _dropped(update, path)

@@ -38,7 +38,6 @@ def test_the_place_is_the_serving_node_unless_it_is_said() -> None:
     ("body", "said"),
     [
         ({"kind": "process"}, "needs 'match'"),
-        ({"kind": "process", "unit": "postgresql"}, "unit"),
         ({"kind": "process", "unit": "../x.service"}, "unit"),
         ({"kind": "process", "unit": "x.service", "match": "x"}, "takes the place of 'match'"),
         ({"kind": "tcp", "port": 1, "unit": "x.service"}, "belongs to kind 'process'"),

@@ -17,6 +17,7 @@ from shared.provisioning.specs.load_balancer import load_balancer
 from tests.control_plane_app import App, Reply, running_app
 from tests.control_plane_samples import cluster_body
 from tests.unit.provisioning.memory_arm import SUBSCRIPTION, MemoryArm
+from tests.unit.windows.boot_samples import PARAMETERS
 
 SUBNET = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/network-rg/providers/Microsoft.Network/virtualNetworks/hub"
@@ -181,3 +182,23 @@ async def test_when_azure_does_not_answer_nothing_is_concluded(app: App) -> None
     arm_of(app).answer("get", "pay-lb", 500, "InternalServerError")
     reply = await ask(app, "validate")
     assert (reply.status, reply.code) == (503, "AzureUnavailable")
+
+
+async def test_a_windows_cluster_has_its_licence_in_the_estimate_and_its_extension_in_the_preview(app: App) -> None:
+    settings = replace(app.plane.settings, windows=PARAMETERS.artifacts)
+    windows = {
+        "compute": {"os": "windows", "image": "windows-2025"},
+        "application__replicatedPaths": [{"path": "M:\\ledger"}],
+    }
+    with installed(replace(app.plane, settings=settings)):
+        found = (await ask(app, "validate", **windows)).body
+        dear = (await ask(app, "estimate", **windows)).body
+    assert found["valid"] is True, found["problems"]
+    made = [(change["type"], change["name"]) for change in found["changes"] if change["action"] == "create"]
+    kind = "Microsoft.Compute/virtualMachines/extensions"
+    assert (kind, "pay-a/bootstrap") in made
+    assert (kind, "pay-b/bootstrap") in made
+    cheap = (await ask(app, "estimate")).body
+    cost = {item["name"]: item["monthlyCost"] for item in dear["resources"]}
+    assert cost["pay-a"] > {item["name"]: item["monthlyCost"] for item in cheap["resources"]}["pay-a"]
+    assert cost["pay-a/bootstrap"] == 0

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from shared.composition import installed
 from shared.model.cluster_spec import check_name
 from shared.store.journal import JOURNAL
 from tests.control_plane_app import App
 from tests.control_plane_samples import SSH_KEY, cluster_body
+from tests.unit.windows.boot_samples import PARAMETERS
 
 RULE = {"name": "r", "protocol": "tcp", "frontendPort": 80, "backendPort": 81}
 
@@ -102,10 +105,84 @@ async def test_a_bad_field_is_named(app: App, changes: dict[str, Any], code: str
     assert len(app.queue) == 0
 
 
-async def test_a_windows_cluster_is_refused_as_long_as_nothing_would_start_on_it(app: App) -> None:
-    reply = await app.put(compute__os="windows", compute__image="windows-2022")
-    assert (reply.status, reply.code) == (400, "UnsupportedOperatingSystem")
-    assert "linux" in reply.message
+WINDOWS: dict[str, Any] = {
+    "compute": {"os": "windows", "image": "windows-2022"},
+    "application__replicatedPaths": [{"path": "M:\\ledger"}],
+}
+BAD_OF_WINDOWS: list[tuple[dict[str, Any], str, str]] = [
+    ({"compute": {"os": "windows"}}, "compute.image", "use one of windows-2022, windows-2025"),
+    (
+        {"compute": {"os": "windows", "image": "windows-2022", "sshPublicKey": SSH_KEY}},
+        "compute.sshPublicKey",
+        "no SSH",
+    ),
+    (
+        {"compute": {"os": "windows", "image": "windows-2022", "adminUsername": "a" * 21}},
+        "compute.adminUsername",
+        "at most 20",
+    ),
+    ({"application__replicatedPaths": [{"path": "/data/x"}]}, "application.replicatedPaths[0].path", "M:\\app"),
+    ({"application__replicatedPaths": [{"path": "D:\\x"}]}, "application.replicatedPaths[0].path", "temporary disk"),
+    ({"application__replicatedPaths": [{"path": "M:\\"}]}, "application.replicatedPaths[0].path", "whole drive"),
+    ({"application__replicatedPaths": [{"path": "M:\\a\\..\\b"}]}, "application.replicatedPaths[0].path", "'..'"),
+    ({"application__replicatedPaths": [{"path": "M:\\com1.x"}]}, "application.replicatedPaths[0].path", "'com1.x'"),
+    ({"application__replicatedPaths": [{"path": "c:\\Windows\\x"}]}, "application.replicatedPaths[0].path", "system"),
+    (
+        {"application__replicatedPaths": [{"path": "M:\\A"}, {"path": "m:\\a\\b"}]},
+        "application",
+        "lies inside",
+    ),
+    ({"application__packages": ["nginx"]}, "application.packages", "Linux distribution"),
+    (
+        {"application__checkers": [{"name": "p", "kind": "process", "unit": "x.service"}]},
+        "application.checkers[0].unit",
+        "service of Windows",
+    ),
+    (
+        {"application__checkers": [{"name": "d", "kind": "disk", "path": "m:\\LEDGER\\x"}]},
+        "application",
+        "replicated path",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "target", "words"), BAD_OF_WINDOWS, ids=[entry[2] for entry in BAD_OF_WINDOWS])
+async def test_what_windows_nodes_cannot_have_is_named(
+    app: App, changes: dict[str, Any], target: str, words: str
+) -> None:
+    reply = await app.put(**{**WINDOWS, **changes})
+    assert (reply.status, reply.target) == (400, target), reply.content
+    assert words in reply.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "target"),
+    [
+        ({"compute": {"os": "linux", "image": "debian-12"}}, "compute.sshPublicKey"),
+        ({"application__replicatedPaths": [{"path": "M:\\x"}]}, "application.replicatedPaths[0].path"),
+        (
+            {"application__checkers": [{"name": "p", "kind": "process", "unit": "Spooler"}]},
+            "application.checkers[0].unit",
+        ),
+    ],
+)
+async def test_what_linux_nodes_cannot_have_is_named(app: App, changes: dict[str, Any], target: str) -> None:
+    reply = await app.put(**changes)
+    assert (reply.status, reply.target) == (400, target)
+
+
+async def test_a_windows_cluster_is_refused_until_somebody_allows_the_preview(app: App) -> None:
+    reply = await app.put(**WINDOWS)
+    assert (reply.status, reply.code, reply.target) == (400, "UnsupportedOperatingSystem", "compute.os")
+    assert "MIRRORPLANE_WINDOWS=preview" in reply.message
+    assert "never ran" in reply.message
+    estimate = await app.send("POST", "clusters:estimate", {"name": "pay", "cluster": cluster_body(**WINDOWS)})
+    assert estimate.code == "UnsupportedOperatingSystem"
+    settings = replace(app.plane.settings, windows=PARAMETERS.artifacts)
+    with installed(replace(app.plane, settings=settings)):
+        assert (await app.put(**WINDOWS)).status == 201
+    # What is there is kept up, also when the setting has gone.
+    assert (await app.put(**{**WINDOWS, "tags": {"team": "other"}})).status in (200, 409)
 
 
 @pytest.mark.parametrize("missing", ["location", "compute", "application"])

@@ -14,7 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from shared.azure.arm import _SHELLS
 from shared.azure.resources import ResourceType
+from shared.remediation.execute import AGENT_RESTART
 from tests.unit.infra.arm_deployment import PAPER, Deployment, Provider, deploy
 
 ROOT: Final = Path(__file__).parents[3]
@@ -38,6 +40,10 @@ EVERYTHING: Final[dict[str, Any]] = {
     "entraClientId": "cccccccc-0000-0000-0000-000000000003",
     "alertWebhooks": "[]",
     "alertEmail": "night@example.net",
+    "windows": "preview",
+    "windowsArtifacts": json.dumps(
+        {name: {"url": f"https://example.net/{name}", "sha256": "5" * 64} for name in ("python", "pip", "winfsp")}
+    ),
 }
 EVENTS: Final = {"functionAppName": "mp-app", "witnessAccountName": "mpwit", "tags": {"costs": "1"}}
 PAIR: Final[dict[str, Any]] = {
@@ -104,19 +110,20 @@ def sent_by_the_reconciler() -> Iterator[tuple[str, Any]]:
 def sent_by_remediation() -> Iterator[tuple[str, Any]]:
     from azure.mgmt.compute.models import RunCommandInput
 
-    command = RunCommandInput(command_id="RunShellScript", script=["systemctl restart mirrorplane-agent.service"])
     vm = ResourceType.VIRTUAL_MACHINE.value
-    yield f"{vm}/runCommand@{sdk_version(vm)}", command.as_dict()
+    for os, lines in AGENT_RESTART.items():
+        command = RunCommandInput(command_id=_SHELLS[os], script=list(lines))
+        yield f"{vm}/runCommand@{sdk_version(vm)}", command.as_dict()
 
 
 def sent_to_windows_nodes() -> Iterator[tuple[str, Any]]:
-    """Written and checked, and not sent before an agent would run there (docs/windows.md)."""
+    """With the command that really boots a node; the golden files hold a short one."""
     from shared.provisioning.windows_boot import boot_extension
     from tests.unit.provisioning.test_specs import windows_plan
     from tests.unit.windows.boot_samples import PARAMETERS
 
     kind = f"{ResourceType.VIRTUAL_MACHINE.value}/extensions"
-    yield f"{kind}@{sdk_version(kind)}", boot_extension(windows_plan(), PARAMETERS)
+    yield f"{kind}@{sdk_version(kind)}", boot_extension(windows_plan(), PARAMETERS).wanted
 
 
 @cache

@@ -84,7 +84,8 @@ def test_a_misspelt_property_is_refused_by_the_model_of_the_sdk_too(kind: Resour
             continue
         check(model_class(PACKAGES[client], model), body)
         for path in places(body):
-            if isinstance(path[-1], str) and not names_anything(key, path):
+            free = "protectedSettings" in path[:-1]  # of any shape to the SDK; the facts know its names
+            if isinstance(path[-1], str) and not names_anything(key, path) and not free:
                 with pytest.raises(ArmError):
                     check(model_class(PACKAGES[client], model), misspelt(body, path))
         return

@@ -12,6 +12,7 @@ from shared.azure.observe import _LOG as BALANCER_LOG
 from shared.azure.observe import AzurePlatform, MonitorEndpoints
 from shared.azure.ports import PowerAction
 from shared.azure.resources import ResourceRef, ResourceType
+from shared.provisioning.specs.cluster import DELETED_WITH_PARENT
 from tests.control_plane_samples import record
 from tests.unit.infra.recording import SUBSCRIPTION, RecordedSession, Request, action_of
 from tests.unit.infra.sent_bodies import INFRA, ROOT, control_plane, sdk_version, sent_by_the_reconciler
@@ -58,10 +59,12 @@ async def all_calls() -> list[Request]:
     try:
         arm, machines = AzureArm(session), AzureMachines(session)
         for kind in ResourceType:
-            ref = ResourceRef(kind, GROUP, GROUP if kind is ResourceType.GROUP else "pay-x")
+            name = "/".join(["pay-x", "bootstrap"][: kind.value.count("/")])
+            ref = ResourceRef(kind, GROUP, GROUP if kind is ResourceType.GROUP else name)
             await arm.get(ref)
             await arm.put(ref, {"location": "westeurope"}, "etag")
-            await arm.delete(ref)
+            if kind not in DELETED_WITH_PARENT:
+                await arm.delete(ref)
         await arm.list_group(GROUP)
         for path in OPERATIONS:
             await arm.operation(f"https://management.azure.com/subscriptions/{SUBSCRIPTION}/{path}?api-version=1")
@@ -69,6 +72,7 @@ async def all_calls() -> list[Request]:
         for action in PowerAction:
             await machines.power(vm, action)
         await machines.run_command(vm, ("true",))
+        await machines.run_command(vm, ("exit 0",), "windows")
         await AzurePlatform(session, machines, MonitorEndpoints()).look(record("pay"), NOW)
         return session.seen
     finally:

@@ -21,6 +21,8 @@ NOT_ASKED: Final = {
     "maximumInstanceCount": "the default is enough",
     "entraTenantId": "the tenant of the subscription",
     "retentionDays": "can be changed as an app setting",
+    "windows": "a preview, for those who have read docs/windows.md",
+    "windowsArtifacts": "goes with it",
     "logRetentionDays": "can be changed at the workspace",
 }
 

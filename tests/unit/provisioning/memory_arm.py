@@ -51,6 +51,9 @@ class MemoryArm:
     puts: Counter[str] = field(default_factory=Counter)
     deletes: Counter[str] = field(default_factory=Counter)
     custom_data: dict[str, list[str]] = field(default_factory=dict)
+    passwords: dict[str, list[str]] = field(default_factory=dict)
+    commands: dict[str, list[str]] = field(default_factory=dict)
+    """What extensions were told to run, by the name of the VM."""
     calls: int = 0
     _call_faults: list[tuple[str, str, Fault]] = field(default_factory=list)
     _failures: list[tuple[str, str, str]] = field(default_factory=list)
@@ -96,7 +99,9 @@ class MemoryArm:
             raise _refusal(412, "PreconditionFailed", f"{ref.name} was changed")
         self._require_references(ref, body)
         sent: Body = copy.deepcopy(dict(body))
-        _refuse_secret_change(ref, sent, before is not None, self.custom_data)
+        _refuse_secret_change(ref, sent, before is not None, self.custom_data, self.passwords)
+        if ref.type is ResourceType.VM_EXTENSION:
+            self._take_command(ref, sent)
         self.puts[ref.name] += 1
         immediate = ref.type in _IMMEDIATE
         state = "Succeeded" if immediate else ("Creating" if before is None else "Updating")
@@ -170,6 +175,10 @@ class MemoryArm:
         if stored.state in ("Creating", "Updating", "Deleting") and self.clock() >= stored.settles_at:
             if stored.state == "Deleting":
                 del self.resources[ref.key]
+                if ref.type is ResourceType.VIRTUAL_MACHINE:
+                    below = [key for key, other in self.resources.items() if other.ref.name.startswith(f"{ref.name}/")]
+                    for key in below:
+                        del self.resources[key]
                 return None
             stored.state = "Succeeded" if stored.failure is None else "Failed"
         return stored
@@ -188,6 +197,17 @@ class MemoryArm:
         if stored.state != "Succeeded":
             view["properties"].pop("ipAddress", None)
         return view
+
+    def _take_command(self, ref: ResourceRef, body: Body) -> None:
+        """An extension runs its command at every write, and can do nothing without one or without a VM."""
+        vm = ref.name.partition("/")[0]
+        parent = self._current(ResourceRef(ResourceType.VIRTUAL_MACHINE, ref.group, vm))
+        if parent is None or parent.state != "Succeeded":
+            raise _refusal(404, "ParentResourceNotFound", f"{vm} is not there or not ready")
+        protected = body["properties"].pop("protectedSettings", {})
+        if "commandToExecute" not in protected:
+            raise _refusal(400, "VMExtensionProvisioningError", "'commandToExecute' is not specified")
+        self.commands.setdefault(vm, []).append(protected["commandToExecute"])
 
     def _require_references(self, ref: ResourceRef, body: Mapping[str, object]) -> None:
         for target in _references(body):
@@ -237,11 +257,16 @@ def _refusal(status: int, code: str, message: str) -> ArmError:
     return ArmError(Fault(kind_of_answer(status, code), code, message, status))
 
 
-def _refuse_secret_change(ref: ResourceRef, body: Body, exists: bool, kept: dict[str, list[str]]) -> None:
+def _refuse_secret_change(
+    ref: ResourceRef, body: Body, exists: bool, kept: dict[str, list[str]], passwords: dict[str, list[str]]
+) -> None:
     if ref.type is not ResourceType.VIRTUAL_MACHINE:
         return
     profile = body.get("properties", {}).get("osProfile")
     data = None if profile is None else profile.pop("customData", None)
+    password = None if profile is None else profile.pop("adminPassword", None)
+    if password is not None:
+        passwords.setdefault(ref.name, []).append(password)
     if exists and data is not None:
         raise _refusal(409, "PropertyChangeNotAllowed", "Changing property 'osProfile.customData' is not allowed.")
     if not exists and data is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from shared.provisioning.configuration import configuration_version
 from shared.provisioning.context import Context
 from shared.provisioning.limits import Limits
 from shared.provisioning.reconcile import handle
+from shared.provisioning.windows_artifacts import WindowsArtifacts
 from shared.security.enrolment import find_enrolment
 from shared.store.connect import memory_store
 from shared.store.memory_rows import MemoryRows
@@ -67,7 +69,15 @@ class Fuse:
 
 
 class World:
-    def __init__(self, wheel: Path, *, limits: Limits | None = None, fuse: Fuse | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        wheel: Path,
+        *,
+        limits: Limits | None = None,
+        fuse: Fuse | None = None,
+        windows: WindowsArtifacts | None = None,
+        **changes: Any,
+    ) -> None:
         self.clock = Clock()
         self.arm = MemoryArm(self.clock)
         self.fuse = fuse or Fuse()
@@ -87,6 +97,7 @@ class World:
             control_plane_addresses=("198.51.100.7/32",),
             agent_wheel=wheel,
             clock=self.clock,
+            windows=windows,
             limits=limits or Limits(),
         )
 
@@ -141,13 +152,16 @@ class World:
         """A node that runs enrols with the token of its own boot document, once, and then sends heartbeats."""
         stored = await self.store.clusters.get("pay")
         for node in self.record.nodes:
-            documents = self.arm.custom_data.get(f"pay-{node}")
-            if not documents or stored is None or f"pay-{node}" not in self.arm.names():
+            windows = self.record.spec.compute.os == "windows"
+            name = f"pay-{node}/bootstrap" if windows else f"pay-{node}"
+            if stored is None or name not in self.arm.names():
                 continue
-            if self.arm.body(f"pay-{node}")["properties"]["provisioningState"] != "Succeeded":
+            if self.arm.body(name)["properties"]["provisioningState"] != "Succeeded":
                 continue
             if await self.store.credentials.credential(CLUSTER_ID, node) is None:
-                await self._enrol(node, documents[0])
+                settings = settings_of if windows else bootstrap_of
+                booted_by = self.arm.commands if windows else self.arm.custom_data
+                await self._enrol(node, settings(booted_by[f"pay-{node}"][-1 if windows else 0])["enrolmentToken"])
             version = configuration_version(stored.value, self.clock())
             state = node_state(CLUSTER_ID, node, at=self.clock(), role=self.roles[node])
             state = state.model_copy(update={"configuration_version": version})
@@ -157,8 +171,7 @@ class World:
             except Changed as error:
                 raise AssertionError("only the test writes node states") from error
 
-    async def _enrol(self, node: NodeName, document: str) -> None:
-        token = bootstrap_of(document)["enrolmentToken"]
+    async def _enrol(self, node: NodeName, token: str) -> None:
         found = await find_enrolment(self.store.credentials, token, self.clock())
         assert found is not None, f"the token in the boot document of node {node} is not valid"
         assert found.value.node == node
@@ -185,6 +198,14 @@ class World:
 
     def pass_time(self, **duration: float) -> None:
         self.clock.now += timedelta(**duration)
+
+
+def settings_of(command: str) -> dict[str, Any]:
+    """What the bootstrap script of a Windows node is told."""
+    found = re.search(r"-Settings '([A-Za-z0-9+/=]+)'", command)
+    assert found is not None, command
+    settings: dict[str, Any] = json.loads(base64.b64decode(found[1]))
+    return settings
 
 
 def bootstrap_of(custom_data: str) -> dict[str, str]:

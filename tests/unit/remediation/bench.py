@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from mirror_agent.contract import Role
+from mirror_agent.contract import OperatingSystem, Role
 
 from shared.api.plane import ControlPlane
 from shared.azure.faults import ArmError, Fault
@@ -49,7 +49,7 @@ class MemoryMachines:
     async def power(self, ref: ResourceRef, action: PowerAction) -> Accepted:
         return self._do(f"{action.value} {ref.name}")
 
-    async def run_command(self, ref: ResourceRef, script: tuple[str, ...]) -> Accepted:
+    async def run_command(self, ref: ResourceRef, script: tuple[str, ...], os: OperatingSystem = "linux") -> Accepted:
         return self._do(f"run {ref.name}: {'; '.join(script)}")
 
     def _do(self, words: str) -> Accepted:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.provisioning.windows_boot import Artifact, WindowsArtifacts, WindowsBootParameters
+from shared.provisioning.windows_artifacts import Artifact, WindowsArtifacts
+from shared.provisioning.windows_boot import WindowsBootParameters
 
 TOKEN: Final = "mp_enrol_once_and_never_again"
 PARAMETERS: Final = WindowsBootParameters(

@@ -11,9 +11,9 @@ import pytest
 
 from lab.arm.schema import BodyCheck, model_class
 from shared.provisioning.cloudinit import BootDocumentTooLarge
+from shared.provisioning.windows_artifacts import Artifact
 from shared.provisioning.windows_boot import (
     MAX_COMMAND_CHARS,
-    Artifact,
     boot_command,
     boot_extension,
     boot_settings,
@@ -29,13 +29,13 @@ KIND = "Microsoft.Compute/virtualMachines/extensions"
 
 
 def test_the_body_is_known_to_the_sdk_and_to_the_specification() -> None:
-    body = boot_extension(windows_plan(), PARAMETERS)
+    body = boot_extension(windows_plan(), PARAMETERS).wanted
     BodyCheck("Microsoft.Compute").check(model_class("azure.mgmt.compute", "VirtualMachineExtension"), body)
     assert faults(f"{KIND}@{sdk_version(KIND)}", body) == []
 
 
 def test_secrets_are_in_the_protected_settings_alone() -> None:
-    body = boot_extension(windows_plan(), PARAMETERS)
+    body = boot_extension(windows_plan(), PARAMETERS).wanted
     protected = body["properties"].pop("protectedSettings")
     assert list(protected) == ["commandToExecute"]
     encoded = re.findall(r"-Settings '([A-Za-z0-9+/=]+)'", protected["commandToExecute"])
