@@ -45,7 +45,10 @@ class Flushed:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Instead of waiting for a disk, flushes are noted."""
-        with patch("os.fsync", self.note), patch("os.fdatasync", self.note):
+        with (
+            patch("mirror_agent.mirror.files.fsync", self.note),
+            patch("mirror_agent.mirror.files.fdatasync", self.note),
+        ):
             yield
 
 

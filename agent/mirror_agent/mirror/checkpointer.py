@@ -11,12 +11,11 @@ The first follows the end of a resync at once, the next ones every `checkpoint_s
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from typing import Final
 
-from mirror_agent.mirror import syscalls, wire
+from mirror_agent.mirror import files, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
@@ -47,12 +46,12 @@ def _flush(fds: list[int]) -> _Flush:
     def run() -> None:
         try:
             for fd in fds:
-                syscalls.syncfs(fd)
+                files.syncfs(fd)
         except OSError as error:
             flush.error = error
         finally:
             for fd in fds:
-                os.close(fd)
+                files.close(fd)
             flush.ended.set()
 
     threading.Thread(target=run, name="checkpoint-flush", daemon=True).start()
@@ -109,7 +108,7 @@ class Checkpointer:
         if not seq:
             return False
         stream.flush()
-        flushed = _flush([os.dup(front.root.fd) for front in self._fronts])
+        flushed = _flush([files.dup(front.root.fd) for front in self._fronts])
         if not stream.wait_flushed(seq, self._timeout_s):
             return False
         while not flushed.ended.wait(_LOOK_S):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 import zlib
@@ -24,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from mirror_agent.mirror import files
 from mirror_agent.mirror.dirty_log import DirtyLog, File, LogContent, Note, read_log
 from mirror_agent.mirror.resync_choice import Clock, Gap, Held, clock_gap
 
@@ -183,18 +183,18 @@ class CheckpointStore:
         with open(temporary, "wb") as stream:
             stream.write(json.dumps({"checkpoints": body, "crc32": _checksum(body)}).encode())
             stream.flush()
-            os.fsync(stream.fileno())
+            files.fsync(stream.fileno())
         temporary.replace(self._directory / RECORD)
         self._sync_directory()
         self.held = held
         self._newest_ns = self._newest()
 
     def _sync_directory(self) -> None:
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = files.open(self._directory, files.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            files.fsync(fd)
         finally:
-            os.close(fd)
+            files.close(fd)
 
     def _drop_logs(self) -> None:
         wanted = {name for one in self.held for name in one.logs}

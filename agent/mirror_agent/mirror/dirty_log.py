@@ -13,13 +13,13 @@ reading stops there; a durable record behind damage, or damage without a boot, b
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
+from mirror_agent.mirror import files
 from mirror_agent.mirror.limits import BLOCK_BYTES
 
 ZONE_BYTES: Final = BLOCK_BYTES
@@ -106,24 +106,24 @@ class DirtyLog:
     @classmethod
     def create(cls, path: str, boot: str) -> DirtyLog:
         """A new, empty, flushed log. Raises OSError."""
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = files.open(path, files.O_WRONLY | files.O_CREAT | files.O_EXCL | files.O_APPEND | files.O_CLOEXEC, 0o600)
         name = boot.encode("ascii")
-        os.write(fd, _HEADER.pack(_MAGIC, name, zlib.crc32(_MAGIC + name.ljust(36, b"\0"))))
-        os.fsync(fd)
+        files.write(fd, _HEADER.pack(_MAGIC, name, zlib.crc32(_MAGIC + name.ljust(36, b"\0"))))
+        files.fsync(fd)
         return cls(path, fd)
 
     def add(self, notes: list[tuple[Note, File, int]], *, durable: bool) -> None:
         """Appends the records at once; flushed when `durable`. Raises OSError: nothing may be relied on then."""
         data = b"".join(_encode(note, file, number) for note, file, number in notes)
-        if os.write(self._fd, data) != len(data):
+        if files.write(self._fd, data) != len(data):
             raise OSError(f"{self.path}: a record was not written as a whole")
         self.size_bytes += len(data)
         if durable:
-            os.fdatasync(self._fd)
+            files.fdatasync(self._fd)
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            files.close(self._fd)
             self._fd = -1
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from mirror_agent.mirror import limits, syscalls, wire
+from mirror_agent.mirror import files, limits, wire
 from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.estate import Estate
 from mirror_agent.mirror.inodes import Root
@@ -161,7 +161,7 @@ class Engine:
                     "seal: applying what was received did not end in time; the disk of this node is stuck"
                 )
             for root in self._roots:
-                syscalls.syncfs(root.fd)
+                files.syncfs(root.fd)
             self._close_replica()
             self._set_mode("stopped")
 
@@ -260,7 +260,7 @@ class Engine:
             primary.unmount()
             point = self._say_goodbye(primary, stream)
             for root in primary.roots:
-                syscalls.syncfs(root.fd)
+                files.syncfs(root.fd)
             self._state.record(epoch=self._state.generation.epoch, role="none", point=point)
             self._take_down(primary)
             if paired and point is None:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from mirror_agent.mirror import files, wire
 from mirror_agent.mirror import fuse_abi as abi
-from mirror_agent.mirror import wire
 from mirror_agent.mirror.front_data import DataOps
 from mirror_agent.mirror.inode_table import InodeTable
 from mirror_agent.mirror.inodes import Call, Inode
@@ -42,7 +42,7 @@ class AttributeOps:
         self.descriptors = table.descriptors
 
     def getattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
-        return abi.attr_out(os.fstat(self.descriptors.path_fd(self.table.inode(nodeid), call)))
+        return abi.attr_out(files.fstat(self.descriptors.path_fd(self.table.inode(nodeid), call)))
 
     def setattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         valid, _, _, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _ = abi.SETATTR_IN.unpack_from(
@@ -62,8 +62,8 @@ class AttributeOps:
         with self.outlet.inode_lock(inode):
             if valid & abi.FATTR_SIZE:
                 data_fd = self.descriptors.data_fd(inode, call)
-                self.outlet.tracker.truncating(inode, os.fstat(data_fd).st_size, size)
-                os.ftruncate(data_fd, size)
+                self.outlet.tracker.truncating(inode, files.fstat(data_fd).st_size, size)
+                files.ftruncate(data_fd, size)
                 if valid & abi.FATTR_KILL_SUIDGID:
                     self.data.kill_set_id(call, inode, inode.rw)
                 if not valid & abi.FATTR_MTIME:
@@ -77,10 +77,10 @@ class AttributeOps:
 
     def readlink(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         fd = self.descriptors.path_fd(self.table.inode(nodeid), call)
-        return os.readlink(b"", dir_fd=fd)
+        return files.readlink(b"", dir_fd=fd)
 
     def _xattr_path(self, call: Call, inode: Inode) -> str:
-        return f"/proc/self/fd/{self.descriptors.path_fd(inode, call)}"
+        return files.through(self.descriptors.path_fd(inode, call))
 
     def setxattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         size, flags = abi.SETXATTR_IN.unpack_from(request, _HEAD)
@@ -92,8 +92,8 @@ class AttributeOps:
         with self.outlet.inode_lock(inode):
             # Sent again: the engine before may have created it already.
             if call.replayed and self._has(path, key, value):
-                flags &= ~os.XATTR_CREATE
-            os.setxattr(path, key, value, flags)
+                flags &= ~files.XATTR_CREATE
+            files.setxattr(path, key, value, flags)
             if key == b"system.posix_acl_default":
                 inode.default_acl = None
             self.outlet.emit(call, inode, Op.SETXATTR, data=wire.setxattr_payload(0, key, value))
@@ -101,7 +101,7 @@ class AttributeOps:
 
     def _has(self, path: str, key: bytes, value: bytes) -> bool:
         try:
-            return os.getxattr(path, key) == value
+            return files.getxattr(path, key) == value
         except OSError as error:
             if error.errno != errno.ENODATA:
                 raise
@@ -113,7 +113,7 @@ class AttributeOps:
         path = self._xattr_path(call, inode)
         with self.outlet.inode_lock(inode):
             try:
-                os.removexattr(path, key)
+                files.removexattr(path, key)
             except OSError as error:
                 if error.errno != errno.ENODATA or not call.replayed:
                     raise  # sent again, it may have been removed by the engine before
@@ -125,11 +125,11 @@ class AttributeOps:
     def getxattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         key = bytes(request[_HEAD + abi.GETXATTR_IN.size : -1])
         path = self._xattr_path(call, self.table.inode(nodeid))
-        return self._sized(request, lambda: os.getxattr(path, key))
+        return self._sized(request, lambda: files.getxattr(path, key))
 
     def listxattr(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         path = self._xattr_path(call, self.table.inode(nodeid))
-        return self._sized(request, lambda: b"".join(os.fsencode(key) + b"\0" for key in os.listxattr(path)))
+        return self._sized(request, lambda: b"".join(os.fsencode(key) + b"\0" for key in files.listxattr(path)))
 
     def _sized(self, request: memoryview, read: Callable[[], bytes]) -> bytes:
         """Answers a question for the size (0) or for the value, ERANGE if that does not fit."""
@@ -143,30 +143,30 @@ class AttributeOps:
 
     def statfs(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         """The smaller free space of both nodes, so that the application meets a full disk here first."""
-        st = os.fstatvfs(self.root.fd)
-        free, available, files = st.f_bfree, st.f_bavail, st.f_ffree
+        st = files.fstatvfs(self.root.fd)
+        free, available, nodes = st.f_bfree, st.f_bavail, st.f_ffree
         stream = self.outlet.stream
         if stream is not None and len(stream.spaces) > self.root.index:
             space = stream.spaces[self.root.index]
             free = min(free, space.free_blocks * _STATFS_UNIT // st.f_frsize)
             available = min(available, space.available_blocks * _STATFS_UNIT // st.f_frsize)
-            files = min(files, space.free_files)
+            nodes = min(nodes, space.free_files)
         return abi.STATFS_OUT.pack(
-            st.f_blocks, free, available, st.f_files, files, st.f_bsize, st.f_namemax, st.f_frsize, 0
+            st.f_blocks, free, available, st.f_files, nodes, st.f_bsize, st.f_namemax, st.f_frsize, 0
         )
 
 
 def apply_attributes(fd: int, change: SetAttr) -> os.stat_result:
     """Owner, mode and times of the inode behind an O_PATH descriptor (size is the caller's); its new state."""
-    path = f"/proc/self/fd/{fd}"
+    path = files.through(fd)
     valid = change.valid
     if valid & (wire.SET_UID | wire.SET_GID):
-        os.chown(path, change.uid if valid & wire.SET_UID else -1, change.gid if valid & wire.SET_GID else -1)
+        files.chown(path, change.uid if valid & wire.SET_UID else -1, change.gid if valid & wire.SET_GID else -1)
     if valid & wire.SET_MODE:
-        os.chmod(path, change.mode)
+        files.chmod(path, change.mode)
     if valid & (wire.SET_ATIME | wire.SET_MTIME):
-        st = os.fstat(fd)
+        st = files.fstat(fd)
         atime_ns = change.atime_ns if valid & wire.SET_ATIME else st.st_atime_ns
         mtime_ns = change.mtime_ns if valid & wire.SET_MTIME else st.st_mtime_ns
-        os.utime(path, ns=(atime_ns, mtime_ns))
-    return os.fstat(fd)
+        files.utime(path, ns=(atime_ns, mtime_ns))
+    return files.fstat(fd)

@@ -10,12 +10,11 @@ flushed here while the replica flushes too.
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from typing import Final
 
+from mirror_agent.mirror import files, limits, wire
 from mirror_agent.mirror import fuse_abi as abi
-from mirror_agent.mirror import limits, syscalls, wire
 from mirror_agent.mirror.inode_table import InodeTable
 from mirror_agent.mirror.inodes import Call, Inode
 from mirror_agent.mirror.outlet import Outlet
@@ -48,7 +47,7 @@ class DataOps:
     def read(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, offset, size, *_ = abi.READ_IN.unpack_from(request, _HEAD)
         fd = self.descriptors.data_fd(self.table.inode(nodeid), call)
-        return os.pread(fd, min(size, limits.MAX_WRITE_BYTES), offset)
+        return files.pread(fd, min(size, limits.MAX_WRITE_BYTES), offset)
 
     def write(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, offset, size, how, _, flags, _ = abi.WRITE_IN.unpack_from(request, _HEAD)
@@ -56,7 +55,7 @@ class DataOps:
         fd = self.descriptors.data_fd(inode, call)
         data = request[_WRITE_DATA : _WRITE_DATA + size]
         outlet = self.outlet
-        sync = bool(flags & os.O_DSYNC)
+        sync = bool(flags & files.O_DSYNC)
         with outlet.inode_lock(inode):
             outlet.tracker.overwriting(inode, offset, size)
             step = max(_PART_BYTES_MIN, -(-size // _PARTS_MAX)) if inode.root.strict else size
@@ -76,16 +75,16 @@ class DataOps:
             call.before_flushing()
             if (stream := outlet.stream) is not None:
                 stream.flush()
-            if flags & os.O_SYNC == os.O_SYNC:
-                os.fsync(fd)
+            if flags & files.O_SYNC == files.O_SYNC:
+                files.fsync(fd)
             else:
-                os.fdatasync(fd)
+                files.fdatasync(fd)
         return abi.WRITE_OUT.pack(done, 0)
 
     def _write_part(self, fd: int, part: memoryview, offset: int, before: int) -> int:
         """Bytes written. What fails after a part went well (`before` bytes) is a short write, as for one call."""
         try:
-            return os.pwrite(fd, part, offset)
+            return files.pwrite(fd, part, offset)
         except OSError:
             if not before:
                 raise
@@ -93,10 +92,10 @@ class DataOps:
 
     def kill_set_id(self, call: Call, inode: Inode, fd: int) -> None:
         """Removes set-id bits as the file system would for an unprivileged writer; the order lock is held."""
-        before = stat.S_IMODE(os.fstat(fd).st_mode)
+        before = stat.S_IMODE(files.fstat(fd).st_mode)
         after = without_set_id(before)
         if after != before:
-            os.fchmod(fd, after)
+            files.fchmod(fd, after)
             change = SetAttr(wire.SET_MODE, after, 0, 0, 0, 0, 0)
             self.outlet.emit(call, inode, Op.SETATTR, data=wire.setattr_payload(change))
 
@@ -105,13 +104,13 @@ class DataOps:
         inode = self.table.inode(nodeid)
         fd = self.descriptors.data_fd(inode, call)
         with self.outlet.inode_lock(inode):
-            before = os.fstat(fd).st_size
+            before = files.fstat(fd).st_size
             self.outlet.tracker.overwriting(inode, offset, length)
             try:
-                syscalls.fallocate(fd, mode, offset, length)
+                files.fallocate(fd, mode, offset, length)
             except OSError:
                 # ENOSPC in the middle leaves what was reached; the size is the part of it that can be seen.
-                after = os.fstat(fd).st_size
+                after = files.fstat(fd).st_size
                 if after != before:
                     change = SetAttr(wire.SET_SIZE, 0, 0, 0, after, 0, 0)
                     self.outlet.emit(call, inode, Op.SETATTR, data=wire.setattr_payload(change))
@@ -122,12 +121,12 @@ class DataOps:
 
     def lseek(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, offset, whence, _ = abi.LSEEK_IN.unpack_from(request, _HEAD)
-        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+        if whence not in (files.SEEK_DATA, files.SEEK_HOLE):
             raise OSError(errno.EINVAL, f"lseek whence {whence}")
         inode = self.table.inode(nodeid)
         fd = self.descriptors.data_fd(inode, call)
         # The position of the shared descriptor is used by nobody else: reads and writes are positional.
-        return abi.LSEEK_OUT.pack(os.lseek(fd, offset, whence))
+        return abi.LSEEK_OUT.pack(files.lseek(fd, offset, whence))
 
     def fsync(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         _, how, _ = abi.FSYNC_IN.unpack_from(request, _HEAD)
@@ -140,9 +139,9 @@ class DataOps:
             stream.flush()
         call.before_flushing()
         if data_only:
-            os.fdatasync(fd)
+            files.fdatasync(fd)
         else:
-            os.fsync(fd)
+            files.fsync(fd)
         return b""
 
     def _flushable(self, inode: Inode, call: Call) -> int:
@@ -152,5 +151,5 @@ class DataOps:
 
     def syncfs(self, call: Call, nodeid: int, request: memoryview) -> bytes:
         self.outlet.barrier(call, self.table.root_inode)
-        syscalls.syncfs(self.table.root.fd)
+        files.syncfs(self.table.root.fd)
         return b""

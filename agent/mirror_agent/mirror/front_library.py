@@ -23,8 +23,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from mirror_agent.mirror import files, mounts
 from mirror_agent.mirror import fuse_abi as abi
-from mirror_agent.mirror import mounts
 from mirror_agent.mirror.front import MUTATING, Front, Handler
 from mirror_agent.mirror.front_paths import Change, Name, Paths
 from mirror_agent.mirror.fuse_abi import Op
@@ -196,7 +196,7 @@ class LibraryFront(Front):
         inode = self.table.inode(name[0])
         try:
             directory = self._descriptors.path_fd(inode, self._cache_call)
-            os.stat(name[1], dir_fd=directory, follow_symlinks=False)
+            files.stat(name[1], dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return False
         finally:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mfusepy
 
+from mirror_agent.mirror import files, limits
 from mirror_agent.mirror import fuse_abi as abi
-from mirror_agent.mirror import limits
 from mirror_agent.mirror.fuse_abi import Op
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class Operations(mfusepy.Operations):  # type: ignore[misc]
         return handle
 
     def opendir(self, path: str) -> int:
-        return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        return self.open(path, files.O_RDONLY | files.O_DIRECTORY)
 
     def release(self, path: str | None, fh: int) -> int:
         with self._lock:

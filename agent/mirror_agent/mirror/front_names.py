@@ -7,22 +7,20 @@ is what the file system made of it (set-group-id directories, default ACLs), not
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from mirror_agent.mirror import files, limits
 from mirror_agent.mirror import fuse_abi as abi
-from mirror_agent.mirror import limits, syscalls
 from mirror_agent.mirror.inode_table import InodeTable
 from mirror_agent.mirror.inodes import Call, Inode
 from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.wire import Entry
 
-_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS: Final = files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC
 _HEAD: Final = abi.HEADER_BYTES
 _DEFAULT_ACL: Final = "system.posix_acl_default"
 _ACCESS_ACL: Final = "system.posix_acl_access"
@@ -48,12 +46,12 @@ class NameOps:
         name = bytes(request[_HEAD:-1])
         directory = self.descriptors.path_fd(parent, call)
         try:
-            fd = os.open(name, _PATH_FLAGS, dir_fd=directory)
+            fd = files.open(name, _PATH_FLAGS, dir_fd=directory)
         except FileNotFoundError:
             return abi.NEGATIVE_ENTRY
-        st = os.fstat(fd)
+        st = files.fstat(fd)
         if st.st_dev != self.root.device:
-            os.close(fd)
+            files.close(fd)
             raise OSError(errno.EXDEV, f"{name!r} is another file system, which is not replicated")
         inode = self.table.admit(fd, st)
         call.holding.append(inode)
@@ -64,7 +62,7 @@ class NameOps:
         """The umask counts only in a directory without a default ACL (acl(5), OBJECT CREATION)."""
         if parent.default_acl is None:
             try:
-                os.getxattr(f"/proc/self/fd/{directory}", _DEFAULT_ACL)
+                files.getxattr(files.through(directory), _DEFAULT_ACL)
                 parent.default_acl = True
             except OSError as error:
                 if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
@@ -78,11 +76,11 @@ class NameOps:
         if not call.replayed:
             return False
         try:
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            found = files.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return False
         same = stat.S_IFMT(found.st_mode) == (stat.S_IFMT(mode) or stat.S_IFREG)
-        return same and (not target or os.readlink(name, dir_fd=directory) == target)
+        return same and (not target or files.readlink(name, dir_fd=directory) == target)
 
     def _finish(
         self, call: Call, parent: Inode, directory: int, name: bytes, mode: int, *, target: bytes = b"", made: bool
@@ -91,25 +89,25 @@ class NameOps:
         `made`: by this engine."""
         fd = -1
         try:
-            fd = os.open(name, _PATH_FLAGS, dir_fd=directory)
-            st = os.fstat(fd)
-            inherits = os.fstat(directory).st_mode & stat.S_ISGID
+            fd = files.open(name, _PATH_FLAGS, dir_fd=directory)
+            st = files.fstat(fd)
+            inherits = files.fstat(directory).st_mode & stat.S_ISGID
             gid = -1 if inherits else call.gid
             if st.st_uid != call.uid or (gid != -1 and st.st_gid != gid):
-                os.chown(name, call.uid, gid, dir_fd=directory, follow_symlinks=False)
+                files.chown(name, call.uid, gid, dir_fd=directory, follow_symlinks=False)
                 if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(st.st_mode):
-                    os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(st.st_mode))
-                st = os.fstat(fd)
+                    files.chmod(files.through(fd), stat.S_IMODE(st.st_mode))
+                st = files.fstat(fd)
             xattrs: tuple[tuple[bytes, bytes], ...] = ()
             if parent.default_acl:
                 xattrs = inherited_acls(fd)
         except OSError:
             if fd >= 0:
-                os.close(fd)
+                files.close(fd)
             if stat.S_ISDIR(mode):
-                os.rmdir(name, dir_fd=directory)
+                files.rmdir(name, dir_fd=directory)
             else:
-                os.unlink(name, dir_fd=directory)
+                files.unlink(name, dir_fd=directory)
             raise
         inode = self.table.admit(fd, st)
         call.holding.append(inode)
@@ -132,7 +130,7 @@ class NameOps:
         with self.outlet.directory_lock(parent):
             made = not self._made_before(call, directory, name, mode)
             if made:
-                os.mknod(name, mode, abi.decode_device(rdev), dir_fd=directory)
+                files.mknod(name, mode, abi.decode_device(rdev), dir_fd=directory)
             return self._finish(call, parent, directory, name, mode, made=made)
 
     def mkdir(self, call: Call, nodeid: int, request: memoryview) -> bytes:
@@ -145,7 +143,7 @@ class NameOps:
             mode |= stat.S_IFDIR
             made = not self._made_before(call, directory, name, mode)
             if made:
-                os.mkdir(name, stat.S_IMODE(mode), dir_fd=directory)
+                files.mkdir(name, stat.S_IMODE(mode), dir_fd=directory)
             return self._finish(call, parent, directory, name, mode, made=made)
 
     def symlink(self, call: Call, nodeid: int, request: memoryview) -> bytes:
@@ -155,7 +153,7 @@ class NameOps:
         with self.outlet.directory_lock(parent):
             made = not self._made_before(call, directory, name, stat.S_IFLNK, target)
             if made:
-                os.symlink(target, name, dir_fd=directory)
+                files.symlink(target, name, dir_fd=directory)
             return self._finish(call, parent, directory, name, stat.S_IFLNK, target=target, made=made)
 
     def link(self, call: Call, nodeid: int, request: memoryview) -> bytes:
@@ -170,15 +168,15 @@ class NameOps:
                 self.outlet.replayed(call, parent)
             else:
                 self.outlet.tracker.naming(inode)
-                os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+                files.link(files.through(fd), name, dst_dir_fd=directory, follow_symlinks=True)
                 self.outlet.linked(call, parent, name, inode)
             self.table.told(inode)
-        return abi.entry_out(inode.fid, os.fstat(fd))
+        return abi.entry_out(inode.fid, files.fstat(fd))
 
     def _number(self, directory: int, name: bytes) -> int:
         """The inode number a name stands for, 0 if there is no such name."""
         try:
-            return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+            return files.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
         except FileNotFoundError:
             return 0
 
@@ -191,7 +189,7 @@ class NameOps:
     @contextmanager
     def _losing(self, victim: Inode | None, fd: int) -> Iterator[None]:
         """Around the removal of a name: if it is the last, the inode is kept for a successor of this process first."""
-        last = victim is not None and (victim.is_dir or os.fstat(fd).st_nlink == 1)
+        last = victim is not None and (victim.is_dir or files.fstat(fd).st_nlink == 1)
         if victim is None or not last:
             yield
             return
@@ -206,7 +204,7 @@ class NameOps:
         """True if the last link went; the inode is pinned then."""
         if victim is None:
             return False
-        if os.fstat(fd).st_nlink:
+        if files.fstat(fd).st_nlink:
             return False
         self.table.orphaned(victim, fd)
         return True
@@ -230,9 +228,9 @@ class NameOps:
                 self.outlet.tracker.naming(victim)
             with self._losing(victim, fd):
                 if is_dir:
-                    os.rmdir(name, dir_fd=directory)
+                    files.rmdir(name, dir_fd=directory)
                 else:
-                    os.unlink(name, dir_fd=directory)
+                    files.unlink(name, dir_fd=directory)
             last = self._gone(victim, fd)
             self.outlet.removed(call, parent, name, victim, directory=is_dir, last=last)
         return b""
@@ -246,13 +244,13 @@ class NameOps:
         return self._rename(call, nodeid, target, flags, _strings(request, _HEAD + abi.RENAME2_IN.size))
 
     def _rename(self, call: Call, nodeid: int, target: int, flags: int, names: list[bytes]) -> bytes:
-        if flags & ~(syscalls.RENAME_NOREPLACE | syscalls.RENAME_EXCHANGE):
+        if flags & ~(files.RENAME_NOREPLACE | files.RENAME_EXCHANGE):
             raise OSError(errno.EINVAL, f"rename flags {flags} are not supported")
         old_name, new_name = names[0], names[1]
         old, new = self.table.inode(nodeid), self.table.inode(target)
         old_fd = self.descriptors.path_fd(old, call)
         new_fd = self.descriptors.path_fd(new, call)
-        exchanged = bool(flags & syscalls.RENAME_EXCHANGE)
+        exchanged = bool(flags & files.RENAME_EXCHANGE)
         with self.outlet.directory_locks(old, new):
             if self._moved_before(call, old_fd, old_name, new_fd, new_name, exchanged=exchanged):
                 for directory in (old, new):
@@ -264,10 +262,10 @@ class NameOps:
             if flags:
                 if exchanged and moved is not None and self.table.keep_handles:
                     self.table.slots.intend(call.unique & ~abi.RESENT, moved.ino)
-                syscalls.renameat2(old_fd, old_name, new_fd, new_name, flags)
+                files.renameat2(old_fd, old_name, new_fd, new_name, flags)
             else:
                 with self._losing(None if moved is victim else victim, fd):
-                    os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+                    files.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
             if moved is None or moved is victim:
                 return b""  # two links of one inode: rename(2) changes nothing
             last = not exchanged and self._gone(victim, fd)
@@ -331,16 +329,8 @@ class NameOps:
         """Stateless: the offset is the file system's own cookie, so every request may use its own descriptor."""
         _, offset, size, *_ = abi.READ_IN.unpack_from(request, _HEAD)
         directory = self.descriptors.path_fd(self.table.inode(nodeid), call)
-        fd = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if offset:
-                os.lseek(fd, offset, os.SEEK_SET)
-            # A FUSE record is at most 5 bytes longer than the kernel's after alignment: 24 against 19 of header.
-            buffer = ctypes.create_string_buffer(min(size, _DIRENT_BYTES_MAX))
-            count = syscalls.getdents64(fd, buffer, len(buffer))
-        finally:
-            os.close(fd)
-        return repack_entries(buffer.raw[:count], size)
+        # A FUSE record is at most 5 bytes longer than the kernel's after alignment: 24 against 19 of header.
+        return repack_entries(files.directory_page(directory, offset, min(size, _DIRENT_BYTES_MAX)), size)
 
 
 def inherited_acls(fd: int) -> tuple[tuple[bytes, bytes], ...]:
@@ -348,7 +338,7 @@ def inherited_acls(fd: int) -> tuple[tuple[bytes, bytes], ...]:
     found = []
     for key in (_ACCESS_ACL, _DEFAULT_ACL):
         try:
-            found.append((key.encode(), os.getxattr(f"/proc/self/fd/{fd}", key)))
+            found.append((key.encode(), files.getxattr(files.through(fd), key)))
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
                 raise

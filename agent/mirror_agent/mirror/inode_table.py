@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
+from mirror_agent.mirror import files
 from mirror_agent.mirror import slots as packed
-from mirror_agent.mirror import syscalls
 from mirror_agent.mirror.fuse_abi import ROOT_NODEID
 from mirror_agent.mirror.inodes import Descriptors, Inode, Root
 from mirror_agent.mirror.slots import NOWHERE, Slots
@@ -87,7 +87,7 @@ class InodeTable:
         self._active: WeakValueDictionary[int, Inode] = WeakValueDictionary()
         # Inodes whose handle does not fit into a record stay objects.
         self._unpackable: dict[int, Inode] = {}
-        self.root_inode = Inode(root, root.fid, os.fstat(root.fd).st_ino, stat.S_IFDIR, os.dup(root.fd))
+        self.root_inode = Inode(root, root.fid, files.fstat(root.fd).st_ino, stat.S_IFDIR, files.dup(root.fd))
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -160,10 +160,10 @@ class InodeTable:
 
     def _account(self, inode: Inode, fd: int, *, taken: bool) -> None:
         if not taken:
-            os.close(fd)
+            files.close(fd)
             return
         if self.keep_handles and inode.handle is None:
-            inode.handle = syscalls.handle_of(fd)
+            inode.handle = files.handle_of(fd)
         self.descriptors.adopt(inode)
 
     def hold(self, inode: Inode) -> None:
@@ -225,7 +225,7 @@ class InodeTable:
         if it is not needed (any more); the caller closes it then."""
         with self.lock:
             slot = self.slots.slot_of(fid)
-            if slot == NOWHERE or os.fstat(fd).st_nlink:
+            if slot == NOWHERE or files.fstat(fd).st_nlink:
                 return False
             self.slots.unlist(slot)
             inode = self._awake(slot, fd)

@@ -18,7 +18,6 @@ descriptor, so RLIMIT_NOFILE bounds their number.
 from __future__ import annotations
 
 import errno
-import os
 import stat
 import threading
 from collections import deque
@@ -26,13 +25,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from mirror_agent.mirror import syscalls
+from mirror_agent.mirror import files
 from mirror_agent.mirror.fuse_abi import RESENT
 
 # Fids 1..15 are reserved for the roots; all others are given once and never again.
 FIRST_FID: Final = 16
 
-_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS: Final = files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -201,6 +200,7 @@ class Descriptors:
         self._grave: list[tuple[Inode, int]] = []
         self._handles = True
         self._proven = False
+        files.closes_before_moves(self.shed)
 
     def new_call(self) -> Call:
         call = Call()
@@ -230,8 +230,8 @@ class Descriptors:
             # Both descriptors or none: what has one is in the account, or it would be lost with the object.
             path = self._path_open(inode)
             if inode.rw < 0:
-                flags = (os.O_RDONLY | os.O_DIRECTORY) if inode.is_dir else os.O_RDWR
-                inode.rw = os.open(f"/proc/self/fd/{path}", flags | os.O_CLOEXEC)
+                flags = (files.O_RDONLY | files.O_DIRECTORY) if inode.is_dir else files.O_RDWR
+                inode.rw = files.open(files.through(path), flags | files.O_CLOEXEC)
             return inode.rw
 
     def adopt(self, inode: Inode) -> None:
@@ -259,9 +259,23 @@ class Descriptors:
                 raise OSError(errno.ESTALE, f"{inode!r} has neither a descriptor nor a handle")
             if len(self._open) > self._open_max:
                 self._evict()
-            inode.fd = syscalls.open_handle(inode.root.fd, inode.handle, _PATH_FLAGS)
+            inode.fd = files.open_handle(inode.root.fd, inode.handle, _PATH_FLAGS)
             self._open.append(inode)
         return inode.fd
+
+    def shed(self) -> None:
+        """Closes every descriptor that can be had again (those in use: as soon as their calls end)."""
+        with self._lock:
+            kept: deque[Inode] = deque()
+            for inode in self._open:
+                if inode.dropped or inode.fd < 0:
+                    self._bury(inode)
+                elif inode.orphan or inode.fid < FIRST_FID or not self._movable(inode):
+                    kept.append(inode)
+                else:
+                    self._bury(inode)
+            self._open = kept
+            self._sweep()
 
     def _evict(self) -> None:
         self._make_room()
@@ -290,9 +304,9 @@ class Descriptors:
         try:
             handle = inode.handle
             if handle is None:
-                inode.handle = handle = syscalls.handle_of(inode.fd)
+                inode.handle = handle = files.handle_of(inode.fd)
             if not self._proven:
-                os.close(syscalls.open_handle(inode.root.fd, handle, _PATH_FLAGS))
+                files.close(files.open_handle(inode.root.fd, handle, _PATH_FLAGS))
                 self._proven = True
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EOVERFLOW, errno.EPERM, errno.ESTALE):
@@ -313,7 +327,7 @@ class Descriptors:
             if any(inode in call.holding for call in self._calls):
                 still.append((inode, fd))
             else:
-                os.close(fd)
+                files.close(fd)
         self._grave = still
 
     def pin(self, inode: Inode, fd: int) -> None:
@@ -321,7 +335,7 @@ class Descriptors:
         with self._lock:
             inode.orphan = True
             if inode.fd < 0:
-                inode.fd = os.dup(fd)
+                inode.fd = files.dup(fd)
                 self._open.append(inode)
 
     def close_all(self, inodes: Iterator[Inode]) -> None:
@@ -330,6 +344,6 @@ class Descriptors:
             for inode in inodes:
                 self._bury(inode)
             for _, fd in self._grave:
-                os.close(fd)
+                files.close(fd)
             self._grave.clear()
             self._open.clear()

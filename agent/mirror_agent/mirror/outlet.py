@@ -15,14 +15,13 @@ Inodes without a link left are not replicated: they vanish at a failover.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
-from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror import files, limits, wire
 from mirror_agent.mirror.inodes import Call, Inode
 from mirror_agent.mirror.stream import Stream
 from mirror_agent.mirror.tracking import Tracker
@@ -311,7 +310,7 @@ class Outlet:
             self._taken_times.pop(inode.fid, None)
             if stream is None or inode.orphan or inode.bound is not stream:
                 return
-            change = SetAttr(wire.SET_MTIME, 0, 0, 0, 0, 0, os.fstat(fd).st_mtime_ns)
+            change = SetAttr(wire.SET_MTIME, 0, 0, 0, 0, 0, files.fstat(fd).st_mtime_ns)
             stream.append(Op.SETATTR, fid=inode.fid, data=wire.setattr_payload(change))
 
     def distrust(self, reason: str) -> None:

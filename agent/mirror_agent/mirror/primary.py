@@ -7,12 +7,11 @@ stuck in the disk is reported instead of waited for.
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable
 from typing import Final
 
-from mirror_agent.mirror import limits, mounts, syscalls, wire
+from mirror_agent.mirror import files, limits, mounts, wire
 from mirror_agent.mirror.config import LIBRARY, MirrorConfig
 from mirror_agent.mirror.connector import Connector
 from mirror_agent.mirror.estate import Estate
@@ -114,7 +113,7 @@ class Primary:
         self.succession.take_up(self.fronts, paired=inheritance.paired)
         for orphan in inheritance.orphans:
             if not any(front.table.inherit_orphan(orphan.key, orphan.fd) for front in self.fronts):
-                os.close(orphan.fd)
+                files.close(orphan.fd)
                 self.succession.release(orphan.key)
         for front, connection in zip(self.fronts, inheritance.connections, strict=True):
             front.take_over(connection)
@@ -135,7 +134,7 @@ class Primary:
         seq = stream.append(op, flags=wire.WAITED | wire.SYNC)
         stream.flush()
         for root in self.roots:
-            syscalls.syncfs(root.fd)
+            files.syncfs(root.fd)
         return bool(seq) and stream.wait_flushed(seq, self._config.limits.barrier_timeout_s)
 
     def send_times(self) -> None:

@@ -24,7 +24,7 @@ import time
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
-from mirror_agent.mirror import syscalls
+from mirror_agent.mirror import files
 from mirror_agent.mirror.quarantine_store import MANIFEST, RANGES, Allowance, lock_folder
 from mirror_agent.mirror.tree_copy import copy_entry, remove_entry, separate, tree_bytes, write_all
 
@@ -33,7 +33,7 @@ __all__ = ["MANIFEST", "RANGES", "Quarantine", "copy_entry", "write_all"]
 log: Final = logging.getLogger(__name__)
 
 SYNC_S: Final = 1.0
-_DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIR_FLAGS: Final = files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 _COPY_BYTES: Final = 1024 * 1024
 # A manifest line with a long path.
 _LINE_BYTES: Final = 512
@@ -65,7 +65,7 @@ class Quarantine:
             if stream is not None:
                 stream.close()
         if self._fd >= 0:
-            os.close(self._fd)
+            files.close(self._fd)
         self._manifest = self._ranges = None
         self._fd = -1
 
@@ -74,10 +74,10 @@ class Quarantine:
         self._open()
         self._take(length)
         assert self._ranges is not None
-        position = os.fstat(self._ranges.fileno()).st_size
+        position = files.fstat(self._ranges.fileno()).st_size
         digest = hashlib.sha256()
         done = 0
-        while done < length and (data := os.pread(fd, min(_COPY_BYTES, length - done), offset + done)):
+        while done < length and (data := files.pread(fd, min(_COPY_BYTES, length - done), offset + done)):
             write_all(self._ranges.fileno(), data, position + done)
             digest.update(data)
             done += len(data)
@@ -94,10 +94,10 @@ class Quarantine:
         """Takes a directory entry, with all below it, out of the tree."""
         self._open()
         item = f"{self.kept_items:06d}".encode()
-        st = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        st = files.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         size_bytes = st.st_size
         if self._allowance is not None or stat.S_ISDIR(st.st_mode):
-            size_bytes = tree_bytes(f"/proc/self/fd/{parent_fd}/{os.fsdecode(name)}")
+            size_bytes = tree_bytes(files.beneath(parent_fd, name))
             self._take(size_bytes)
         shared = not stat.S_ISDIR(st.st_mode) and st.st_nlink > 1
         line = {
@@ -108,7 +108,7 @@ class Quarantine:
         if st.st_dev == self._device and not shared:
             self._note(line, size_bytes)
             self.sync()
-            os.rename(name, item, src_dir_fd=parent_fd, dst_dir_fd=self._fd)
+            files.rename(name, item, src_dir_fd=parent_fd, dst_dir_fd=self._fd)
             if stat.S_ISDIR(st.st_mode):
                 separate(self._fd, item)
             return
@@ -128,15 +128,15 @@ class Quarantine:
         assert self._manifest is not None
         assert self._ranges is not None
         for stream in (self._ranges, self._manifest):
-            os.fsync(stream.fileno())
-        syscalls.syncfs(self._fd)
+            files.fsync(stream.fileno())
+        files.syncfs(self._fd)
         self._dirty = False
         self._synced_s = time.monotonic()
 
     def _note(self, line: dict[str, Any], size: int) -> None:
         assert self._manifest is not None
         text = json.dumps({**line, "at_utc": datetime.now(UTC).isoformat()}).encode() + b"\n"
-        write_all(self._manifest.fileno(), text, os.fstat(self._manifest.fileno()).st_size)
+        write_all(self._manifest.fileno(), text, files.fstat(self._manifest.fileno()).st_size)
         self._dirty = True
         self.kept_items += 1
         self.kept_bytes += size
@@ -151,14 +151,14 @@ class Quarantine:
         if self._allowance is not None:
             self._allowance.measure()
         os.makedirs(self.path, mode=0o700)
-        self._fd = os.open(self.path, _DIR_FLAGS)
+        self._fd = files.open(self.path, _DIR_FLAGS)
         lock_folder(self._fd)
-        self._device = os.fstat(self._fd).st_dev
+        self._device = files.fstat(self._fd).st_dev
         self._manifest = open(os.path.join(self.path, MANIFEST), "xb", buffering=0)  # noqa: SIM115 - closed in `close`
         self._ranges = open(os.path.join(self.path, RANGES), "xb", buffering=0)  # noqa: SIM115 - closed in `close`
-        parent = os.open(os.path.dirname(self.path), _DIR_FLAGS)
+        parent = files.open(os.path.dirname(self.path), _DIR_FLAGS)
         try:
-            os.fsync(parent)
+            files.fsync(parent)
         finally:
-            os.close(parent)
+            files.close(parent)
         log.warning("resync: keeping what differs in %s", self.path)

@@ -16,7 +16,6 @@ Limits: the last line of a manifest may be torn after a power cut; it is left ou
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -25,12 +24,13 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mirror_agent.mirror import files
 from mirror_agent.mirror.tree_copy import copy_entry, remove_entry, tree_bytes
 
 MANIFEST: Final = "manifest.jsonl"
 RANGES: Final = "ranges.bin"
 YOUNG_S: Final = 24 * 3600.0
-_DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIR_FLAGS: Final = files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 _RANGE_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -104,12 +104,12 @@ def delete(directory: str, name: str) -> None:
         raise QuarantineError(f"{name!r} is not in {directory}; `list` shows what is there")
     if _busy(os.path.join(directory, name)):
         raise QuarantineError(f"{name} is being written by a resync; wait for its end")
-    parent = os.open(directory, _DIR_FLAGS)
+    parent = files.open(directory, _DIR_FLAGS)
     try:
         remove_entry(parent, os.fsencode(name))
-        os.fsync(parent)
+        files.fsync(parent)
     finally:
-        os.close(parent)
+        files.close(parent)
 
 
 class Allowance:
@@ -162,33 +162,33 @@ class Allowance:
 
 def lock_folder(fd: int) -> None:
     """Marks an open folder as being written, until the descriptor is closed or its process ends."""
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    files.try_lock(fd)
 
 
 def _names(directory: str) -> list[str]:
     """Folders by their time of creation: their names begin with it."""
     try:
-        found = sorted(os.listdir(directory))
+        found = sorted(files.listdir(directory))
     except FileNotFoundError:
         return []
-    return [name for name in found if stat.S_ISDIR(os.lstat(os.path.join(directory, name)).st_mode)]
+    return [name for name in found if stat.S_ISDIR(files.lstat(os.path.join(directory, name)).st_mode)]
 
 
 def _age_s(path: str) -> float:
     """By the manifest's last change, or the folder's."""
     manifest = os.path.join(path, MANIFEST)
-    st = os.lstat(manifest if os.path.exists(manifest) else path)
+    st = files.lstat(manifest if os.path.exists(manifest) else path)
     return max(0.0, time.time() - st.st_mtime)
 
 
 def _busy(path: str) -> bool:
-    fd = os.open(path, _DIR_FLAGS)
+    fd = files.open(path, _DIR_FLAGS)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.try_lock(fd)
     except BlockingIOError:
         return True
     finally:
-        os.close(fd)
+        files.close(fd)
     return False
 
 
@@ -235,26 +235,26 @@ def _restore_range(ranges: str, kept: Kept, target: str) -> None:
     with open(ranges, "rb") as source:
         if kept.size_bytes > _RANGE_BYTES_MAX:
             raise QuarantineError(f"{kept.id}: a range of {kept.size_bytes} bytes is not one this node writes")
-        data = os.pread(source.fileno(), kept.size_bytes, kept.stored_offset)
+        data = files.pread(source.fileno(), kept.size_bytes, kept.stored_offset)
     if hashlib.sha256(data).hexdigest() != kept.sha256:
         raise QuarantineError(f"{kept.id}: what {ranges} holds is not what was kept (SHA-256 differs); not restored")
     with open(target, "xb") as stream:
         stream.write(data)
         stream.flush()
-        os.fsync(stream.fileno())
+        files.fsync(stream.fileno())
 
 
 def _restore_entry(folder: str, kept: Kept, target: str) -> None:
     if not os.path.lexists(os.path.join(folder, kept.stored)):
         # The line is written before the entry is moved; a crash in between leaves the entry where it was.
         raise QuarantineError(f"{kept.id}: {kept.stored} was not moved here; look for it at {kept.path}")
-    source = os.open(folder, _DIR_FLAGS)
+    source = files.open(folder, _DIR_FLAGS)
     try:
-        parent = os.open(os.path.dirname(os.path.abspath(target)), _DIR_FLAGS)
+        parent = files.open(os.path.dirname(os.path.abspath(target)), _DIR_FLAGS)
         try:
             copy_entry(source, os.fsencode(kept.stored), parent, os.fsencode(os.path.basename(target)))
-            os.fsync(parent)
+            files.fsync(parent)
         finally:
-            os.close(parent)
+            files.close(parent)
     finally:
-        os.close(source)
+        files.close(source)

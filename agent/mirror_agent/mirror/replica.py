@@ -14,7 +14,6 @@ Limits: memory is one receive buffer; a frame waits for the one before it.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import socket
 import ssl
@@ -24,7 +23,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from mirror_agent.mirror import limits, syscalls, verify_wire, wire
+from mirror_agent.mirror import files, limits, verify_wire, wire
 from mirror_agent.mirror.checkpoints import Checkpoint, read_clock
 from mirror_agent.mirror.handshake import PlanMessage, parse_plan
 from mirror_agent.mirror.inodes import Descriptors, Root
@@ -303,19 +302,19 @@ class ReplicaSession:
             finally:
                 del self._flushing[seq]
                 if fd >= 0:
-                    os.close(fd)
+                    files.close(fd)
 
     def _flush(self, fd: int, *, data_only: bool) -> None:
         if fd < 0:
             self._sync_all()
         elif data_only:
-            os.fdatasync(fd)
+            files.fdatasync(fd)
         else:
-            os.fsync(fd)
+            files.fsync(fd)
 
     def _sync_all(self) -> None:
         for root in self._roots:
-            syscalls.syncfs(root.fd)
+            files.syncfs(root.fd)
 
     # -- frames of the session itself ------------------------------------------------------------------------------
 
@@ -341,7 +340,7 @@ class ReplicaSession:
             self._flush(fd, data_only=data_only)
             self._answer(Op.DONE, frame.seq)
         else:
-            self._jobs.put((frame.seq, os.dup(fd), data_only, None))
+            self._jobs.put((frame.seq, files.dup(fd), data_only, None))
 
     def _barrier(self, frame: Frame) -> None:
         self._jobs.put((frame.seq, -1, False, None))
@@ -470,6 +469,6 @@ class ReplicaSession:
 
 
 def _space(root: Root) -> Space:
-    st = os.fstatvfs(root.fd)
+    st = files.fstatvfs(root.fd)
     unit = st.f_frsize
     return Space(st.f_bfree * unit // _SPACE_UNIT, st.f_bavail * unit // _SPACE_UNIT, st.f_ffree, st.f_favail)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-from mirror_agent.mirror import syscalls, wire
+from mirror_agent.mirror import files, wire
 from mirror_agent.mirror.dirty_log import File
 from mirror_agent.mirror.front_attrs import apply_attributes
 from mirror_agent.mirror.inode_table import FidMap
@@ -23,7 +23,7 @@ from mirror_agent.mirror.inodes import Call, Descriptors, Inode, Root
 from mirror_agent.mirror.quarantine import write_all
 from mirror_agent.mirror.wire import Entry, Frame
 
-_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS: Final = files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC
 
 
 class ApplyError(Exception):
@@ -55,7 +55,7 @@ class ReplicaFiles:
         # During a resync: which fid stands for an inode of this side, by (root, inode number).
         self.owners: dict[tuple[int, int], int] | None = None
         for root in roots:
-            inode = Inode(root, root.fid, os.fstat(root.fd).st_ino, stat.S_IFDIR, os.dup(root.fd))
+            inode = Inode(root, root.fid, files.fstat(root.fd).st_ino, stat.S_IFDIR, files.dup(root.fd))
             self.by_fid[root.fid] = inode
 
     def close(self) -> None:
@@ -77,9 +77,9 @@ class ReplicaFiles:
 
     def register(self, fid: int, root: Root, fd: int) -> Inode:
         """Binds a fid to the inode of a fresh O_PATH descriptor."""
-        st = os.fstat(fd)
+        st = files.fstat(fd)
         if st.st_dev != root.device:
-            os.close(fd)
+            files.close(fd)
             raise ApplyError(f"file id {fid} lies on another file system than {root.path}")
         inode = Inode(root, fid, st.st_ino, stat.S_IFMT(st.st_mode), fd)
         self.by_fid[fid] = inode
@@ -93,7 +93,7 @@ class ReplicaFiles:
             del self.owners[(inode.root.index, inode.ino)]
 
     def open_name(self, fid: int, parent_fd: int, name: bytes, root: Root) -> Inode:
-        return self.register(fid, root, os.open(name, _PATH_FLAGS, dir_fd=parent_fd))
+        return self.register(fid, root, files.open(name, _PATH_FLAGS, dir_fd=parent_fd))
 
     def data_fd(self, inode: Inode) -> int:
         if not inode.is_file:
@@ -112,7 +112,7 @@ class ReplicaFiles:
         if known is None:
             self.open_name(frame.fid, directory, name, parent.root)
             return
-        ino = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+        ino = files.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
         if ino != known.ino:
             raise ApplyError(f"{name!r} is inode {ino}, file id {frame.fid} is inode {known.ino}")
 
@@ -135,7 +135,7 @@ class ReplicaFiles:
     def link(self, frame: Frame) -> None:
         _, directory = self.directory(frame.offset)
         fd = self.path_fd(self.inode(frame.fid))
-        os.link(f"/proc/self/fd/{fd}", wire.name_of(frame.payload), dst_dir_fd=directory, follow_symlinks=True)
+        files.link(files.through(fd), wire.name_of(frame.payload), dst_dir_fd=directory, follow_symlinks=True)
 
     def remove(self, frame: Frame) -> None:
         parent, directory = self.directory(frame.offset)
@@ -144,9 +144,9 @@ class ReplicaFiles:
         last = bool(frame.flags & wire.LAST_LINK)
         if not self.preserving.before_remove(victim, parent, name, last=last):
             if frame.flags & wire.DIRECTORY:
-                os.rmdir(name, dir_fd=directory)
+                files.rmdir(name, dir_fd=directory)
             else:
-                os.unlink(name, dir_fd=directory)
+                files.unlink(name, dir_fd=directory)
         if last:
             self._orphaned(victim)
 
@@ -158,7 +158,7 @@ class ReplicaFiles:
 
     def moves(self, root: Root, directory: int, name: bytes) -> None:
         """Before a name gets another place: a directory takes what is below it along, unchanged, and is noted."""
-        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        st = files.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(st.st_mode):
             self._moving((root.index, st.st_ino))
 
@@ -169,14 +169,14 @@ class ReplicaFiles:
         victim = self.by_fid.get(move.victim)
         last = bool(move.victim_flags & wire.LAST_LINK)
         self.moves(parent.root, old, move.name)
-        if move.flags & syscalls.RENAME_EXCHANGE:
+        if move.flags & files.RENAME_EXCHANGE:
             self.moves(parent.root, new, move.new_name)
         if move.flags:
-            syscalls.renameat2(old, move.name, new, move.new_name, move.flags)
+            files.renameat2(old, move.name, new, move.new_name, move.flags)
         else:
             if victim is not None:
                 self.preserving.before_remove(victim, parent, move.new_name, last=last)
-            os.rename(move.name, move.new_name, src_dir_fd=old, dst_dir_fd=new)
+            files.rename(move.name, move.new_name, src_dir_fd=old, dst_dir_fd=new)
         if last:
             self._orphaned(victim)
 
@@ -199,10 +199,10 @@ class ReplicaFiles:
         change = wire.parse_setattr(frame.payload)
         if change.valid & wire.SET_SIZE:
             fd = self.data_fd(inode)
-            size = os.fstat(fd).st_size
+            size = files.fstat(fd).st_size
             if change.size < size:
                 self.preserving.before_change(inode, fd, change.size, size - change.size)
-            os.ftruncate(fd, change.size)
+            files.ftruncate(fd, change.size)
         apply_attributes(self.path_fd(inode), change)
 
     def fallocate(self, frame: Frame) -> None:
@@ -213,19 +213,19 @@ class ReplicaFiles:
         fd = self.data_fd(inode)
         if mode:
             # Punching, zeroing, collapsing and inserting change or move everything from the offset on.
-            self.preserving.before_change(inode, fd, frame.offset, max(length, os.fstat(fd).st_size - frame.offset))
-        syscalls.fallocate(fd, mode, frame.offset, length)
+            self.preserving.before_change(inode, fd, frame.offset, max(length, files.fstat(fd).st_size - frame.offset))
+        files.fallocate(fd, mode, frame.offset, length)
 
     def setxattr(self, frame: Frame) -> None:
         inode = self.inode(frame.fid)
         if not inode.orphan:
             _, key, value = wire.parse_setxattr(frame.payload)
-            os.setxattr(f"/proc/self/fd/{self.path_fd(inode)}", key, value)
+            files.setxattr(files.through(self.path_fd(inode)), key, value)
 
     def removexattr(self, frame: Frame) -> None:
         inode = self.inode(frame.fid)
         if not inode.orphan:
-            os.removexattr(f"/proc/self/fd/{self.path_fd(inode)}", wire.xattr_name(frame.payload))
+            files.removexattr(files.through(self.path_fd(inode)), wire.xattr_name(frame.payload))
 
     def flushable(self, fid: int) -> int:
         """A descriptor to flush a file or directory with, valid for this frame; -1 if there is nothing to flush."""
@@ -239,11 +239,11 @@ def create_entry(directory: int, entry: Entry) -> None:
     """The bare entry; owner, mode and attributes are completed by `set_new_entry` or `set_entry`."""
     match stat.S_IFMT(entry.mode):
         case stat.S_IFDIR:
-            os.mkdir(entry.name, stat.S_IMODE(entry.mode), dir_fd=directory)
+            files.mkdir(entry.name, stat.S_IMODE(entry.mode), dir_fd=directory)
         case stat.S_IFLNK:
-            os.symlink(entry.target, entry.name, dir_fd=directory)
+            files.symlink(entry.target, entry.name, dir_fd=directory)
         case stat.S_IFREG | stat.S_IFIFO | stat.S_IFSOCK | stat.S_IFCHR | stat.S_IFBLK:
-            os.mknod(entry.name, entry.mode, entry.rdev, dir_fd=directory)
+            files.mknod(entry.name, entry.mode, entry.rdev, dir_fd=directory)
         case kind:
             raise ApplyError(f"{entry.name!r} has the unknown type {kind:o}")
 
@@ -251,33 +251,33 @@ def create_entry(directory: int, entry: Entry) -> None:
 def set_new_entry(fd: int, entry: Entry) -> None:
     """Completes what `create_entry` just made. It has no extended attributes but those its directory gave it, and the
     primary's directory gave the same."""
-    path = f"/proc/self/fd/{fd}"
-    st = os.fstat(fd)
+    path = files.through(fd)
+    st = files.fstat(fd)
     if (st.st_uid, st.st_gid) != (entry.uid, entry.gid):
-        os.chown(path, entry.uid, entry.gid)
-        st = os.fstat(fd)
+        files.chown(path, entry.uid, entry.gid)
+        st = files.fstat(fd)
     for key, value in entry.xattrs:
-        os.setxattr(path, key, value)
+        files.setxattr(path, key, value)
     if st.st_mode != entry.mode and not stat.S_ISLNK(entry.mode):
-        os.chmod(path, stat.S_IMODE(entry.mode))
-    os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+        files.chmod(path, stat.S_IMODE(entry.mode))
+    files.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def set_entry(fd: int, entry: Entry) -> None:
     """Makes owner, mode, extended attributes and modification time of an inode those of the primary's."""
-    path = f"/proc/self/fd/{fd}"
-    st = os.fstat(fd)
+    path = files.through(fd)
+    st = files.fstat(fd)
     if (st.st_uid, st.st_gid) != (entry.uid, entry.gid):
-        os.chown(path, entry.uid, entry.gid)
-        st = os.fstat(fd)
+        files.chown(path, entry.uid, entry.gid)
+        st = files.fstat(fd)
     wanted = dict(entry.xattrs)
     if wanted or not stat.S_ISLNK(entry.mode):
-        for key in map(os.fsencode, os.listxattr(path)):
+        for key in map(os.fsencode, files.listxattr(path)):
             if key not in wanted:
-                os.removexattr(path, key)
+                files.removexattr(path, key)
         for key, value in wanted.items():
-            os.setxattr(path, key, value)
-    if not stat.S_ISLNK(entry.mode) and stat.S_IMODE(os.fstat(fd).st_mode) != stat.S_IMODE(entry.mode):
-        os.chmod(path, stat.S_IMODE(entry.mode))
-    if os.fstat(fd).st_mtime_ns != entry.mtime_ns:
-        os.utime(path, ns=(st.st_atime_ns, entry.mtime_ns))
+            files.setxattr(path, key, value)
+    if not stat.S_ISLNK(entry.mode) and stat.S_IMODE(files.fstat(fd).st_mode) != stat.S_IMODE(entry.mode):
+        files.chmod(path, stat.S_IMODE(entry.mode))
+    if files.fstat(fd).st_mtime_ns != entry.mtime_ns:
+        files.utime(path, ns=(st.st_atime_ns, entry.mtime_ns))

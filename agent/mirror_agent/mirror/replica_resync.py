@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror import files, limits, wire
 from mirror_agent.mirror.inodes import FIRST_FID, Inode, Root
 from mirror_agent.mirror.quarantine import Quarantine, write_all
 from mirror_agent.mirror.replica_files import (
@@ -34,7 +34,7 @@ from mirror_agent.mirror.wire import Entry, Frame
 
 log: Final = logging.getLogger(__name__)
 
-_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS: Final = files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC
 STASH_PREFIX: Final = b".mirrorplane-stash-"
 
 
@@ -53,15 +53,15 @@ def digests_of(fd: int, offset: int, length: int) -> Iterator[tuple[bytes, int]]
     for at in range(offset, offset + length, block):
         if data_from < at:
             try:
-                data_from = os.lseek(fd, at, os.SEEK_DATA)
+                data_from = files.lseek(fd, at, files.SEEK_DATA)
             except OSError as error:
                 if error.errno != errno.ENXIO:  # no data from here to the end of the file
                     raise
-                data_from = os.fstat(fd).st_size
+                data_from = files.fstat(fd).st_size
         if data_from >= at + block:
             yield _HOLE_DIGEST, block
         else:
-            data = os.pread(fd, block, at)
+            data = files.pread(fd, block, at)
             yield block_digest(data), len(data)
 
 
@@ -102,11 +102,11 @@ class ResyncTarget(Preserving):
         self._listing = (frame.fid, names)
 
     def _names(self, directory: int) -> set[bytes]:
-        reader = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        reader = files.open(files.through(directory), files.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
         try:
-            return {os.fsencode(name) for name in os.listdir(reader)}
+            return {os.fsencode(name) for name in files.listdir(reader)}
         finally:
-            os.close(reader)
+            files.close(reader)
 
     def keep(self, frame: Frame) -> None:
         """Entries that did not change on either side. What does not look so ends this resync; the next one compares
@@ -159,7 +159,7 @@ class ResyncTarget(Preserving):
 
     def _look(self, directory: int, name: bytes) -> os.stat_result | None:
         try:
-            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+            return files.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -172,13 +172,13 @@ class ResyncTarget(Preserving):
         if inode.fid in self._stashed:
             stash = self._stashes[parent.root.index]
             self._files.moves(parent.root, stash, str(inode.fid).encode())
-            os.rename(str(inode.fid).encode(), name, src_dir_fd=stash, dst_dir_fd=directory)
+            files.rename(str(inode.fid).encode(), name, src_dir_fd=stash, dst_dir_fd=directory)
             self._stashed.discard(inode.fid)
         elif inode.is_dir:
             raise ApplyError(f"directory file id {inode.fid} is asked for in two places")
         else:
             fd = self._files.path_fd(inode)
-            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+            files.link(files.through(fd), name, dst_dir_fd=directory, follow_symlinks=True)
 
     def _bind(self, fid: int, parent: Inode, directory: int, entry: Entry, existing: os.stat_result | None) -> Inode:
         """Takes what is under this name, if it can be made equal, or makes it new."""
@@ -205,7 +205,7 @@ class ResyncTarget(Preserving):
         fd = self._files.data_fd(inode)
         if wanted < have:
             self.before_change(inode, fd, wanted, have - wanted)
-        os.ftruncate(fd, wanted)
+        files.ftruncate(fd, wanted)
 
     def _usable(self, entry: Entry, root: Root, directory: int, existing: os.stat_result) -> bool:
         if stat.S_IFMT(entry.mode) != stat.S_IFMT(existing.st_mode) or existing.st_dev != root.device:
@@ -215,7 +215,7 @@ class ResyncTarget(Preserving):
         if self._owner(root, existing) is not None:
             return False  # the primary has it under another name by now
         if stat.S_ISLNK(entry.mode):
-            return os.readlink(entry.name, dir_fd=directory) == entry.target
+            return files.readlink(entry.name, dir_fd=directory) == entry.target
         return existing.st_rdev == entry.rdev
 
     def _owner(self, root: Root, found: os.stat_result) -> int | None:
@@ -225,12 +225,12 @@ class ResyncTarget(Preserving):
 
     def _displace(self, parent: Inode, directory: int, name: bytes) -> None:
         """This name is not the primary's. What it stands for may be: then it waits for its name in the stash."""
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        found = files.stat(name, dir_fd=directory, follow_symlinks=False)
         owner = self._owner(parent.root, found)
         if owner is None:
             self._keep_away(directory, name)
         elif owner in self._stashed:
-            os.unlink(name, dir_fd=directory)
+            files.unlink(name, dir_fd=directory)
         else:
             self._put_into_stash(owner, parent, directory, name)
 
@@ -238,7 +238,7 @@ class ResyncTarget(Preserving):
         self._quarantine.keep_entry(self._path(directory, name), directory, name)
 
     def _path(self, directory: int, name: bytes) -> str:
-        return os.fsdecode(os.path.join(os.readlink(f"/proc/self/fd/{directory}".encode()), name))
+        return os.path.join(files.path_of(directory), os.fsdecode(name))
 
     def dir_end(self, frame: Frame) -> None:
         """Everything that was in the directory at DIR_BEGIN and was not asked for goes to quarantine."""
@@ -256,9 +256,9 @@ class ResyncTarget(Preserving):
         self._set_mtime(directory, wire.parse_settled(frame.payload)[1])
 
     def _set_mtime(self, fd: int, mtime_ns: int) -> None:
-        st = os.fstat(fd)
+        st = files.fstat(fd)
         if st.st_mtime_ns != mtime_ns:
-            os.utime(f"/proc/self/fd/{fd}", ns=(st.st_atime_ns, mtime_ns))
+            files.utime(files.through(fd), ns=(st.st_atime_ns, mtime_ns))
 
     def stash(self, frame: Frame) -> None:
         parent, directory = self._files.directory(frame.offset)
@@ -267,21 +267,21 @@ class ResyncTarget(Preserving):
             self._files.open_name(frame.fid, directory, name, parent.root)
         if frame.fid in self._stashed:
             # A second link of the same file: one is enough to find it again.
-            os.unlink(name, dir_fd=directory)
+            files.unlink(name, dir_fd=directory)
             return
         self._put_into_stash(frame.fid, parent, directory, name)
 
     def _put_into_stash(self, fid: int, parent: Inode, directory: int, name: bytes) -> None:
-        os.rename(name, str(fid).encode(), src_dir_fd=directory, dst_dir_fd=self._stash(parent.root))
+        files.rename(name, str(fid).encode(), src_dir_fd=directory, dst_dir_fd=self._stash(parent.root))
         self._stashed.add(fid)
 
     def _stash(self, root: Root) -> int:
         if root.index not in self._stashes:
-            before = os.fstat(root.fd).st_mtime_ns
-            os.mkdir(self._stash_name, 0o700, dir_fd=root.fd)
+            before = files.fstat(root.fd).st_mtime_ns
+            files.mkdir(self._stash_name, 0o700, dir_fd=root.fd)
             self._set_mtime(root.fd, before)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._stashes[root.index] = os.open(self._stash_name, flags, dir_fd=root.fd)
+            flags = files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
+            self._stashes[root.index] = files.open(self._stash_name, flags, dir_fd=root.fd)
         return self._stashes[root.index]
 
     # -- content ---------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class ResyncTarget(Preserving):
         for index in range(offset // block, (offset + length - 1) // block + 1):
             if index not in kept:
                 kept.add(index)
-                path = os.readlink(f"/proc/self/fd/{fd}")
+                path = files.path_of(fd)
                 self._quarantine.keep_range(path, fd, index * block, block)
 
     def before_remove(self, inode: Inode | None, parent: Inode, name: bytes, *, last: bool) -> bool:
@@ -357,15 +357,15 @@ class ResyncTarget(Preserving):
         """The whole tree is here: what is left in the stash belongs to nobody."""
         for index, stash in self._stashes.items():
             root = self._roots[index]
-            for name in map(os.fsencode, os.listdir(stash)):
-                st = os.stat(name, dir_fd=stash, follow_symlinks=False)
+            for name in map(os.fsencode, files.listdir(stash)):
+                st = files.stat(name, dir_fd=stash, follow_symlinks=False)
                 if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
-                    os.unlink(name, dir_fd=stash)  # every name it should have, it has
+                    files.unlink(name, dir_fd=stash)  # every name it should have, it has
                 else:
                     self._quarantine.keep_entry(f"{root.path} (moved while resynchronising)", stash, name)
-            os.close(stash)
-            before = os.fstat(root.fd).st_mtime_ns
-            os.rmdir(self._stash_name, dir_fd=root.fd)
+            files.close(stash)
+            before = files.fstat(root.fd).st_mtime_ns
+            files.rmdir(self._stash_name, dir_fd=root.fd)
             self._set_mtime(root.fd, before)
         self._stashes.clear()
         self._files.owners = None
@@ -374,6 +374,6 @@ class ResyncTarget(Preserving):
     def abandon(self) -> None:
         """The session ended before its resync did; the marker stays, the next resync starts anew."""
         for stash in self._stashes.values():
-            os.close(stash)
+            files.close(stash)
         self._stashes.clear()
         self._quarantine.close()

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from mirror_agent.mirror import limits, verify_wire, wire
+from mirror_agent.mirror import files, limits, verify_wire, wire
 from mirror_agent.mirror.inodes import FIRST_FID, Inode, Root
 from mirror_agent.mirror.quarantine import Quarantine, write_all
 from mirror_agent.mirror.replica_files import ReplicaFiles, create_entry, set_entry
@@ -98,11 +98,11 @@ class VerifyTarget:
         if inode.orphan:
             return []
         directory = self._files.path_fd(inode)
-        reader = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        reader = files.open(files.through(directory), files.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
         try:
-            extra = sorted(name for name in map(os.fsencode, os.listdir(reader)) if name not in wanted)
+            extra = sorted(name for name in map(os.fsencode, files.listdir(reader)) if name not in wanted)
         finally:
-            os.close(reader)
+            files.close(reader)
         repair = bool(frame.flags & wire.REPAIR)
         if repair and extra:
             with _MtimeKept(directory):
@@ -125,7 +125,7 @@ class VerifyTarget:
         repair = bool(frame.flags & wire.REPAIR)
         if frame.offset == 0:
             _, fd = self._files.directory(frame.fid)
-            findings = attribute_findings(entry, os.fstat(fd), xattrs_of(fd))
+            findings = attribute_findings(entry, files.fstat(fd), xattrs_of(fd))
             if repair and findings:
                 set_entry(fd, entry)
                 return [_repaired(one) for one in findings]
@@ -152,7 +152,7 @@ class VerifyTarget:
 
     def _look(self, directory: int, name: bytes) -> os.stat_result | None:
         try:
-            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+            return files.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -163,7 +163,7 @@ class VerifyTarget:
         if stat.S_IFMT(here.st_mode) != stat.S_IFMT(entry.mode):
             return Finding(Kind.TYPE, f"{stat.S_IFMT(here.st_mode):o} for {stat.S_IFMT(entry.mode):o}")
         if stat.S_ISLNK(entry.mode):
-            target = os.readlink(entry.name, dir_fd=directory)
+            target = files.readlink(entry.name, dir_fd=directory)
             if target != entry.target:
                 return Finding(Kind.TARGET, f"{os.fsdecode(target)!r} for {os.fsdecode(entry.target)!r}")
         known = self._files.by_fid.get(fid)
@@ -195,7 +195,7 @@ class VerifyTarget:
         if inode.is_file:
             self._resize(inode, here.st_size, entry.size)
         set_entry(fd, entry)
-        left = {one.kind for one in attribute_findings(entry, os.fstat(fd), xattrs_of(fd))}
+        left = {one.kind for one in attribute_findings(entry, files.fstat(fd), xattrs_of(fd))}
         return [one if one.kind in left else _repaired(one) for one in findings]
 
     def _resize(self, inode: Inode, have: int, wanted: int) -> None:
@@ -204,7 +204,7 @@ class VerifyTarget:
         fd = self._files.data_fd(inode)
         if wanted < have:
             self._keep(fd, wanted, have - wanted)
-        os.ftruncate(fd, wanted)
+        files.ftruncate(fd, wanted)
 
     def _replace(self, fid: int, parent: Inode, directory: int, entry: Entry, *, fresh: bool) -> None:
         """Puts the right inode under the name; what was there goes to quarantine. `fresh`: never one that is bound."""
@@ -219,15 +219,15 @@ class VerifyTarget:
                 create_entry(directory, entry)
                 known = self._files.open_name(fid, directory, entry.name, parent.root)
                 if known.is_file and entry.size:
-                    os.ftruncate(self._files.data_fd(known), entry.size)
+                    files.ftruncate(self._files.data_fd(known), entry.size)
             else:
-                source = f"/proc/self/fd/{self._files.path_fd(known)}"
-                os.link(source, entry.name, dst_dir_fd=directory, follow_symlinks=True)
+                source = files.through(self._files.path_fd(known))
+                files.link(source, entry.name, dst_dir_fd=directory, follow_symlinks=True)
         set_entry(self._files.path_fd(known), entry)
 
     def _alive(self, inode: Inode) -> bool:
         try:
-            return os.fstat(self._files.path_fd(inode)).st_nlink > 0
+            return files.fstat(self._files.path_fd(inode)).st_nlink > 0
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
@@ -235,7 +235,7 @@ class VerifyTarget:
 
     def _displace(self, root: Root, directory: int, name: bytes) -> None:
         gone = _inodes_below(directory, name)
-        path = os.fsdecode(os.path.join(os.readlink(f"/proc/self/fd/{directory}".encode()), name))
+        path = os.path.join(files.path_of(directory), os.fsdecode(name))
         self._quarantine().keep_entry(path, directory, name)
         for fid in self._files.by_fid.fids_of(root, gone):
             self._forget(fid, self._files.inode(fid))
@@ -254,7 +254,7 @@ class VerifyTarget:
         if inode.orphan:
             self._answer(frame, [])
             return
-        job = _Job(frame._replace(payload=memoryview(b"")), digests, os.dup(self._files.data_fd(inode)))
+        job = _Job(frame._replace(payload=memoryview(b"")), digests, files.dup(self._files.data_fd(inode)))
         if frame.flags & wire.SURE:
             self._compare(job)
             return
@@ -280,7 +280,7 @@ class VerifyTarget:
         except OSError as error:
             findings = [Finding(Kind.UNREADABLE, str(error))]
         finally:
-            os.close(job.fd)
+            files.close(job.fd)
         self._answer(job.frame, findings)
 
     def patch(self, frame: Frame) -> None:
@@ -296,11 +296,11 @@ class VerifyTarget:
 
     def _patch(self, fd: int, frame: Frame) -> list[Finding]:
         findings = []
-        before = os.fstat(fd)
+        before = files.fstat(fd)
         for index, at in enumerate(range(0, len(frame.payload), limits.BLOCK_BYTES)):
             data = frame.payload[at : at + limits.BLOCK_BYTES]
             try:
-                equal = os.pread(fd, len(data), frame.offset + at) == data
+                equal = files.pread(fd, len(data), frame.offset + at) == data
                 if not equal:
                     self._keep(fd, frame.offset + at, len(data))
             except OSError as error:
@@ -311,7 +311,7 @@ class VerifyTarget:
                 write_all(fd, data, frame.offset + at)
                 findings.append(Finding(Kind.CONTENT, block=index, repaired=True))
         if findings:
-            os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+            files.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
         return findings
 
     # -- quarantine ------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ class VerifyTarget:
 
     def _keep(self, fd: int, offset: int, length: int) -> None:
         quarantine = self._quarantine()
-        quarantine.keep_range(os.readlink(f"/proc/self/fd/{fd}"), fd, offset, length)
+        quarantine.keep_range(files.path_of(fd), fd, offset, length)
         quarantine.sync()
 
 
@@ -332,13 +332,13 @@ class _MtimeKept:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._before = os.fstat(fd)
+        self._before = files.fstat(fd)
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *_error: object) -> None:
-        os.utime(f"/proc/self/fd/{self._fd}", ns=(self._before.st_atime_ns, self._before.st_mtime_ns))
+        files.utime(files.through(self._fd), ns=(self._before.st_atime_ns, self._before.st_mtime_ns))
 
 
 def _repaired(finding: Finding) -> Finding:
@@ -347,16 +347,16 @@ def _repaired(finding: Finding) -> Finding:
 
 def _inodes_below(directory: int, name: bytes) -> set[int]:
     """Numbers of the inodes that have no name outside of this entry."""
-    st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    st = files.stat(name, dir_fd=directory, follow_symlinks=False)
     if not stat.S_ISDIR(st.st_mode):
         return {st.st_ino} if st.st_nlink == 1 else set()
     found = {st.st_ino}
-    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    inner = files.open(name, files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=directory)
     try:
-        for child in os.listdir(inner):
+        for child in files.listdir(inner):
             found |= _inodes_below(inner, os.fsencode(child))
     finally:
-        os.close(inner)
+        files.close(inner)
     return found
 
 

@@ -27,7 +27,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror import files, limits, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
@@ -43,7 +43,7 @@ __all__ = ["Resync", "runs", "xattrs_of"]
 
 log: Final = logging.getLogger(__name__)
 
-_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS: Final = files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC
 _ROOT_NAME: Final = b"root"
 # An application that makes names faster than they are listed is made to wait in the end.
 _ROUNDS_MAX: Final = 8
@@ -204,7 +204,7 @@ class Resync:
                     self._send_names(task, fd, turn, covered, children)
                     ended = relisted and not pending
                     if ended:
-                        mtime_ns = os.fstat(fd).st_mtime_ns
+                        mtime_ns = files.fstat(fd).st_mtime_ns
                         self._stream.append(Op.DIR_END, fid=task.inode.fid, data=wire.settled_payload(0, mtime_ns))
                         task.inode.synced = self._stream
                         self._listed.add((task.inode.root.index, task.inode.ino))
@@ -235,7 +235,7 @@ class Resync:
         unchanged: list[Unchanged] = []
         for name in names:
             try:
-                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                st = files.stat(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue  # removed since it was listed; the replica drops it at DIR_END
             if stat.S_ISDIR(st.st_mode):
@@ -268,11 +268,11 @@ class Resync:
 
     def _look_again(self, task: Task, fd: int, name: bytes, children: list[Task]) -> None:
         """Makes what is in use, and what has further names, known to the replica; compares what changed meanwhile."""
-        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        st = files.stat(name, dir_fd=fd, follow_symlinks=False)
         table = task.front.table
         if st.st_nlink == 1 and not self._plan.changed(task.front.root.index, st) and table.by_ino(st.st_ino) is None:
             return
-        inode = table.remember(opened := os.open(name, _PATH_FLAGS, dir_fd=fd), os.fstat(opened))
+        inode = table.remember(opened := files.open(name, _PATH_FLAGS, dir_fd=fd), files.fstat(opened))
         if self._admit(self._call, task.inode, name, inode):
             children.append(Task(task.front, inode, b"", False))
         elif st.st_nlink > 1:
@@ -286,7 +286,7 @@ class Resync:
         with self._outlet.inode_lock(inode):
             if inode.bound is self._stream or inode.orphan or inode.dropped:
                 return False
-            st = os.fstat(self._descriptors.path_fd(inode, call))
+            st = files.fstat(self._descriptors.path_fd(inode, call))
             listed = inode.is_dir and (inode.root.index, inode.ino) in self._listed
             if not listed and (inode.is_dir or self._plan.changed(inode.root.index, st)):
                 self._ensure_locked(call, inode, parent, name)
@@ -314,10 +314,10 @@ class Resync:
                 self._arrived.append(Task(front, inode, b"", False))
 
     def _child(self, front: Front, directory: Inode, directory_fd: int, name: bytes, *, ensure: bool) -> Inode:
-        fd = os.open(name, _PATH_FLAGS, dir_fd=directory_fd)
-        st = os.fstat(fd)
+        fd = files.open(name, _PATH_FLAGS, dir_fd=directory_fd)
+        st = files.fstat(fd)
         if st.st_dev != front.root.device:
-            os.close(fd)
+            files.close(fd)
             raise OSError(errno.EXDEV, f"{name!r} below {front.root.path} is another file system")
         inode = front.table.remember(fd, st)
         if ensure:
@@ -370,7 +370,7 @@ class Resync:
         if (
             not inode.is_dir
             and not inode.orphan
-            and os.fstat(self._descriptors.path_fd(inode, self._call)).st_nlink > 1
+            and files.fstat(self._descriptors.path_fd(inode, self._call)).st_nlink > 1
         ):
             self._held.append(Task(front, inode, b"", False))
         else:

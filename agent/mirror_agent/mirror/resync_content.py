@@ -12,12 +12,11 @@ Limits: `RESYNC_WINDOW_BYTES` compared but not yet answered.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mirror_agent.mirror import limits, syscalls, wire
+from mirror_agent.mirror import files, limits, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
@@ -72,11 +71,11 @@ class Contents:
             return
         inode.synced = self._stream  # asked for once, however many links lead here
         fd = self._descriptors.data_fd(inode, self._call)
-        st = os.fstat(fd)
+        st = files.fstat(fd)
         if st.st_size == 0:
             self._done(front, inode)  # ENSURE said so already
             return
-        whole = whole or self._plan.made_since(syscalls.birth_ns(fd))
+        whole = whole or self._plan.made_since(files.birth_ns(fd))
         written = None if whole else self._plan.written(inode.root.index, st)
         flags = 0 if written is None else wire.WRITTEN_ONLY
         spans = [(0, st.st_size)] if written is None else written
@@ -144,7 +143,7 @@ class Contents:
         with self._outlet.inode_lock(inode):
             if inode.orphan:
                 return
-            data = os.pread(self._descriptors.data_fd(inode, call), length, offset)
+            data = files.pread(self._descriptors.data_fd(inode, call), length, offset)
             if data:
                 self._stream.append(Op.FILL, fid=inode.fid, offset=offset, data=data)
         self._plan.progress.filled_bytes += len(data)
@@ -153,7 +152,7 @@ class Contents:
     def _settle(self, call: Call, inode: Inode) -> None:
         with self._outlet.inode_lock(inode):
             if not inode.orphan:
-                st = os.fstat(self._descriptors.path_fd(inode, call))
+                st = files.fstat(self._descriptors.path_fd(inode, call))
                 payload = wire.settled_payload(st.st_size, st.st_mtime_ns)
                 self._stream.append(Op.SETTLED, fid=inode.fid, data=payload)
 

@@ -11,7 +11,7 @@ import errno
 import os
 from typing import Final
 
-from mirror_agent.mirror import mounts, syscalls
+from mirror_agent.mirror import files, mounts
 from mirror_agent.mirror.checkpoints import read_clock
 from mirror_agent.mirror.config import STRICT, MirrorConfig
 from mirror_agent.mirror.inodes import Root
@@ -31,12 +31,12 @@ def directory_identity(fd: int) -> str:
     Without handles (overlayfs) only the inode number is compared.
     """
     try:
-        own = syscalls.handle_of(fd).hex()
+        own = files.handle_of(fd).hex()
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        own = str(os.fstat(fd).st_ino)
-    return f"{os.fstatvfs(fd).f_fsid:x}-{own}"
+        own = str(files.fstat(fd).st_ino)
+    return f"{files.fstatvfs(fd).f_fsid:x}-{own}"
 
 
 def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> list[Root]:
@@ -49,8 +49,8 @@ def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> lis
             mounts.abort(entry.path)
             if entry.identity not in known or not serving:
                 os.makedirs(entry.path, exist_ok=True)
-            fd = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            roots.append(Root(index, entry.path, entry.mode == STRICT, fd, os.fstat(fd).st_dev))
+            fd = files.open(entry.path, files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC)
+            roots.append(Root(index, entry.path, entry.mode == STRICT, fd, files.fstat(fd).st_dev))
             identities[entry.identity] = found = directory_identity(fd)
             if serving and known.get(entry.identity, found) != found:
                 raise MirrorError(
@@ -69,7 +69,7 @@ def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> lis
 
 def change_times_prove(fd: int) -> bool:
     """Whether change times of the file system of a descriptor can be relied on."""
-    return syscalls.file_system_of(fd) in _CHANGE_TIMES_PROVE
+    return files.file_system_of(fd) in _CHANGE_TIMES_PROVE
 
 
 def prove_checkpoints(state: StateStore, roots: list[Root]) -> tuple[Held, ...]:
@@ -83,7 +83,7 @@ def prove_checkpoints(state: StateStore, roots: list[Root]) -> tuple[Held, ...]:
 def close_roots(roots: list[Root]) -> None:
     for root in roots:
         try:
-            os.close(root.fd)
+            files.close(root.fd)
         except OSError as error:
             if error.errno not in (errno.EIO, errno.ENOSPC):  # its file system is in trouble, which is known by now
                 raise

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from mirror_agent.mirror import files
 from mirror_agent.mirror.checkpoints import CheckpointStore
 from mirror_agent.mirror.verify_record import VerifyStore
 
@@ -46,11 +46,11 @@ class Generation:
 
 
 def _fsync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = files.open(path, files.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        files.fsync(fd)
     finally:
-        os.close(fd)
+        files.close(fd)
 
 
 class StateStore:
@@ -104,7 +104,7 @@ class StateStore:
         with open(temporary, "wb") as stream:
             stream.write(json.dumps({"generation": body, "crc32": _checksum(body)}).encode())
             stream.flush()
-            os.fsync(stream.fileno())
+            files.fsync(stream.fileno())
         temporary.replace(self._directory / RECORD)
         _fsync_directory(self._directory)
         self.generation = wanted
@@ -133,7 +133,7 @@ class StateStore:
         with open(temporary, "w", encoding="utf-8") as stream:
             stream.write(f"{self._marked_in}\n{why}\n")
             stream.flush()
-            os.fsync(stream.fileno())
+            files.fsync(stream.fileno())
         temporary.replace(self._directory / MARKER)
         _fsync_directory(self._directory)
 

@@ -16,12 +16,11 @@ kernel ends the mount with the engine, and the automaton restarts the applicatio
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mirror_agent.mirror import syscalls
+from mirror_agent.mirror import files
 from mirror_agent.mirror.config import STRICT, MirrorConfig
 from mirror_agent.mirror.estate import Estate, Heirloom, Kind
 from mirror_agent.mirror.inode_table import LIVES_MAX
@@ -61,12 +60,12 @@ def inherit(estate: Estate, config: MirrorConfig) -> Inheritance:
     missing = [kind.name for kind in kinds for index in range(count) if (kind, index) not in found]
     if missing:
         for heirloom in left:
-            os.close(heirloom.fd)
+            files.close(heirloom.fd)
         raise MirrorError(f"the engine before left no {', '.join(missing)}; the mounts cannot be taken over")
     roots = []
     for index, entry in enumerate(config.paths):
         fd = found[(Kind.DIRECTORY, index)]
-        roots.append(Root(index, entry.path, entry.mode == STRICT, fd, os.fstat(fd).st_dev))
+        roots.append(Root(index, entry.path, entry.mode == STRICT, fd, files.fstat(fd).st_dev))
     tables = [Slots(index, found[(Kind.TABLE, index)]) for index in range(count)]
     note = tables[0].note
     life = (note >> _LIFE_SHIFT) + 1
@@ -85,8 +84,8 @@ def inherit(estate: Estate, config: MirrorConfig) -> Inheritance:
 def can_be_kept(root: Root) -> bool:
     """True if inodes of this file system are reached by handles short enough for the table."""
     try:
-        handle = syscalls.handle_of(root.fd)
-        os.close(syscalls.open_handle(root.fd, handle, os.O_PATH))
+        handle = files.handle_of(root.fd)
+        files.close(files.open_handle(root.fd, handle, files.O_PATH))
     except OSError:
         return False
     return len(handle) <= _HANDLE_HEAD_BYTES + HANDLE_BYTES_MAX

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from mirror_agent.mirror import files
 from mirror_agent.mirror.wire import Entry
 
 
@@ -16,8 +17,8 @@ def size_of(st: os.stat_result) -> int:
 
 def entry_of(fd: int, name: bytes) -> Entry:
     """Everything about the inode behind an O_PATH descriptor but its data, under one of its names."""
-    st = os.fstat(fd)
-    target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b""
+    st = files.fstat(fd)
+    target = files.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b""
     return Entry(
         st.st_mode, st.st_uid, st.st_gid, st.st_rdev,
         size_of(st), st.st_mtime_ns, st.st_nlink, name, target, xattrs_of(fd),
@@ -26,20 +27,20 @@ def entry_of(fd: int, name: bytes) -> Entry:
 
 def names_of(fd: int) -> list[bytes]:
     """What the directory behind a descriptor holds now."""
-    reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    reader = files.open(files.through(fd), files.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
     try:
-        return [os.fsencode(name) for name in os.listdir(reader)]
+        return [os.fsencode(name) for name in files.listdir(reader)]
     finally:
-        os.close(reader)
+        files.close(reader)
 
 
 def xattrs_of(fd: int) -> tuple[tuple[bytes, bytes], ...]:
     """All extended attributes of the inode behind an O_PATH descriptor, sorted by name."""
-    path = f"/proc/self/fd/{fd}"
+    path = files.through(fd)
     found = []
-    for key in sorted(os.listxattr(path)):
+    for key in sorted(files.listxattr(path)):
         try:
-            found.append((os.fsencode(key), os.getxattr(path, key)))
+            found.append((os.fsencode(key), files.getxattr(path, key)))
         except OSError as error:
             if error.errno != errno.ENODATA:  # removed between the two calls
                 raise

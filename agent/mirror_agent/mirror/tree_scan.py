@@ -11,7 +11,9 @@ import stat
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from mirror_agent.mirror import files
+
+_DIR_FLAGS: Final = files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 
 
 class Listing(NamedTuple):
@@ -24,20 +26,13 @@ class Listing(NamedTuple):
 
 def listing_of(fd: int, path: bytes) -> Listing:
     """What an open directory holds now."""
-    entries = []
-    with os.scandir(fd) as found:
-        for entry in found:
-            try:
-                entries.append((os.fsencode(entry.name), entry.stat(follow_symlinks=False)))
-            except FileNotFoundError:
-                continue  # removed between the listing and the look
-    return Listing(path, os.fstat(fd), entries)
+    return Listing(path, files.fstat(fd), files.entries(fd))
 
 
 def walk(top_fd: int) -> Iterator[Listing]:
     """Every directory from the top down; a directory on another file system is not entered."""
-    fd = os.open(".", _DIR_FLAGS, dir_fd=top_fd)
-    device = os.fstat(fd).st_dev
+    fd = files.open(".", _DIR_FLAGS, dir_fd=top_fd)
+    device = files.fstat(fd).st_dev
     levels: list[tuple[int, bytes, Iterator[bytes]]] = []
     try:
         listing = listing_of(fd, b"")
@@ -48,10 +43,10 @@ def walk(top_fd: int) -> Iterator[Listing]:
             name = next(children, None)
             if name is None:
                 levels.pop()
-                os.close(parent)
+                files.close(parent)
                 continue
             try:
-                fd = os.open(name, _DIR_FLAGS, dir_fd=parent)
+                fd = files.open(name, _DIR_FLAGS, dir_fd=parent)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             inner = path + b"/" + name if path else name
@@ -61,7 +56,7 @@ def walk(top_fd: int) -> Iterator[Listing]:
             yield listing
     finally:
         for fd, _, _ in levels:
-            os.close(fd)
+            files.close(fd)
 
 
 def _below(listing: Listing, device: int) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mirror_agent.mirror import limits, verify_wire, wire
+from mirror_agent.mirror import files, limits, verify_wire, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Call, Descriptors, Inode
 from mirror_agent.mirror.outlet import Outlet
@@ -39,7 +39,7 @@ from mirror_agent.mirror.wire import Entry, Op, SetAttr, WireError
 
 log: Final = logging.getLogger(__name__)
 
-_PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS: Final = files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC
 _ROOT_NAME: Final = b"root"
 # Questions on their way: enough to hide the network, few enough not to hold up the application's frames behind them.
 QUESTIONS_MAX: Final = 32
@@ -266,11 +266,11 @@ class Verify:
 
     def _names(self, inode: Inode) -> list[bytes]:
         fd = self._descriptors.path_fd(inode, self._call)
-        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        reader = files.open(files.through(fd), files.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
         try:
-            return [os.fsencode(name) for name in os.listdir(reader)]
+            return [os.fsencode(name) for name in files.listdir(reader)]
         finally:
-            os.close(reader)
+            files.close(reader)
 
     def _send_names(self, inode: Inode, names: list[bytes]) -> int:
         payloads = verify_wire.names_payloads(names)
@@ -289,12 +289,12 @@ class Verify:
                 return
             directory = self._descriptors.path_fd(parent.inode, self._call)
             try:
-                fd = os.open(name, _PATH_FLAGS, dir_fd=directory)
+                fd = files.open(name, _PATH_FLAGS, dir_fd=directory)
             except FileNotFoundError:
                 return  # gone since the names were read
-            st = os.fstat(fd)
+            st = files.fstat(fd)
             if st.st_dev != front.root.device:
-                os.close(fd)
+                files.close(fd)
                 return  # another file system: not replicated
             inode = front.table.remember(fd, st)
             place = _Place(front, inode, parent.path + b"/" + name)
@@ -313,7 +313,7 @@ class Verify:
     def _send_check(self, inode: Inode, parent_fid: int, name: bytes, *, sure: bool) -> int:
         stream = self._stream
         fd = self._descriptors.path_fd(inode, self._call)
-        st = os.fstat(fd)
+        st = files.fstat(fd)
         if sure and inode.bound is stream and self._outlet.owes_times(inode):
             change = SetAttr(wire.SET_MTIME, 0, 0, 0, 0, 0, st.st_mtime_ns)
             stream.append(Op.SETATTR, fid=inode.fid, data=wire.setattr_payload(change))
@@ -321,7 +321,7 @@ class Verify:
             st.st_mode, st.st_uid, st.st_gid, st.st_rdev,
             st.st_size if stat.S_ISREG(st.st_mode) else 0, st.st_mtime_ns,
             0 if stat.S_ISDIR(st.st_mode) else st.st_nlink, name,
-            os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b"", xattrs_of(fd),
+            files.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b"", xattrs_of(fd),
         )  # fmt: skip
         flags = (wire.SURE if sure else 0) | (wire.REPAIR if sure and self._repair else 0)
         seq = stream.append(Op.CHECK, fid=inode.fid, offset=parent_fid, data=wire.entry_payload(entry), flags=flags)
@@ -361,7 +361,7 @@ class Verify:
         if not inode.is_file or inode.orphan:
             self._leave(place)
             return
-        st = os.fstat(self._descriptors.path_fd(inode, self._call))
+        st = files.fstat(self._descriptors.path_fd(inode, self._call))
         if st.st_nlink > 1:
             if inode.fid in self._linked:
                 self._leave(place)  # its content was compared under another name
@@ -375,7 +375,7 @@ class Verify:
     def _compare(self, place: _Place, offset: int) -> int:
         """Digests of the next piece of a file, read without a lock."""
         fd = self._descriptors.data_fd(place.inode, self._call)
-        size = os.fstat(fd).st_size
+        size = files.fstat(fd).st_size
         length = min(CHUNK_BYTES, size - offset)
         if length <= 0 or place.inode.orphan:
             self._leave(place)
@@ -430,7 +430,7 @@ class Verify:
             return False
         directory = self._descriptors.path_fd(parent.inode, self._call)
         try:
-            return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == inode.ino
+            return files.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == inode.ino
         except FileNotFoundError:
             return False
 
@@ -442,7 +442,7 @@ class Verify:
             data = b""
             if not inode.orphan:
                 fd = self._descriptors.data_fd(inode, self._call)
-                data = os.pread(fd, question.length, offset)
+                data = files.pread(fd, question.length, offset)
             if data and self._repair:
                 seq = self._stream.append(Op.PATCH, fid=inode.fid, offset=offset, data=data)
             elif data:

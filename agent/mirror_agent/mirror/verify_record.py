@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from mirror_agent.mirror import files
 from mirror_agent.mirror.verify_wire import Verdict
 
 log: Final = logging.getLogger(__name__)
@@ -124,13 +124,13 @@ class VerifyStore:
         with open(temporary, "wb") as stream:
             stream.write(json.dumps(asdict(record)).encode())
             stream.flush()
-            os.fsync(stream.fileno())
+            files.fsync(stream.fileno())
         temporary.replace(self.path)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = files.open(self._directory, files.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
         try:
-            os.fsync(directory)
+            files.fsync(directory)
         finally:
-            os.close(directory)
+            files.close(directory)
         self.last = record
 
 
