@@ -39,6 +39,7 @@ class Engine:
         self.frozen_until = 0.0
         self.told_at = 0.0
         self.generation = 0  # of the stream: frames of an older connection are ignored
+        self.theirs = -1  # the peer's generation that this end's connection was made with
         self.own = Epoch(0)  # the highest epoch this engine was asked to be in; survives the process
         self.point: tuple[str, int] | None = None  # end of a stream both copies agree on; survives the process
         self.reset()
@@ -76,8 +77,8 @@ class Engine:
         if self.link in (Link.LIVE, Link.RESYNC) and now - self.heard_at > SILENCE_S:
             self.lose_link("silence")
         if self.link in (Link.LIVE, Link.RESYNC) and now - self.told_at >= HEARTBEAT_S:
-            self.told_at, generation = now, peer.generation
-            self.world.send("mirror", self.name, peer.name, partial(peer.hear, generation))
+            self.told_at = now
+            self.world.send("mirror", self.name, peer.name, partial(peer.hear, self.theirs))
         if self.mode is Mode.PRIMARY and self.link is Link.CONNECTING and self.ack is not Acknowledging.PARKED:
             self.try_connect()
         self.report()
@@ -96,6 +97,12 @@ class Engine:
             ways and peer.alive and not peer.frozen and peer.mode is Mode.REPLICA and peer.refuses_below <= self.epoch
         )
 
+    def connected(self) -> bool:
+        """Both ends have the same connection: one that began anew or gave it up answers nothing on the old one."""
+        peer = self.peer
+        assert peer is not None
+        return self.theirs == peer.generation and peer.theirs == self.generation
+
     def try_connect(self) -> None:
         if not self.reachable():
             return
@@ -110,6 +117,7 @@ class Engine:
         peer.epoch = peer.own = self.epoch
         peer.generation += 1
         self.generation += 1
+        self.theirs, peer.theirs = peer.generation, self.generation
         self.heard_at = peer.heard_at = self.world.now
         if self.ack is Acknowledging.PAIRED:
             unsent = set(self.parked)  # written since the mount, before the peer was there: sent now, in order
@@ -186,10 +194,10 @@ class Engine:
     def send(self, write: int, *, wait: bool) -> None:
         peer = self.peer
         assert peer is not None
-        epoch, theirs = self.epoch, peer.generation
+        epoch = self.epoch
         if wait:
             self.waiting[write] = epoch
-        self.world.after(self.world.delay(), partial(peer.receive, write, epoch, theirs))
+        self.world.after(self.world.delay(), partial(peer.receive, write, epoch, self.theirs))
 
     def receive(self, write: int, epoch: Epoch, generation: int) -> None:
         peer = self.peer
@@ -207,8 +215,7 @@ class Engine:
         if epoch < self.refuses_below:
             return  # an old epoch is refused; that of the connection was compared when it was made
         self.data.add(write)
-        theirs = peer.generation
-        self.world.after(self.world.delay(), partial(peer.acked, write, theirs))
+        self.world.after(self.world.delay(), partial(peer.acked, write, self.theirs))
 
     def acked(self, write: int, generation: int) -> None:
         if generation != self.generation or not self.alive or write not in self.waiting:
@@ -293,7 +300,7 @@ class Engine:
         assert peer is not None
         if self.barrier is None or generation != self.generation:
             return
-        if behind <= peer.data and not self.waiting and self.reachable():
+        if behind <= peer.data and not self.waiting and self.reachable() and self.connected():
             barrier, self.barrier = self.barrier, None
             peer.flushed = set(peer.data)
             self.flushed = set(self.data)
@@ -327,7 +334,7 @@ class Engine:
         self.epoch = epoch
         peer = self.peer
         assert peer is not None
-        if self.link is Link.LIVE and self.reachable():
+        if self.link is Link.LIVE and self.reachable() and self.connected():
             peer.epoch = peer.own = epoch
         return ""
 
@@ -352,7 +359,7 @@ class Engine:
             return "not primary"
         agreed = False
         if self.ack is Acknowledging.PAIRED and self.link is Link.LIVE and not self.waiting and not self.parked:
-            if not self.data <= peer.data:
+            if not self.data <= peer.data or not self.connected():
                 return "the peer has not confirmed"
             peer.flushed = set(peer.data)
             agreed = True

@@ -48,6 +48,21 @@ def _one(name: str, breaks: str, module: str, was: str, becomes: str, *, quick: 
 
 
 WITNESS = (
+    Mutant(
+        "believe-the-clock-more-than-the-epoch",
+        "I1: the answer to the own write is taken for an old one, the write for settled, and the peer stays listed",
+        (
+            Edit(
+                "reduce",
+                "            return _adopt(state, record, etag, requested_at).with_(won=record.nonce)\n",
+                "            won = _adopt(state, record, etag, requested_at)\n"
+                "            return won.with_(won=record.nonce, witness=_witness(won.witness, unresolved=None))\n",
+            ),
+            Edit(
+                "reduce", "    if requested_at < old.known_at and not newer:\n", "    if requested_at < old.known_at:\n"
+            ),
+        ),
+    ),
     _one(
         "serve-before-the-witness-has-answered",
         "I3: a conditional write that was only sent counts as won",

@@ -66,10 +66,10 @@ class Sent:
 
 
 class Again:
-    """Something a node does again and again in one life; a freeze puts it off."""
+    """Something a node does again and again in one life; a freeze of the agent puts off what is the agent's."""
 
-    def __init__(self, node: SimNode, seconds: float, work: Callable[[], None]) -> None:
-        self.node, self.seconds, self.work = node, seconds, work
+    def __init__(self, node: SimNode, seconds: float, work: Callable[[], None], *, of_engine: bool) -> None:
+        self.node, self.seconds, self.work, self.of_engine = node, seconds, work, of_engine
         self.life, self.draw = node.life, node.random.random
 
     def __call__(self) -> None:
@@ -77,10 +77,10 @@ class Again:
         if self.life != node.life or not node.alive:
             return
         world = node.world
-        if world.now < node.frozen_until:
+        if world.now < node.frozen_until and not self.of_engine:
             world.after(node.frozen_until - world.now + 0.0005, self)
             return
-        self.work()
+        self.work()  # an engine that is frozen itself does nothing
         world.after(self.seconds * (0.95 + 0.15 * self.draw()), self)
 
 
@@ -155,8 +155,8 @@ class SimNode:
             Node(self.name), Node(self.peer_name), TIMING, self.clock, durable=durable, failover=self.failover
         )
         self.every(TICK_S, self.tick)
-        self.every(POLL_S, self.engine.poll)
-        self.every(1.0, self.engine.flush)
+        self.every(POLL_S, self.engine.poll, of_engine=True)
+        self.every(1.0, self.engine.flush, of_engine=True)
         self.every(TIMING.heartbeat_s, self.beat)
         if self.world.tracing:
             self.note(f"boots, {durable}")
@@ -229,8 +229,8 @@ class SimNode:
         if engine:
             self.engine.frozen_until = max(self.engine.frozen_until, until)
 
-    def every(self, seconds: float, work: Callable[[], None]) -> None:
-        self.world.after(seconds * self.random.random(), Again(self, seconds, work))
+    def every(self, seconds: float, work: Callable[[], None], *, of_engine: bool = False) -> None:
+        self.world.after(seconds * self.random.random(), Again(self, seconds, work, of_engine=of_engine))
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
         """After a while, if this life lasts; a freeze puts it off."""

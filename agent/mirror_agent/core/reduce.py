@@ -73,8 +73,7 @@ def apply(state: State, event: Event, now: Instant) -> State:
             unresolved = Unresolved(proposal, nonce, base_etag, _listed_before(state.witness.unresolved, base_etag))
             return state.with_(witness=_witness(state.witness, unresolved=unresolved))
         case WriteWon(record, etag, requested_at):
-            won = _adopt(state, record, etag, requested_at)
-            return won.with_(won=record.nonce, witness=_witness(won.witness, unresolved=None))
+            return _adopt(state, record, etag, requested_at).with_(won=record.nonce)
         case WitnessUnknown(reason):
             return state.with_(witness=_witness(state.witness, failure=reason, failed_at=now))
         case MirrorReported(mirror):
@@ -193,8 +192,9 @@ def _listed_before(old: Unresolved | None, base_etag: str) -> frozenset[Node]:
 
 def _adopt(state: State, record: Record | None, etag: str, requested_at: Instant) -> State:
     old = state.witness
-    if requested_at < old.known_at:
-        return state  # an answer that was overtaken by a newer one
+    newer = record is not None and (old.record is None or record.epoch > old.record.epoch)
+    if requested_at < old.known_at and not newer:
+        return state  # an answer that was overtaken; a later epoch is believed whatever this node's clock did meanwhile
     if record is None and old.record is not None:
         return state.with_(witness=_witness(old, failure="the record vanished", failed_at=requested_at))
     if record is not None and old.record is not None and record.epoch < old.record.epoch:

@@ -66,8 +66,21 @@ def test_a_write_of_unknown_outcome_is_resolved_by_the_record(read: RecordRead, 
 
 def test_an_answer_that_was_overtaken_is_ignored() -> None:
     state = state_of("a serves alone", {"record read": "1 s ago"})
-    old = RecordRead(record(9, "disk-b.9"), "etag-9", Instant(NOW - 2))
-    assert after(state, old).record == state.record
+    assert state.record is not None
+    for epoch in (state.record.epoch, Epoch(state.record.epoch - 1)):
+        old = RecordRead(record(epoch, "disk-b.9"), "etag-old", Instant(NOW - 2))
+        assert after(state, old) == state
+
+
+def test_a_later_epoch_is_believed_although_the_clock_was_set_back() -> None:
+    state = state_of("a serves alone, b has caught up", {"record read": "1 s ago"})
+    began = after(state, WriteBegan(PUBLISH, "disk-a.6", "etag-7"))
+    assert state.record is not None
+    won = Record(PUBLISH.epoch, PUBLISH.primary, PUBLISH.in_sync, "disk-a.6", PUBLISH.rule)
+    changed = after(began, WriteWon(won, "etag-8", Instant(NOW - 60)))
+    assert changed.record == won
+    assert changed.witness.unresolved is None
+    assert (changed.won, changed.witness.known_at) == ("disk-a.6", Instant(NOW - 60))
 
 
 @pytest.mark.parametrize("read", [RecordRead(record(6, "x"), "etag-x", NOW), RecordRead(None, "", NOW)])
