@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start a lab; ends with Ctrl-C")
     up.add_argument("--detach", action="store_true", help="return when it is up; end it with `down`")
     up.add_argument("--no-functions", action="store_true", help="the cloud only, without the Functions host")
+    up.add_argument("--while", type=int, dest="only_while", metavar="PID", help="end when that process has ended")
     up.add_argument("--progress-fd", type=int, help=argparse.SUPPRESS)
     commands.add_parser("down", help="end the lab of this state directory and clean up after dead ones")
     commands.add_parser("status", help="addresses, VMs, probes")
@@ -95,8 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(given: argparse.Namespace, state: Path) -> int:
     match given.command:
         case "up" if given.detach:
-            functions = ["--no-functions"] if given.no_functions else []
-            return lifetime.start_detached(["--state", str(state), "up", *functions], state)
+            words = ["--no-functions"] if given.no_functions else []
+            words += ["--while", str(given.only_while)] if given.only_while is not None else []
+            return lifetime.start_detached(["--state", str(state), "up", *words], state)
         case "up":
             return up(given, state)
         case "down":
@@ -113,7 +115,8 @@ def up(given: argparse.Namespace, state: Path) -> int:
     lifetime.check_machine()
     state.mkdir(parents=True, exist_ok=True)
     say, ready = _progress(given.progress_fd)
-    work = lifetime.run_foreground(state, with_functions=not given.no_functions, say=say, ready=ready)
+    functions, only_while = not given.no_functions, given.only_while
+    work = lifetime.run_foreground(state, with_functions=functions, say=say, ready=ready, only_while=only_while)
     try:
         asyncio.run(work)
     except asyncio.CancelledError:

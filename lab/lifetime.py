@@ -37,14 +37,22 @@ def check_machine() -> None:
 
 
 async def run_foreground(
-    state: Path, *, with_functions: bool, say: Callable[[str], None], ready: Callable[[], None]
+    state: Path,
+    *,
+    with_functions: bool,
+    say: Callable[[str], None],
+    ready: Callable[[], None],
+    only_while: int | None = None,
 ) -> None:
-    """Until a signal or `python -m lab down`; everything is gone when it returns. The machine has been checked."""
+    """Until a signal, `python -m lab down`, or the end of process `only_while`; everything is gone when it returns. The
+    machine has been checked."""
     loop = asyncio.get_running_loop()
     current = asyncio.current_task()
     assert current is not None
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, current.cancel)
+    if only_while is not None:
+        _terminate_after(only_while)
     async with Cloud(state, say=say, with_functions=with_functions) as cloud:
         _log_to(cloud.directory / "daemon.log")
         for number in STOP_SIGNALS:
@@ -55,6 +63,23 @@ async def run_foreground(
             loop.add_signal_handler(number, lambda: None)
         say("taking everything away")
     say(f"lab {cloud.lab_id} is gone")
+
+
+def _terminate_after(pid: int) -> None:
+    """SIGTERM to this process as soon as that one has ended, or if it has: one end, whatever asked for it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        signal.raise_signal(signal.SIGTERM)
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(descriptor, ended)
 
 
 def _log_to(path: Path) -> None:

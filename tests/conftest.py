@@ -10,7 +10,11 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from lab.azurite.server import Azurite
+from lab.fabric.cgroups import Group
 from lab.prerequisites import missing_for_azurite, missing_for_browser, missing_for_lab
+from tests.leftovers import end_as_interrupted, left_behind, watch_over_this_run
+
+GROUP = pytest.StashKey[Group | None]()
 
 # The tests start hundreds of processes of this tree. Without compiled modules each of them compiles the sources anew,
 # which is half of the time a mirror engine takes to start (0.22 s of processor time instead of 0.12 s).
@@ -19,6 +23,17 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # A slow or busy machine is no finding: hypothesis would fail an example that takes longer than 0.2 s.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    end_as_interrupted()
+    config.stash[GROUP] = watch_over_this_run()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    group = config.stash[GROUP]
+    if group is not None and (words := left_behind(group)):
+        terminalreporter.write_line(f"left behind by this run, and ended with it: {words}", yellow=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

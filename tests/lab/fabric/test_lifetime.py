@@ -84,6 +84,19 @@ def test_ctrl_c_takes_everything_away(state: Path) -> None:
         find_lab(state)
 
 
+def test_a_lab_ends_with_the_process_it_is_for(state: Path) -> None:
+    owner = subprocess.Popen(["sleep", "600"])
+    try:
+        done = lab(state, "up", "--detach", "--no-functions", "--while", str(owner.pid))
+        assert done.returncode == 0, done.stdout + done.stderr
+        info = find_lab(state)
+    finally:
+        owner.kill()
+        owner.wait()
+    wait_gone(info.pid)
+    assert registry.traces(info.id) == []
+
+
 def test_after_a_crash_the_children_are_dead_and_the_next_up_cleans(state: Path) -> None:
     info = up(state)
     children = registry.group_of(info.id).pids()

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from lab.demo.api import DemoFailed
-from lab.info import LabInfo, find_lab
+from lab.info import LabInfo
 from lab.wheels import GIVEN
 from tests.lab.farm.clients import Clients
-from tests.lab.farm.conftest import lab_command
 from tests.lab.farm.farm import DEADLINE_S, Farm, all_answer, costs_nothing, everybody_serves, farm_of, record
+from tests.lab.own_lab import own_lab
 from tests.lab.rollout.releases import DIES, PRESENT, PREVIOUS, release
 
 pytestmark = [pytest.mark.lab, pytest.mark.azurite, pytest.mark.farm]
@@ -31,12 +31,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabInfo]:
     wheels.mkdir()
     previous, *_ = [release(wheels, tmp_path, version) for version in (PREVIOUS, PRESENT, DIES)]
     monkeypatch.setenv(GIVEN, str(previous))
-    state = tmp_path / "lab"
-    try:
-        lab_command(state, "up", "--detach")
-        yield find_lab(state)
-    finally:
-        lab_command(state, "down")
+    with own_lab(tmp_path / "lab") as info:
+        yield info
 
 
 async def test_a_farm_changes_node_by_node_under_load(lab: LabInfo, tmp_path: Path) -> None:

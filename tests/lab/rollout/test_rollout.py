@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -24,9 +22,9 @@ from lab.faults.model import Case, Primary, Result, Service
 from lab.faults.perform import Performer, settled
 from lab.faults.report import circumstances
 from lab.faults.stage import Stage, wanted
-from lab.info import find_lab
 from lab.paths import REPOSITORY
 from lab.wheels import GIVEN
+from tests.lab.own_lab import own_lab
 from tests.lab.rollout.changes import (
     Change,
     api_of,
@@ -53,30 +51,21 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     wheels.mkdir()
     monkeypatch.setenv(GIVEN, str(await asyncio.to_thread(release, wheels, tmp_path, PREVIOUS)))
     state = tmp_path / "lab"
-    try:
-        await asyncio.gather(
-            asyncio.to_thread(lab_command, state, "up", "--detach"), asyncio.to_thread(build_others, wheels, tmp_path)
-        )
-        stage = Stage(find_lab(state), state, say)
+    others = asyncio.create_task(asyncio.to_thread(build_others, wheels, tmp_path))
+    with own_lab(state) as info:
+        await others
+        stage = Stage(info, state, say)
         try:
             await stage.provision()
             await settled(stage)
             yield stage
         finally:
             stage.close()
-    finally:
-        await asyncio.to_thread(lab_command, state, "down")
 
 
 def build_others(wheels: Path, scratch: Path) -> None:
     for version in (PRESENT, DIES, LACKS_A_FILE):
         release(wheels, scratch, version)
-
-
-def lab_command(state: Path, *words: str) -> None:
-    command = [sys.executable, "-m", "lab", "--state", str(state), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
 
 
 def say(text: str) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from lab.control import LabClient
 from lab.demo.api import ControlPlane
 from lab.demo.nodes import Nodes
 from lab.demo.story import CLUSTER, Story
-from lab.info import LabInfo, find_lab
+from lab.info import LabInfo
 from lab.prerequisites import missing_for_browser
+from tests.lab.own_lab import lab_command, own_lab
 from tests.lab.story.maintenance import maintain_the_primary
 from tests.lab.story.node_console import visit_the_node
 from tests.lab.story.questions import question
@@ -40,19 +40,8 @@ SECRET_SHAPES = (
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[LabInfo]:
-    print(lab_command(tmp_path, "up", "--detach"))
-    info = find_lab(tmp_path)
-    try:
+    with own_lab(tmp_path) as info:
         yield info
-    finally:
-        print(lab_command(tmp_path, "down"))
-
-
-def lab_command(state: Path, *words: str) -> str:
-    command = [sys.executable, "-m", "lab", "--state", str(state), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 async def kill_the_host_again_and_again(info: LabInfo) -> None:

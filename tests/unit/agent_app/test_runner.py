@@ -27,6 +27,8 @@ DAEMON = """
 setsid /bin/sh -c '(/bin/sleep 600 & echo $! > daemon.pid) &' &
 while [ ! -s daemon.pid ]; do sleep 0.02; done
 """
+# Longer than any test, and not for ever: a run that is killed must leave nothing that works on.
+FOR_A_WHILE = "i=0; while [ $i -lt 2400 ]; do i=$((i + 1)); sleep 0.05; done"
 
 
 def is_dead(pid: int) -> bool:
@@ -136,7 +138,7 @@ async def test_stop_runs_the_stop_script_and_is_graceful(make: MakeRunner, tmp_p
 
 
 async def test_what_the_stop_script_leaves_gets_sigterm_and_may_end_in_order(make: MakeRunner, tmp_path: Path) -> None:
-    start = "/bin/sh -c 'trap \"echo bye > seen; exit 0\" TERM; touch up; while :; do sleep 0.05; done' &\n"
+    start = f"/bin/sh -c 'trap \"echo bye > seen; exit 0\" TERM; touch up; {FOR_A_WHILE}' &\n"
     start += "while [ ! -e up ]; do sleep 0.02; done\n"
     runner = make(application(start_prim=start))
     assert isinstance(await runner.start(epoch=1, role="ALONE"), Started)
@@ -146,7 +148,7 @@ async def test_what_the_stop_script_leaves_gets_sigterm_and_may_end_in_order(mak
 
 
 async def test_what_ignores_sigterm_is_killed_at_the_stop_timeout(make: MakeRunner) -> None:
-    start = "/bin/sh -c 'trap \"\" TERM; touch up; while :; do sleep 0.05; done' &\n"
+    start = f"/bin/sh -c 'trap \"\" TERM; touch up; {FOR_A_WHILE}' &\n"
     start += "while [ ! -e up ]; do sleep 0.02; done\n"
     runner = make(application(start_prim=start, stop_timeout_s=0.3))
     assert isinstance(await runner.start(epoch=1, role="ALONE"), Started)

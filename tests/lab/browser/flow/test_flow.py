@@ -7,8 +7,6 @@ asked on every page. What the page shows of a failover is measured against the n
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +17,12 @@ from playwright.async_api import Browser, Page, expect
 
 from lab.demo.api import ControlPlane
 from lab.demo.nodes import Nodes
-from lab.info import LabInfo, find_lab
+from lab.info import LabInfo
 from tests.lab.browser.flow import at_the_node, chapters
 from tests.lab.browser.flow.chapters import NAME
 from tests.lab.browser.flow.portal import power_off
 from tests.lab.browser.watched import Watched, watched
+from tests.lab.own_lab import own_lab
 
 if TYPE_CHECKING:
     from playwright._impl._api_structures import ClientCertificate
@@ -36,17 +35,8 @@ REFUSED: Final = ("401", "403")  # Chromium reports an expected refusal of a req
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[LabInfo]:
-    _lab(tmp_path, "up", "--detach")
-    try:
-        yield find_lab(tmp_path)
-    finally:
-        _lab(tmp_path, "down")
-
-
-def _lab(state: Path, *words: str) -> None:
-    command = [sys.executable, "-m", "lab", "--state", str(state), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
+    with own_lab(tmp_path) as info:
+        yield info
 
 
 async def test_from_an_empty_fleet_to_a_deleted_cluster(lab: LabInfo, tmp_path: Path, chromium: Browser) -> None:
