@@ -38,6 +38,8 @@ def show_status(info: LabInfo) -> None:
     for node in client.call("nodes"):
         addresses = f"{node['privateAddress']:<12} {node['publicAddress'] or '':<15}"
         print(f"  VM {node['name']:<14} {node['power']:<12} {addresses} {node['namespace']}")
+        if node["standsFor"] is not None:
+            print(f"     {'':<14} Linux, stands in for {node['standsFor']}")
     for balancer in client.call("balancers"):
         members = ", ".join(f"{m['name']} {'up' if m['up'] else 'down'} {m['sinceS']} s" for m in balancer["members"])
         ports = ", ".join(map(str, balancer["ports"]))

@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 from lab import registry
 from lab.arm.server import serve_arm
 from lab.arm.service import ArmService
+from lab.artifacts import GATE, artifact_settings, artifacts_app
 from lab.authority import Authority
 from lab.azurite.server import Azurite
 from lab.control import serve_control
@@ -193,6 +194,7 @@ class Cloud:
         self.functions = child
         self._stack.push_async_callback(child.stop)
         more = await self._start_alert_channels(authority) | await self._start_monitor(authority)
+        more |= await self._start_artifacts(authority)
         await child.start(self._app_settings(child, authority, tokens, wheel) | more)
         keys = Keys.model_validate_json(child.keys.read_text())
         webhook = (
@@ -212,6 +214,16 @@ class Cloud:
         runner, url = await serve_monitor(server, self.address, 0, self._server_tls(authority, "monitor"))
         self._stack.push_async_callback(runner.cleanup)
         return {"MIRRORPLANE_METRICS_ENDPOINT": url, "MIRRORPLANE_LOGS_ENDPOINT": f"{url}/v1"}
+
+    async def _start_artifacts(self, authority: Authority) -> dict[str, str]:
+        """What Windows nodes download; nothing where this lab's environment does not allow them."""
+        gate = os.environ.get(GATE, "")
+        if not gate:
+            return {}
+        runner, url = await serve_app(artifacts_app(), self.address, 0, self._server_tls(authority, "artifacts"))
+        self._stack.push_async_callback(runner.cleanup)
+        self._say(f"{GATE}={gate}: VMs of Windows images are made, and are Linux VMs that stand in for them")
+        return artifact_settings(url, gate)
 
     def _server_tls(self, authority: Authority, name: str) -> ssl.SSLContext:
         certificate = authority.issue(name, self.address)

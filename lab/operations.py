@@ -60,6 +60,7 @@ class Operations:
         return {
             "name": vm.name,
             "vmId": vm.id,
+            "standsFor": vm.image if vm.os_type == "Windows" else None,
             "power": self._provider.machines.power_state(vm.id).value,
             "privateAddress": vm.nics[0].private_address,
             "publicAddress": vm.nics[0].public_address,

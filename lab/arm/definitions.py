@@ -220,7 +220,7 @@ def machine(resource: Resource, state: State) -> port.VmDefinition:
     properties, rid = resource.properties, resource.rid
     storage, os_profile = properties["storageProfile"], properties["osProfile"]
     nics = sorted(properties["networkProfile"]["networkInterfaces"], key=lambda nic: not nic["properties"]["primary"])
-    keys = ((os_profile["linuxConfiguration"].get("ssh") or {}).get("publicKeys")) or []
+    keys = ((os_profile.get("linuxConfiguration", {}).get("ssh") or {}).get("publicKeys")) or []
     return port.VmDefinition(
         id=resource.id,
         uuid=resource.assigned["vmId"],
@@ -232,6 +232,7 @@ def machine(resource: Resource, state: State) -> port.VmDefinition:
         zone=(resource.wish.get("zones") or [None])[0],
         size=properties["hardwareProfile"]["vmSize"],
         image=image_urn(resource),
+        os_type=storage["osDisk"]["osType"],
         admin_user=os_profile["adminUsername"],
         ssh_public_keys=tuple(key["keyData"] for key in keys if "keyData" in key),
         custom_data=base64.b64decode(resource.secrets.get("customData", "")),

@@ -169,7 +169,8 @@ def render(group: Group) -> dict[str, Any]:
 
 def _summary(resource: Resource, expand: str) -> dict[str, Any]:
     rid = resource.rid
-    body: dict[str, Any] = {"id": resource.id, "name": rid.name, "type": rid.type, "location": resource.location}
+    name = "/".join(name for _, name in rid.path)
+    body: dict[str, Any] = {"id": resource.id, "name": name, "type": rid.type, "location": resource.location}
     body |= {name: resource.wish[name] for name in ("tags", "sku", "zones") if name in resource.wish}
     if "provisioningState" in expand:
         body["provisioningState"] = resource.state

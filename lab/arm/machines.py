@@ -82,7 +82,7 @@ class Machines:
         core, kind = self._core, kind_of(TYPE)
         core.faults.strike_request("POST", TYPE, rid.name, action)
         core.writable_group(rid.group)
-        script = self._script(body) if action == "runCommand" else ""
+        script = self._script(self._resources.find(rid), body) if action == "runCommand" else ""
         power = await core.provider.vm_power_state(self._resources.find(rid).id)
         vm = self._resources.find(rid)  # again: it may have gone while the provider was asked
         if vm.operation is not None:
@@ -150,10 +150,11 @@ class Machines:
         return work
 
     @staticmethod
-    def _script(body: Any) -> str:
+    def _script(vm: Resource, body: Any) -> str:
         wish = BodyCheck("Microsoft.Compute").check(model_class("azure.mgmt.compute", "RunCommandInput"), body)
-        if wish["commandId"] != "RunShellScript":
-            raise not_modelled(f"Run command '{wish['commandId']}'", "commandId")
+        shell = "RunPowerShellScript" if "windowsConfiguration" in vm.properties["osProfile"] else "RunShellScript"
+        if wish["commandId"] != shell:
+            raise not_modelled(f"Run command '{wish['commandId']}' on this VM", "commandId")
         if wish.get("parameters"):
             raise not_modelled("Parameters of a run command", "parameters")
         if not wish.get("script"):

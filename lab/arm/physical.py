@@ -13,9 +13,10 @@ from collections.abc import Iterable
 
 from lab.arm import definitions
 from lab.arm.graph import referrers
-from lab.arm.ids import parse_resource_id
+from lab.arm.ids import parse_resource_id, same
 from lab.arm.kinds.balancer import drop_pools
 from lab.arm.kinds.disk import disk_made_by_vm
+from lab.arm.kinds.extension import VmExtension
 from lab.arm.kinds.interface import pools_of
 from lab.arm.provider import Provider
 from lab.arm.state import Resource, State
@@ -86,7 +87,7 @@ class Physical:
     # --- removing --------------------------------------------------------------------------------------------------
     async def remove(self, resource: Resource) -> None:
         """Take a resource out of the physical world and out of the state (first out there, then here)."""
-        match resource.rid.type.split("/")[1].lower():
+        match resource.rid.type.split("/", 1)[1].lower():
             case "publicipaddresses":
                 address = resource.assigned.get("ipAddress")
                 if address is not None:
@@ -123,6 +124,8 @@ class Physical:
         async with self._lock(vm):
             await self._provider.delete_vm(vm.id)
         self._forget(vm)
+        for extension in [one for one in self._state.of_type(VmExtension.type) if same(str(one.rid.parent), vm.id)]:
+            self._forget(extension)
         nics = vm.properties["networkProfile"]["networkInterfaces"]
         await self._interfaces([nic["id"] for nic in nics])
         await self._balancers_of([nic["id"] for nic in nics])

@@ -205,6 +205,7 @@ class VmDefinition:
     zone: str | None
     size: str
     image: str  # "publisher:offer:sku:version"
+    os_type: str  # Linux | Windows
     admin_user: str
     ssh_public_keys: tuple[str, ...]
     custom_data: bytes = field(repr=False)  # decoded; carries an enrolment token, keep it out of logs
@@ -298,6 +299,11 @@ class Provider(Protocol):
         """Asked at each instance view, so it must be quick and read the real thing, not what was ordered."""
         ...
 
+    async def run_extension(self, vm_id: str, command: str, /) -> CommandResult:
+        """The command of a Custom Script extension, as the handler in a Windows VM would run it. May overlap others."""
+        ...
+
     async def run_command(self, vm_id: str, script: str, /) -> CommandResult:
-        """RunShellScript as root inside the VM. A VM that does not run raises `ProviderFailure`."""
+        """RunShellScript as root, or RunPowerShellScript as SYSTEM, whichever the VM has. A VM that does not run raises
+        `ProviderFailure`, so does a script that a VM which stands for Windows cannot run."""
         ...

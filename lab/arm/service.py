@@ -16,8 +16,9 @@ from typing import Any
 
 from lab.arm.availability import Availability, covers
 from lab.arm.core import Core, Response, Timing
-from lab.arm.errors import ArmError, malformed_json
+from lab.arm.errors import ArmError, malformed_json, not_modelled
 from lab.arm.events import EventSink, drop
+from lab.arm.extensions import Extensions, is_extension
 from lab.arm.faults import Faults
 from lab.arm.groups import Groups
 from lab.arm.ids import ResourceId, parse_resource_id
@@ -53,6 +54,7 @@ class ArmService:
         self._groups = Groups(self._core)
         self._resources = Resources(self._core)
         self._machines = Machines(self._core, self._resources)
+        self._extensions = Extensions(self._core)
         self._availability = Availability(self._core, self._resources)
 
     @property
@@ -147,9 +149,10 @@ class ArmService:
                 return await self._health(method, path, parts)
             case ["resourcegroups", _, "providers", _, _, _, _, _]:
                 pairs = ((parts[6], parts[7]), (parts[8], parts[9]))
-                return self._child(
-                    method, ResourceId(self._core.subscription_id, parts[3], parts[5], pairs), version, headers, body
-                )
+                rid = ResourceId(self._core.subscription_id, parts[3], parts[5], pairs)
+                if is_extension(rid):
+                    return await self._extension(method, rid, version, headers, body)
+                return self._child(method, rid, version, headers, body)
         raise _no_route(method, path)
 
     def _group(self, method: str, name: str, version: str, body: bytes) -> Response:
@@ -190,6 +193,8 @@ class ArmService:
         machine = rid.type.lower() == "microsoft.compute/virtualmachines"
         if method == "GET" and machine and word == "instanceview":
             return await self._machines.instance_view(rid)
+        if method == "GET" and machine and word == "extensions":
+            return self._extensions.list_of(self._resources.find(rid).rid)
         if method == "GET":
             return self._resources.list_children(rid, spelt)
         if method == "POST" and machine:
@@ -203,6 +208,16 @@ class ArmService:
             if covers(rid):
                 return await self._availability.current(rid)
         raise _no_route(method, path)
+
+    async def _extension(
+        self, method: str, rid: ResourceId, version: str, headers: dict[str, str], body: bytes
+    ) -> Response:
+        match method:
+            case "GET":
+                return self._extensions.get(rid)
+            case "PUT":
+                return await self._extensions.put(rid, _json(body), headers, version)
+        raise not_modelled(f"{method} of an extension", "extensions")
 
     def _child(self, method: str, rid: ResourceId, version: str, headers: dict[str, str], body: bytes) -> Response:
         match method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from lab.fabric.cabling import VmCabling
 from lab.fabric.cgroups import Group, ProcessesRemain
 from lab.fabric.namespaces import short_hash
 from lab.fabric.router import Router
+from lab.vm import windows
 from lab.vm.cloudinit import CloudInitError, Plan, missing_packages, parse
 from lab.vm.machine import BootFailed, Machine, MachineSpec, NotRunning
-from lab.vm.rootfs import Identity, ImageUnusable
+from lab.vm.rootfs import GUEST_DIRECTORY, Identity, ImageUnusable
+from shared.provisioning.plan import TAG_CLUSTER_ID
 
 RUN_COMMAND_TIMEOUT_S = 90 * 60.0  # Azure's run command
 
@@ -141,11 +144,33 @@ class Machines:
             return PowerState.RUNNING
         return PowerState.DEALLOCATED if node.deallocated else PowerState.STOPPED
 
-    async def run_command(self, vm_id: str, script: str) -> CommandResult:
+    async def run_extension(self, vm_id: str, command: str) -> CommandResult:
+        """In place of the PowerShell script in the VM's custom data, what `lab.vm.windows` makes of its settings."""
+        node = self.get(vm_id)
         try:
-            done = await self.get(vm_id).machine.run(
-                ["sh", "-s"], stdin=script.encode(), timeout_s=RUN_COMMAND_TIMEOUT_S
-            )
+            settings = windows.settings_of(command, node.definition.custom_data.decode())
+            plan = windows.stand_in(settings, str(node.definition.tags.get(TAG_CLUSTER_ID, "")))
+        except (windows.NotWindowsEnough, UnicodeDecodeError, CloudInitError) as error:
+            return CommandResult(1, "", str(error))
+        told = {
+            "banner": windows.BANNER.format(image=node.definition.image),
+            "downloads": windows.downloads(settings),
+            "plan": plan.as_json(),
+        }
+        argv = ["/usr/bin/python3", "-I", f"/{GUEST_DIRECTORY}", "windows"]
+        return await self._run(node, argv, json.dumps(told).encode())
+
+    async def run_command(self, vm_id: str, script: str) -> CommandResult:
+        node = self.get(vm_id)
+        try:
+            shell = windows.shell_of(script) if node.definition.os_type == "Windows" else script
+        except windows.NotWindowsEnough as error:
+            raise ProviderFailure("NotModelledByTheLab", str(error)) from None
+        return await self._run(node, ["sh", "-s"], shell.encode())
+
+    async def _run(self, node: Node, argv: list[str], stdin: bytes) -> CommandResult:
+        try:
+            done = await node.machine.run(argv, stdin=stdin, timeout_s=RUN_COMMAND_TIMEOUT_S)
         except NotRunning as error:
             raise ProviderFailure("OperationNotAllowed", f"run command needs a running VM: {error}") from None
         except TimeoutError:
@@ -161,6 +186,14 @@ class Machines:
 
 def _plan(vm: VmDefinition) -> Plan:
     """Before anything is made: what cloud-init could not do here fails the VM, as a provisioning error of the guest."""
+    if vm.os_type == "Windows":
+        if missing := windows.missing_programs():
+            raise ProviderFailure(
+                "OSProvisioningClientError",
+                f"VM {vm.name!r}: {', '.join(missing)} not on this machine; what stands in for Windows runs its "
+                "scripts by Wine: apt-get install wine wine64",
+            )
+        return Plan()  # nothing runs before the extension says what
     try:
         plan = parse(vm.custom_data)
         absent = missing_packages(plan.packages)

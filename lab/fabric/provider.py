@@ -230,6 +230,9 @@ class FabricProvider:
     async def vm_power_state(self, vm_id: str, /) -> PowerState:
         return self.machines.power_state(vm_id)
 
+    async def run_extension(self, vm_id: str, command: str, /) -> CommandResult:
+        return await self.machines.run_extension(vm_id, command)
+
     async def run_command(self, vm_id: str, script: str, /) -> CommandResult:
         return await self.machines.run_command(vm_id, script)
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from lab.arm.errors import ArmError, compute_parameter, not_modelled
 from lab.arm.graph import Reference
 from lab.arm.ids import ResourceId, parse_resource_id, same
+from lab.arm.kinds import windows_profile
 from lab.arm.kinds.base import Kind
 from lab.arm.kinds.disk import OS_DISK_SIZE_GB
 from lab.arm.kinds.disk import vm_of as vm_of_disk
@@ -70,7 +71,8 @@ class VirtualMachine(Kind):
                     wish.setdefault(name, copy.deepcopy(old.wish[name]))
         storage = properties.setdefault("storageProfile", {})
         disk = storage.setdefault("osDisk", {"createOption": "FromImage"})
-        disk.setdefault("osType", "Linux")
+        windows = windows_profile.is_windows(properties)
+        disk.setdefault("osType", "Windows" if windows else "Linux")
         disk.setdefault("caching", "ReadWrite")
         disk.setdefault("deleteOption", "Detach")
         disk.setdefault("diskSizeGB", OS_DISK_SIZE_GB)
@@ -91,6 +93,9 @@ class VirtualMachine(Kind):
         os_profile = properties.get("osProfile") or {}
         os_profile.setdefault("computerName", rid.name)
         os_profile.setdefault("allowExtensionOperations", True)
+        if windows:
+            windows_profile.complete(os_profile)
+            return
         linux = os_profile.setdefault("linuxConfiguration", {})
         linux.setdefault("disablePasswordAuthentication", "adminPassword" not in os_profile)
         linux.setdefault("provisionVMAgent", True)
@@ -112,6 +117,8 @@ class VirtualMachine(Kind):
             self._check_changes(wish, old)
         self._check_storage(rid, properties["storageProfile"], state)
         self._check_zone(wish, state)
+        if windows_profile.is_windows(properties):
+            windows_profile.check(properties, new=old is None)
         self._check_os(properties["osProfile"])
         self._check_interfaces(rid, properties["networkProfile"], state)
 
@@ -194,9 +201,7 @@ class VirtualMachine(Kind):
             )
         if not os_profile.get("adminUsername"):
             raise compute_parameter("Required parameter 'adminUsername' is missing (null).", "adminUsername")
-        if "windowsConfiguration" in os_profile:
-            raise not_modelled("Windows", "osProfile.windowsConfiguration")
-        linux = os_profile["linuxConfiguration"]
+        linux = os_profile.get("linuxConfiguration", {"disablePasswordAuthentication": False})
         keys = ((linux.get("ssh") or {}).get("publicKeys")) or []
         if linux["disablePasswordAuthentication"] and not keys:
             raise ArmError(

@@ -7,13 +7,15 @@ from lab.arm.kinds.addresses import NatGateway, PublicIpAddress
 from lab.arm.kinds.balancer import LoadBalancer
 from lab.arm.kinds.base import Kind
 from lab.arm.kinds.disk import Disk
+from lab.arm.kinds.extension import VmExtension
 from lab.arm.kinds.interface import NetworkInterface
 from lab.arm.kinds.machine import VirtualMachine
 from lab.arm.kinds.network import NetworkSecurityGroup, VirtualNetwork
 from lab.arm.kinds.placement import AvailabilitySet, ProximityPlacementGroup
 
 KINDS: tuple[Kind, ...] = (  # users before what they use
-    VirtualMachine(),
+    VirtualMachine(),  # takes its extensions along
+    VmExtension(),
     AvailabilitySet(),
     ProximityPlacementGroup(),
     Disk(),

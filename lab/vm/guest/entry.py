@@ -1,4 +1,5 @@
-"""The program the VM's disk holds as /usr/lib/lab-guest: `init`, `firstboot` or `systemctl ARGUMENTS`."""
+"""The program the VM's disk holds as /usr/lib/lab-guest: `init`, `firstboot`, `systemctl ARGUMENTS`; and where the VM
+stands in for Windows: `windows` (its extension), `words` (its translator), `cmd SCRIPT` (in base64)."""
 
 from __future__ import annotations
 
@@ -19,6 +20,19 @@ def main() -> int:
             from lab.vm.guest import systemctl
 
             return systemctl.main(rest)
+        case ["windows"]:
+            from lab.vm.guest import windows
+
+            return windows.main()
+        case ["words"]:
+            from lab.vm.guest import words
+
+            return words.serve()
+        case ["cmd", script]:
+            from lab.vm.guest import words
+
+            return words.run_script(script)
         case other:
-            print(f"unknown call {other}; one of init, firstboot, systemctl", file=sys.stderr)
+            known = "init, firstboot, systemctl, windows, words, cmd"
+            print(f"unknown call {other}; one of {known}", file=sys.stderr)
             return 2

@@ -23,6 +23,7 @@ class NullProvider:
         self.power: dict[str, PowerState] = {}
         self.calls: list[tuple[str, str]] = []
         self.scripts: list[str] = []
+        self.extension_exit_code = 0
         self.gate: asyncio.Event | None = None  # set it to hold calls back
         self._busy: dict[str, int] = defaultdict(int)
         self._next = 16
@@ -126,6 +127,11 @@ class NullProvider:
 
     async def vm_power_state(self, vm_id: str, /) -> PowerState:
         return self.power.get(vm_id, PowerState.UNKNOWN)
+
+    async def run_extension(self, vm_id: str, command: str, /) -> CommandResult:
+        await self._call("run_extension", vm_id)
+        self.scripts.append(command)
+        return CommandResult(self.extension_exit_code, f"ran {len(command)} characters\n", "")
 
     async def run_command(self, vm_id: str, script: str, /) -> CommandResult:
         await self._call("run_command", vm_id)

@@ -169,7 +169,7 @@ async def test_network_rules(lab: Lab, operations: str, body: Any, change: Chang
         ),
         (_set("properties/hardwareProfile/vmSize", "huge"), 400, "InvalidParameter"),
         (_set("properties/storageProfile/dataDisks/0/createOption", "Copy"), 400, "NotModelledByTheLab"),
-        (_set("properties/osProfile/windowsConfiguration", {}), 400, "NotModelledByTheLab"),
+        (_set("properties/osProfile/windowsConfiguration", {}), 409, "OperationNotAllowed"),
     ],
 )
 async def test_machine_rules(lab: Lab, change: Change, status: int, code: str) -> None:

@@ -157,6 +157,7 @@ class Fabric:
             image="Debian:debian-12:12:latest",
             admin_user="azureuser",
             ssh_public_keys=(),
+            os_type="Linux",
             custom_data=CLOUD_INIT.encode(),
             os_disk=Disk(f"{disks}-os", "os", 30, "1", "debian-12"),
             data_disks=(AttachedDisk(0, Disk(f"{disks}-data", "data", 8, "1")),),
