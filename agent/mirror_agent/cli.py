@@ -114,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(NO_ANSWER, f"{error}; it may go on: mirrorctl status")
     except (AgentRefused, ValueError) as error:
         return _fail(FAILED, str(error))
+    except OSError as error:
+        return _fail(FAILED, f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def _parser() -> tuple[_Parser, dict[str, _Parser]]:
