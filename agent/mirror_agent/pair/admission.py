@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError
 
 from mirror_agent.authority import (
     Authority,
@@ -30,7 +30,17 @@ from mirror_agent.authority import (
 )
 from mirror_agent.contract import Contract, NodeName
 from mirror_agent.eventlog import RecordEvent
-from mirror_agent.pair.documents import Done, Hello, HelloAnswer, Join, JoinAnswer, PairFacts, Secret
+from mirror_agent.pair.documents import (
+    BadDocument,
+    Done,
+    Hello,
+    HelloAnswer,
+    Join,
+    JoinAnswer,
+    PairFacts,
+    Secret,
+    complaint,
+)
 from mirror_agent.pair.files import PairFiles, authority_pem
 from mirror_agent.pair.proof import Conversation, new_nonce, sha256
 from mirror_agent.pair.refusal import Refused
@@ -50,8 +60,12 @@ class Admission(Contract):
 
 
 def open_admission(files: PairFiles, node: NodeName, secret: str, now: datetime) -> Admission:
-    """The other node may come with this secret. One that is open for the same secret stays as it is."""
-    found = load_admission(files)
+    """The other node may come with this secret. One that is open for the same secret stays as it is; one that cannot be
+    read admits nobody, and is replaced."""
+    try:
+        found = load_admission(files)
+    except BadDocument:
+        found = None
     if found is not None and found.secret == secret:
         return found
     made = Admission(node=node, secret=secret, ends_at=now + VALIDITY)
@@ -60,10 +74,15 @@ def open_admission(files: PairFiles, node: NodeName, secret: str, now: datetime)
 
 
 def load_admission(files: PairFiles) -> Admission | None:
+    """Raises BadDocument, OSError."""
     try:
         return Admission.model_validate_json(files.admission.read_bytes())
     except FileNotFoundError:
         return None
+    except ValidationError as error:
+        raise BadDocument(
+            f"{files.admission}: {complaint(error)}; open another one with: mirrorctl pair admit"
+        ) from None
 
 
 def _store(files: PairFiles, admission: Admission) -> None:

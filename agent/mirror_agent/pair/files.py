@@ -47,8 +47,14 @@ class PairFiles:
         return self.directory / "links"
 
     @property
-    def peer_revoked(self) -> Path:
-        return self.directory / "peer-revoked.json"
+    def orders(self) -> Path:
+        """What people ordered and the history does not tell yet."""
+        return self.directory / "orders"
+
+    @property
+    def revoked(self) -> Path:
+        """Every certificate this node knows to be revoked; see `revocations`."""
+        return self.directory / "revoked.json"
 
     def write(self, path: Path, content: bytes) -> None:
         private_directory(self.directory)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from mirror_agent.pair.admission import Gate
 from mirror_agent.pair.documents import ADMISSION_PORT, Done, Hello, Join, PairFacts, complaint
 from mirror_agent.pair.files import PairFiles
 from mirror_agent.pair.refusal import Refused
+from mirror_agent.pair.revocations import RevokedAnswer
 from mirror_agent.web import console_pages
 from mirror_agent.web.console_pages import error
 from mirror_agent.web.listening import read_body, runner_of
@@ -51,19 +52,20 @@ class PairServer:
         *,
         tls: ssl.SSLContext,
         peer_name: str,
-        revoked: Callable[[], tuple[str, ...]],
+        revoked: Callable[[], Mapping[str, datetime]],
         wall: Callable[[], datetime],
         log: RecordEvent,
         host: str = "0.0.0.0",
         port: int = ADMISSION_PORT,
     ) -> None:
-        """`peer_name`: the DNS name in the other node's certificate; `revoked`: all serials known here."""
+        """`peer_name`: the DNS name in the other node's certificate; `revoked`: all known here, with the ends of the
+        certificates."""
         self._files = files
         self._facts = facts
         self._gate = gate
         self._tls = tls
         self._peer_name = peer_name
-        self._serials = revoked
+        self._known_revoked = revoked
         self._one_at_a_time = asyncio.Lock()
         self._wall = wall
         self._log = log
@@ -143,7 +145,7 @@ class PairServer:
         certificate = (None if connection is None else connection.getpeercert()) or {}
         if ("DNS", self._peer_name) not in certificate.get("subjectAltName", ()):
             raise Refused(403, "Forbidden", "only the other node is told")
-        return web.json_response({"serials": self._serials()})
+        return _json(RevokedAnswer(ends=dict(self._known_revoked())))
 
     # -- people ----------------------------------------------------------------------------------------------------
 

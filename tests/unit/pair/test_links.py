@@ -6,7 +6,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
+from mirror_agent.client_certificates import make_client_file
 from mirror_agent.pair import links
 from mirror_agent.pair.documents import FIRST_LINK_ID
 from mirror_agent.pair.links import (
@@ -22,9 +23,10 @@ from mirror_agent.pair.links import (
     MAX_LINKS,
     link_token,
     load,
-    load_all,
     offer,
+    revoke_serial,
     revoked_serials,
+    survey,
 )
 from mirror_agent.pair.proof import new_secret
 from mirror_agent.pair.server import link_url
@@ -57,6 +59,10 @@ async def redeem(host: Host, token: str) -> tuple[int, Any]:
     return await ask(host, "POST", "/pair/v1/credential-downloads", token)
 
 
+def refused(machine: Machine, now: datetime) -> dict[str, datetime]:
+    return revoked_serials(survey(machine.files), now)
+
+
 FIRST = link_token(CLUSTER_ID, FIRST_LINK_ID, LINK_SECRET)
 
 
@@ -87,6 +93,75 @@ async def test_a_link_that_was_used_when_the_power_failed_stays_used(host: Host)
     """The mark is on the disk before anything is made: the answer that was lost is lost."""
     (host.machine.files.links / f"{FIRST_LINK_ID}.used").touch()
     assert (await redeem(host, FIRST))[0] == 409
+    (link,) = survey(host.machine.files).links
+    assert link.state(NOW) == "used", "nobody may think it can still be opened"
+    assert link.state(NOW + LINK_VALIDITY) == "ended"
+
+
+async def test_a_revocation_in_the_middle_of_a_download_stands_and_nothing_is_handed_over(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def revoked_meanwhile(*arguments: Any, **more: Any) -> Any:
+        links.revoke(host.machine.files, FIRST_LINK_ID, host.wall())
+        return make_client_file(*arguments, **more)
+
+    monkeypatch.setattr(links, "make_client_file", revoked_meanwhile)
+    status, refusal = await redeem(host, FIRST)
+    assert (status, refusal["error"]["code"]) == (401, "LinkEnded")
+    kept = load(host.machine.files, FIRST_LINK_ID)
+    assert kept is not None
+    assert kept.state(NOW) == "revoked"
+    assert list(refused(host.machine, host.wall())) == [kept.serial]
+
+
+async def test_one_file_that_cannot_be_read_is_named_and_switches_no_revocation_off(host: Host) -> None:
+    files = host.machine.files
+    await redeem(host, FIRST)
+    offer(files, ID, new_secret(), name="somebody", role="Monitor", now=NOW)
+    (files.links / f"{ID}.json").write_text('{"id": "00000000000000aa", "sealed": "a field of a later version"}')
+    revoked = links.revoke(files, FIRST_LINK_ID, host.wall())
+    assert revoked is not None
+    assert list(refused(host.machine, host.wall())) == [revoked.serial]
+    (reason,) = survey(files).unreadable
+    assert f"{ID}.json" in reason
+    assert "later version" not in reason, "what is in it is nobody's business"
+    (files.links / f"{FIRST_LINK_ID}.json").write_text("torn")
+    assert list(refused(host.machine, host.wall())) == [revoked.serial], "the revocation itself knows the serial"
+
+
+def test_a_serial_of_a_machine_that_is_lost_is_revoked_by_itself(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    made = revoke_serial(machine.files, "0a:1b:2C", NOW)
+    assert (made.serial, made.ends_at) == ("A1B2C", NOW + CERTIFICATE_VALIDITY)
+    assert refused(machine, NOW) == {"A1B2C": made.ends_at}
+    assert refused(machine, made.ends_at) == {}
+    assert revoke_serial(machine.files, "0xa1b2c", NOW + timedelta(days=1)) == made, "once is enough"
+    for text in ("", "xyz", "1" * 41):
+        with pytest.raises(ValueError, match="openssl x509"):
+            revoke_serial(machine.files, text, NOW)
+
+
+async def test_a_serial_of_a_link_of_this_node_revokes_that_link(host: Host) -> None:
+    await redeem(host, FIRST)
+    (link,) = survey(host.machine.files).links
+    assert link.serial is not None
+    assert revoke_serial(host.machine.files, link.serial, NOW).id == FIRST_LINK_ID
+    assert survey(host.machine.files).links[0].state(NOW) == "revoked"
+
+
+def test_serials_that_have_ended_make_room_and_too_many_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Machine(tmp_path).files
+    monkeypatch.setattr(links, "MAX_SERIALS", 2)
+    for serial in ("AA", "BB"):
+        revoke_serial(files, serial, NOW)
+    with pytest.raises(ValueError, match="already"):
+        revoke_serial(files, "FFFF", NOW)
+    later = NOW + CERTIFICATE_VALIDITY
+    revoke_serial(files, "FFFF", later)
+    assert [one.serial for one in survey(files).named.values()] == ["FFFF"]
 
 
 @pytest.mark.parametrize(
@@ -115,15 +190,15 @@ async def test_a_link_ends(host: Host) -> None:
 async def test_a_revoked_link_opens_nothing(host: Host) -> None:
     links.revoke(host.machine.files, FIRST_LINK_ID, host.wall())
     assert (await redeem(host, FIRST))[1]["error"]["code"] == "LinkEnded"
-    assert revoked_serials(host.machine.files, host.wall()) == ()
+    assert refused(host.machine, host.wall()) == {}
 
 
 async def test_a_revoked_certificate_is_listed_until_it_would_have_ended(host: Host) -> None:
     await redeem(host, FIRST)
     revoked = links.revoke(host.machine.files, FIRST_LINK_ID, host.wall())
     assert revoked is not None
-    assert revoked_serials(host.machine.files, host.wall()) == (revoked.serial,)
-    assert revoked_serials(host.machine.files, host.wall() + CERTIFICATE_VALIDITY) == ()
+    assert refused(host.machine, host.wall()) == {revoked.serial: revoked.certificate_ends_at}
+    assert refused(host.machine, host.wall() + CERTIFICATE_VALIDITY) == {}
 
 
 async def test_only_the_other_node_hears_which_are_revoked(host: Host) -> None:
@@ -152,7 +227,7 @@ def test_old_ones_make_room_and_too_many_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="let some end first"):
         offer(files, ID, new_secret(), name="somebody", role="Monitor", now=NOW)
     offer(files, ID, new_secret(), name="somebody", role="Monitor", now=NOW + LINK_VALIDITY)
-    assert [link.id for link in load_all(files)] == [ID]
+    assert [link.id for link in survey(files).links] == [ID]
 
 
 @pytest.mark.parametrize(("name", "role"), [("<script>", "Admin"), ("somebody", "Owner"), ("", "Admin")])

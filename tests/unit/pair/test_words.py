@@ -11,9 +11,10 @@ import pytest
 from mirror_agent.cli import main
 from mirror_agent.contract import NodeConfiguration
 from mirror_agent.net.identity import AgentFile, load_agent_file
+from mirror_agent.pair import orders
 from mirror_agent.pair.admission import load_admission
 from mirror_agent.pair.documents import load_facts
-from mirror_agent.pair.links import load_all
+from mirror_agent.pair.links import survey
 
 from tests.unit.pair.two_nodes import MODULE, SECRET, Machine, Table, facts, founded
 
@@ -44,8 +45,84 @@ def test_a_link_is_made_listed_and_revoked(machine: Machine, capsys: pytest.Capt
     listed = said(capsys, machine, "credentials", "list")
     assert listed[made["id"]]["state"] == "offered"
     assert said(capsys, machine, "credentials", "revoke", made["id"])["state"] == "revoked"
-    assert [link.state(link.made_at) for link in load_all(machine.files)] == ["revoked"]
+    assert [link.state(link.made_at) for link in survey(machine.files).links] == ["revoked"]
     assert "made no link" in said(capsys, machine, "credentials", "revoke", "ff", status=1)
+
+
+def test_a_certificate_of_a_lost_machine_is_revoked_by_its_serial(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = said(capsys, machine, "credentials", "revoke", "--serial", "0a:1b")
+    assert (made["serial"], made["state"]) == ("A1B", "revoked")
+    listed = said(capsys, machine, "credentials", "list")
+    assert (listed[made["id"]]["serial"], listed[made["id"]]["state"]) == ("A1B", "revoked")
+    assert "openssl" in said(capsys, machine, "credentials", "revoke", "--serial", "me", status=1)
+    for words in ((), ("ff", "--serial", "1")):
+        with pytest.raises(SystemExit):
+            main(["--root", str(machine.root), "credentials", "revoke", *words])
+
+
+def test_every_order_that_gives_or_takes_access_is_left_for_the_history(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    link = said(capsys, machine, "credentials", "link", "--name", "night shift", "--role", "Admin")
+    said(capsys, machine, "credentials", "revoke", link["id"])
+    said(capsys, machine, "credentials", "revoke", "--serial", "A1B")
+    admission = said(capsys, machine, "pair", "admit")
+    monkeypatch.setattr("sys.stdin", io.StringIO("sv=1&sig=new\n"))
+    said(capsys, machine, "configure", "--witness-sas", "-")
+    left = [path.read_text() for path in machine.files.orders.iterdir()]
+    secret = link["url"].rpartition("_")[2]
+    assert not any(word in text for word in (secret, admission["secret"], "sig=new") for text in left)
+    orders.record(machine.files, machine.log)
+    told = [fields for kind, fields in machine.log.events if kind == "pair.ordered"]
+    assert [fields["order"] for fields in told] == [
+        "credentials link",
+        "credentials revoke",
+        "credentials revoke",
+        "pair admit",
+        "configure",
+    ]
+    assert {fields["by"] for fields in told} == {"ann (sudo)"}
+    assert (told[0]["name"], told[0]["role"]) == ("night shift", "Admin")
+    assert told[4]["changed"] == "witness signature"
+
+
+def test_nobody_is_given_access_while_no_agent_takes_the_orders(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "MAX_WAITING", 1)
+    said(capsys, machine, "credentials", "link", "--name", "somebody")
+    assert "is the agent running" in said(capsys, machine, "credentials", "link", "--name", "somebody", status=1)
+
+
+def test_a_file_that_is_not_there_is_named(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "missing.txt"
+    told = said(capsys, machine, "configure", "--witness-sas", str(missing), status=1)
+    assert told == f"mirrorctl: {missing}: No such file or directory\n"
+
+
+def test_a_terminal_is_prompted_and_shows_nothing(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    prompts: list[str] = []
+
+    def hidden(prompt: str) -> str:
+        prompts.append(prompt)
+        return "sv=1&sig=typed"
+
+    monkeypatch.setattr("sys.stdin", Terminal("must not be read"))
+    monkeypatch.setattr("getpass.getpass", hidden)
+    said(capsys, machine, "configure", "--witness-sas", "-")
+    assert configured(machine).witness.sas == "sv=1&sig=typed"
+    assert len(prompts) == 1
 
 
 def test_admitting_makes_a_secret_that_only_this_answer_shows(

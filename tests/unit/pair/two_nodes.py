@@ -177,7 +177,7 @@ async def listening(machine: Machine, node: str = "a") -> AsyncIterator[Host]:
         gate,
         tls=tls,
         peer_name=name,
-        revoked=lambda: (),
+        revoked=dict,
         wall=wall,
         log=machine.log,
         host="127.0.0.1",
