@@ -7,11 +7,14 @@ Guarantees
   can get lost), another one is refused from then on.
 - A proof is good once: it covers a nonce of this process that is taken out of the list by its first use.
 - Nothing is told to who does not hold the secret, except this node's proof, which holds for this TLS connection only.
-Limits: MAX_OPEN conversations, each for CONVERSATION_S; an admission ends `VALIDITY` after it was opened.
+Limits: MAX_OPEN conversations, each for CONVERSATION_S; a further one takes the place of the oldest that did not join,
+of the address that has most, so that who asks and asks only drives out himself. An admission ends `VALIDITY` after it
+was opened.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -92,6 +95,7 @@ def _store(files: PairFiles, admission: Admission) -> None:
 @dataclass(frozen=True)
 class _Open:
     conversation: Conversation
+    remote: str
     since_s: float
     joined: bool = False
 
@@ -117,16 +121,16 @@ class Gate:
         self._log = log
         self._open: dict[str, _Open] = {}
 
-    def hello(self, asked: Hello) -> HelloAnswer:
+    def hello(self, asked: Hello, remote: str) -> HelloAnswer:
+        """`remote`: the address it comes from."""
         admission = self._admission()
         if asked.cluster_id != self._facts.cluster_id or asked.node != admission.node:
             raise Refused(403, "NotExpected", "this is not the pair, or not the node, that is waited for")
         self._forget_old()
-        if len(self._open) >= MAX_OPEN:
-            raise Refused(429, "TooManyConversations", "try again in a minute")
+        self._make_room()
         nonce = new_nonce()
         conversation = Conversation(asked.cluster_id, asked.node, self._presented(), asked.nonce, nonce)
-        self._open[nonce] = _Open(conversation, self._now_s())
+        self._open[nonce] = _Open(conversation, remote, self._now_s())
         ca_sha256 = certificate_sha256(self._authority().certificate)
         proof = conversation.proof(admission.secret, "hello", ca_sha256)
         return HelloAnswer(nonce=nonce, ca_sha256=ca_sha256, proof=proof)
@@ -146,7 +150,7 @@ class Gate:
             raise Refused(400, "BadRequest", str(error)) from None
         self._bind(admission, public_key_sha256(key))
         answer = self._answer(key, conversation, admission.secret)
-        self._open[asked.nonce] = _Open(conversation, self._now_s(), joined=True)
+        self._open[asked.nonce] = _Open(conversation, opened.remote, self._now_s(), joined=True)
         self._log("pair.joined", node=admission.node)
         return answer
 
@@ -208,6 +212,16 @@ class Gate:
         ca_pem = authority.certificate_pem
         proof = conversation.proof(secret, "joined", sha256(certificate_pem), sha256(ca_pem), sha256(sealed))
         return JoinAnswer(certificate_pem=certificate_pem, ca_pem=ca_pem, sealed_authority=sealed, proof=proof)
+
+    def _make_room(self) -> None:
+        if len(self._open) < MAX_OPEN:
+            return
+        waiting = {nonce: opened for nonce, opened in self._open.items() if not opened.joined}
+        if not waiting:
+            raise Refused(429, "TooManyConversations", "try again in a minute")
+        of_each = Counter(opened.remote for opened in waiting.values())
+        # The first of those that are equal is the oldest: the list is in the order of hellos.
+        del self._open[max(waiting, key=lambda nonce: of_each[waiting[nonce].remote])]
 
     def _forget_old(self) -> None:
         since = self._now_s() - CONVERSATION_S

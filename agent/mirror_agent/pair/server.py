@@ -123,7 +123,10 @@ class PairServer:
     # -- admission -------------------------------------------------------------------------------------------------
 
     async def _hello(self, request: web.Request) -> web.Response:
-        return _json(await self._at_the_gate(self._gate.hello, await _body(request, Hello)))
+        remote = request.remote or ""
+        return _json(
+            await self._at_the_gate(lambda asked: self._gate.hello(asked, remote), await _body(request, Hello))
+        )
 
     async def _join(self, request: web.Request) -> web.Response:
         return _json(await self._at_the_gate(self._gate.join, await _body(request, Join)))

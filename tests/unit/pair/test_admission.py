@@ -187,18 +187,24 @@ async def test_a_proof_of_one_step_is_none_of_another(host: Host, tmp_path: Path
     assert load_admission(host.machine.files) is not None, "nobody joined: the secret stays"
 
 
-async def test_a_conversation_ends_after_a_minute_and_few_are_open(host: Host, tmp_path: Path) -> None:
+async def test_a_conversation_ends_after_a_minute(host: Host, tmp_path: Path) -> None:
     talk = begun(host)
     host.ticks.seconds += CONVERSATION_S
     csr = certificate_request(load_or_make_key(Machine(tmp_path / "b").paths))
     with pytest.raises(Refused) as refused:
         host.gate.join(Join(nonce=talk.answerer_nonce, csr_pem=csr, proof=talk.proof(SECRET, "join", sha256(csr))))
     assert refused.value.code == "NonceUnknown"
-    for _ in range(MAX_OPEN):
-        begun(host)
-    with pytest.raises(Refused) as full:
-        begun(host)
-    assert full.value.status == 429
+
+
+async def test_who_says_hello_on_and_on_drives_out_nobody_but_himself(host: Host, tmp_path: Path) -> None:
+    talk = begun(host)
+    for _ in range(3 * MAX_OPEN):
+        begun(host, remote="203.0.113.66")
+    csr = certificate_request(load_or_make_key(Machine(tmp_path / "b").paths))
+    host.gate.join(Join(nonce=talk.answerer_nonce, csr_pem=csr, proof=talk.proof(SECRET, "join", sha256(csr))))
+    for _ in range(3 * MAX_OPEN):
+        begun(host, remote="203.0.113.66")
+    host.gate.done(Done(nonce=talk.answerer_nonce, proof=talk.proof(SECRET, "done")))
 
 
 async def test_an_admission_ends_by_itself(host: Host, second: Machine) -> None:
@@ -227,7 +233,7 @@ async def test_the_other_name_and_the_other_cluster_are_not_waited_for(host: Hos
     for changes in ({"node": "a"}, {"cluster_id": "another"}):
         said = {"cluster_id": CLUSTER_ID, "node": "b", "nonce": new_nonce()} | changes
         with pytest.raises(Refused) as refused:
-            host.gate.hello(Hello.model_validate(said))
+            host.gate.hello(Hello.model_validate(said), "127.0.0.2")
         assert refused.value.code == "NotExpected"
 
 
@@ -267,10 +273,10 @@ def test_a_seal_opens_in_its_own_conversation_only() -> None:
         talk.open(SECRET, sealed[:-8] + "AAAAAAA=")
 
 
-def begun(host: Host) -> Conversation:
+def begun(host: Host, remote: str = "127.0.0.2") -> Conversation:
     """A conversation of somebody who says hello and knows which certificate is shown."""
     nonce = new_nonce()
-    answer = host.gate.hello(Hello(cluster_id=CLUSTER_ID, node="b", nonce=nonce))
+    answer = host.gate.hello(Hello(cluster_id=CLUSTER_ID, node="b", nonce=nonce), remote)
     shown = fingerprint(load_node_certificate(host.machine.paths).certificate)
     return Conversation(CLUSTER_ID, "b", shown, nonce, answer.nonce)
 
