@@ -37,7 +37,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: pair browser front-library calm farm faults fuzz options rollout torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
+.PHONY: windows-shaped pair browser front-library calm farm faults fuzz options rollout torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -73,6 +73,10 @@ watch: setup
 # A cluster in somebody else's network behind an internal load balancer, in a lab of its own; some minutes.
 options: setup
 	@$(PYTHON_BIN)/python -m pytest -m options tests/lab/options
+
+# A cluster of Windows nodes from request to deletion, on Linux VMs that stand in for them (docs/lab-arm.md); needs Wine.
+windows-shaped: setup
+	@$(PYTHON_BIN)/python -m pytest -m windows_shaped -s tests/lab/windows_shaped
 
 # Farms of two, three and four nodes, each in a lab of its own: a node is lost under client load and comes back; before
 # that their agents alone. A quarter of an hour; result: build/farm.json.  NODES=3: only that farm
