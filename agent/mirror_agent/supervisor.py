@@ -450,6 +450,7 @@ class Supervisor:
 
 def main() -> int:
     faulthandler.enable()  # where every thread was when the service manager ended an agent that hung
+    HOST.hold_children()
     paths = NODE_PATHS
     log = EventLog(paths.events)
     try:

@@ -18,11 +18,11 @@ import aiohttp
 
 from mirror_agent.app.check_disk import DiskCheck
 from mirror_agent.app.check_ping import PingCheck
-from mirror_agent.app.check_unit import UnitCheck
 from mirror_agent.app.finding import Check, Finding, Surroundings
 from mirror_agent.app.side_thread import SideThread
 from mirror_agent.contract import MAX_SENTENCE_CHARS, Checker, CheckerKind
 from mirror_agent.platform import HOST, PROCESSES
+from mirror_agent.platform.application import UnitCheck
 from mirror_agent.redaction import redact_text
 
 LOOPBACKS: Final = ("127.0.0.1", "::1")

@@ -16,6 +16,7 @@ from typing import Final
 
 from mirror_agent.contract import Application
 from mirror_agent.paths import replace_file
+from mirror_agent.platform import HOST
 
 OWN_DIRECTORY: Final = ".mirrorplane"
 PREPARE: Final = "prepare"
@@ -33,7 +34,7 @@ class Module:
     content_hash: str
 
     def script(self, name: str) -> Path:
-        return self.directory / OWN_DIRECTORY / f"{name}.sh"
+        return self.directory / OWN_DIRECTORY / f"{name}{HOST.SCRIPT_SUFFIX}"
 
     @property
     def _note(self) -> Path:
@@ -68,7 +69,7 @@ def install(application: Application, directory: Path) -> Module:
     # The list first, as the union: a crash in the middle leaves no file behind that nobody knows.
     replace_file(listing, json.dumps(sorted({*earlier, *current})).encode(), _NOTE_MODE)
     for entry in application.files:
-        _put(directory / entry.path, entry.content, int(entry.mode, 8))
+        _put(directory / entry.path, entry.content.encode(), int(entry.mode, 8))
     for vanished in set(earlier) - set(current):
         (directory / vanished).unlink(missing_ok=True)
     replace_file(listing, json.dumps(sorted(current)).encode(), _NOTE_MODE)
@@ -78,12 +79,11 @@ def install(application: Application, directory: Path) -> Module:
         (START_PRIM, application.start_prim),
         (STOP_PRIM, application.stop_prim),
     ):
-        _put(module.script(name), text, _SCRIPT_MODE)
+        _put(module.script(name), HOST.script_bytes(text), _SCRIPT_MODE)
     return module
 
 
-def _put(path: Path, text: str, mode: int) -> None:
-    content = text.encode()
-    if path.is_file() and path.stat().st_mode & 0o7777 == mode and path.read_bytes() == content:
+def _put(path: Path, content: bytes, mode: int) -> None:
+    if path.is_file() and HOST.has_mode(path, mode) and path.read_bytes() == content:
         return
     replace_file(path, content, mode)

@@ -28,12 +28,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mirror_agent.app.processes import KillWalk
+from mirror_agent.app.script_log import BoundedLog
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 MAX_FRAME_BYTES: Final = 1024 * 1024
-MAX_LOG_BYTES: Final = 1024 * 1024
-TAIL_BYTES: Final = 2048
 _READ_BYTES: Final = 64 * 1024
 _READS_AT_ONCE: Final = 16
 _SPARED: Final = b"-900"
@@ -51,15 +50,12 @@ _KILL_STEP_S: Final = 0.02
 _KILL_PATIENCE_S: Final = 120.0
 
 
-class ScriptLog:
-    """Output of one run: a file of at most MAX_LOG_BYTES, one older part beside it, and the last lines in memory."""
+class ScriptLog(BoundedLog):
+    """What comes out of a pipe."""
 
     def __init__(self, path: Path, pipe: int) -> None:
-        self._path = path
+        super().__init__(path)
         self.pipe = pipe
-        self.tail = b""
-        self._size = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def drain(self) -> bool:
         """Copy what is there, but no more than a share, so that a flood leaves time for signals; False at the end."""
@@ -70,25 +66,12 @@ class ScriptLog:
                 return True
             if not data:
                 return False
-            self.tail = (self.tail + data)[-TAIL_BYTES:]
-            self._write(data)
+            self.write(data)
         return True
 
     def close(self) -> None:
         os.close(self.pipe)
-        os.close(self._file)
-
-    def _write(self, data: bytes) -> None:
-        try:
-            if self._size + len(data) > MAX_LOG_BYTES:
-                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-                os.close(self._file)
-                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-                self._size = 0
-            self._size += os.write(self._file, data)
-        except OSError as error:
-            # A full disk costs the log, not the application: the end of the output stays in `tail`.
-            self.tail = (self.tail + f"\n[log not written: {error}]\n".encode())[-TAIL_BYTES:]
+        super().close()
 
 
 class Reaper:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,13 +36,14 @@ from mirror_agent.app.outcomes import (
     Stopped,
     Survived,
 )
-from mirror_agent.app.processes import KillWalk, living_descendants, read_stat, signal_all, tagged_processes
-from mirror_agent.app.runner_child import RunnerChild, ScriptExit, ScriptLost, ScriptOutcome
+from mirror_agent.app.process_tree import ProcessTree, ScriptExit, ScriptLost, ScriptOutcome
 from mirror_agent.app.side_thread import SideThread
 from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.contract import Application, ApplicationState, NodeName
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.paths import NODE_PATHS, Paths, private_directory
+from mirror_agent.platform import HOST
+from mirror_agent.platform.application import TREES
 from mirror_agent.redaction import redact_text
 
 RUN_MARK: Final = "MIRRORPLANE_RUN"
@@ -54,11 +54,6 @@ _SWEEP_DEADLINE_S: Final = 3.0
 _POLL_S: Final = 0.01
 _SAID_CHARS: Final = 300
 _ON_REQUEST: Final = "killed on request"
-_BASE_ENVIRONMENT: Final = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
-    "LANG": "C.UTF-8",
-}
 
 
 class ApplicationRunner:
@@ -85,7 +80,7 @@ class ApplicationRunner:
         self._on_lost = on_lost
         self._state = ApplicationState.STOPPED
         self._module: Module | None = None
-        self._child: RunnerChild | None = None
+        self._tree: ProcessTree | None = None
         self._watch: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()
         self._abort = asyncio.Event()
@@ -102,7 +97,7 @@ class ApplicationRunner:
     def environment(self) -> Mapping[str, str]:
         """What scripts and custom checkers of the current run see, without the mark that makes them the application."""
         return {
-            **_BASE_ENVIRONMENT,
+            **HOST.script_environment(),
             **self._application.environment,
             "MODULE_DIR": str(self._module_dir),
             "MODULE_NODE": self._node,
@@ -111,8 +106,8 @@ class ApplicationRunner:
         }
 
     def processes(self) -> list[int]:
-        """Living processes of the application; reads /proc, some milliseconds."""
-        return [] if self._child is None else [stat.pid for stat in living_descendants(self._child.pid)]
+        """Living processes of the application; some milliseconds."""
+        return [] if self._tree is None else self._tree.living()
 
     async def prepare(self) -> PrepareOutcome:
         """Write the module files and run `prepare` once per content; call it on both nodes before the first start."""
@@ -153,7 +148,7 @@ class ApplicationRunner:
                 return StopFailed(_survived(outcome.pids), outcome.pids)
             return Stopped(graceful=outcome.count == 0, reason="killed at once" if outcome.count else "was not running")
         async with self._busy:
-            if self._child is None or self._state is not ApplicationState.RUNNING:
+            if self._tree is None or self._state is not ApplicationState.RUNNING:
                 return await self._killed("was not running")
             self._begin()
             self._state = ApplicationState.STOPPING
@@ -231,25 +226,25 @@ class ApplicationRunner:
             await self._sweep()
             if self._abort.is_set():
                 return self._abort_reason
-            child = await RunnerChild.launch()
+            tree = await TREES.launch()
         except (OSError, TimeoutError) as error:
             return f"no runner child: {error}"
         if self._abort.is_set():
-            await child.destroy()
+            await tree.destroy()
             return self._abort_reason
-        self._child = child
-        self._watch = asyncio.create_task(self._notice_loss(child), name="runner-child-watch")
+        self._tree = tree
+        self._watch = asyncio.create_task(self._notice_loss(tree), name="runner-child-watch")
         return None
 
     async def _run(self, name: str, timeout_s: float) -> ScriptOutcome | None:
         """The end of a script, or None when it took longer."""
         assert self._module is not None, "the module is installed by start and prepare"
-        assert self._child is not None
+        assert self._tree is not None
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         log = self._log_dir / f"{self._application.name}-{stamp}-{name}.log"
         _forget_old_logs(self._log_dir, self._application.name)
         environment = {**self.environment, RUN_MARK: str(self._module_dir)}
-        done = self._child.run(self._module.script(name), cwd=self._module_dir, environment=environment, log=log)
+        done = self._tree.run(self._module.script(name), cwd=self._module_dir, environment=environment, log=log)
         aborted = asyncio.create_task(self._abort.wait())
         either: set[asyncio.Future[Any]] = {done, aborted}
         try:
@@ -273,16 +268,16 @@ class ApplicationRunner:
 
     async def _wait_empty(self, deadline: float) -> list[int]:
         """SIGTERM to what the stop script left; the processes that are there at the deadline."""
-        if self._child is None:
+        tree = self._tree
+        if tree is None:
             return []
-        root = self._child.pid
-        left = living_descendants(root)
+        left = tree.living()
         if left and not self._abort.is_set():
-            signal_all(left, signal.SIGTERM)
+            tree.ask_to_end()
         while left and self._clock.now_s() < deadline and not self._abort.is_set():
             await self._clock.sleep(_POLL_S)
-            left = living_descendants(root)
-        return [stat.pid for stat in left]
+            left = tree.living()
+        return left
 
     async def _killed(self, reason: str, *, graceful: bool = True) -> StopOutcome:
         outcome = await self._kill()
@@ -302,11 +297,11 @@ class ApplicationRunner:
     async def _kill(self, deadline_s: float = KILL_DEADLINE_S) -> KillOutcome:
         """Hold the runner child still, so that nothing new starts; kill all below it; then the child."""
         began = self._clock.now_s()
-        child = self._child
-        if child is None:
+        tree = self._tree
+        if tree is None:
             return Killed(0, 0.0)
-        await self._hold(child.pid)
-        walk = KillWalk(child.pid)
+        await tree.hold(self._clock)
+        walk = tree.walk()
         while True:
             walk.step()
             if walk.done or self._clock.now_s() - began > deadline_s:
@@ -316,32 +311,21 @@ class ApplicationRunner:
         if not walk.done:
             self._log("application.kill-incomplete", survivors=list(walk.left), duration_s=round(duration, 3))
             return Survived(walk.left, duration)
-        if self._child is child:  # a second kill at the same time may have been faster
-            self._child = None
+        if self._tree is tree:  # a second kill at the same time may have been faster
+            self._tree = None
             if self._watch is not None:
                 self._watch.cancel()
-        await child.destroy()
+        await tree.destroy()
         if walk.killed:
             self._log("application.killed", count=len(walk.killed), duration_s=round(duration, 3))
         return Killed(len(walk.killed), duration)
 
-    async def _hold(self, pid: int) -> None:
-        """SIGSTOP, and see it stopped; an undying child (already dead, or in the kernel) is walked all the same."""
-        stat = read_stat(pid)
-        if stat is None or not signal_all([stat], signal.SIGSTOP):
+    async def _notice_loss(self, tree: ProcessTree) -> None:
+        await tree.gone.wait()
+        if self._tree is not tree:
             return
-        for _ in range(5):
-            now = read_stat(pid)
-            if now is None or now.state in ("T", "t", "Z", "X"):
-                return
-            await self._clock.sleep(_POLL_S / 5)
-
-    async def _notice_loss(self, child: RunnerChild) -> None:
-        await child.gone.wait()
-        if self._child is not child:
-            return
-        self._child = None
-        await child.destroy()
+        self._tree = None
+        await tree.destroy()
         reason = "the runner child has ended by itself; every process it had is being killed"
         try:
             await self._sweep()
@@ -358,11 +342,11 @@ class ApplicationRunner:
         """Kill what carries our mark but has no runner child any more; TimeoutError when some do not die."""
         deadline = self._clock.now_s() + _SWEEP_DEADLINE_S
         mark = str(self._module_dir)
-        while left := await self._sweeper.call(lambda: tagged_processes(RUN_MARK, mark), deadline_s=_SWEEP_DEADLINE_S):
+        while left := await self._sweeper.call(lambda: TREES.leftovers(RUN_MARK, mark), deadline_s=_SWEEP_DEADLINE_S):
             if self._clock.now_s() > deadline:
-                raise TimeoutError(f"processes of an earlier run do not die: {[stat.pid for stat in left]}")
-            self._log("application.leftovers", pids=[stat.pid for stat in left])
-            signal_all(left, signal.SIGKILL)
+                raise TimeoutError(f"processes of an earlier run do not die: {left}")
+            self._log("application.leftovers", pids=left)
+            TREES.kill(left)
             await self._clock.sleep(_POLL_S)
 
     @staticmethod

@@ -10,34 +10,22 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from mirror_agent.app.process_tree import ScriptExit, ScriptLost, ScriptOutcome
+from mirror_agent.app.processes import KillWalk, living_descendants, read_stat, signal_all, tagged_processes
+from mirror_agent.clock import Clock
+from mirror_agent.platform import HOST
 
 _PACKAGE_ROOT: Final = Path(__file__).resolve().parents[2]
 _MAIN: Final = "import sys; sys.path.insert(0, sys.argv[1]); from mirror_agent.app.reaper import main; main()"
 _FRAME_BYTES: Final = 64 * 1024
-
-
-@dataclass(frozen=True)
-class ScriptExit:
-    """`code` is negative for a signal; `tail` the end of what the script printed."""
-
-    code: int
-    tail: str
-
-
-@dataclass(frozen=True)
-class ScriptLost:
-    """The script could not be started, or the runner child ended while it ran."""
-
-    reason: str
-
-
-ScriptOutcome = ScriptExit | ScriptLost
+_HOLD_STEP_S: Final = 0.002
 
 
 class RunnerChild:
@@ -93,7 +81,7 @@ class RunnerChild:
         frame = {
             "op": "run",
             "id": number,
-            "argv": ["/bin/sh", "-eu", str(script)],
+            "argv": list(HOST.script(script)),
             "cwd": str(cwd),
             "env": dict(environment),
             "log": str(log),
@@ -102,6 +90,27 @@ class RunnerChild:
         sending = asyncio.create_task(self._send(number, json.dumps(frame).encode() + b"\n"))
         outcome.add_done_callback(lambda _: sending.cancel() if not sending.done() else None)
         return outcome
+
+    def living(self) -> list[int]:
+        """Below the child; reads /proc, some milliseconds."""
+        return [stat.pid for stat in living_descendants(self.pid)]
+
+    def ask_to_end(self) -> None:
+        signal_all(living_descendants(self.pid), signal.SIGTERM)
+
+    async def hold(self, clock: Clock) -> None:
+        """SIGSTOP, and see it stopped; an undying child (already dead, or in the kernel) is walked all the same."""
+        stat = read_stat(self.pid)
+        if stat is None or not signal_all([stat], signal.SIGSTOP):
+            return
+        for _ in range(5):
+            now = read_stat(self.pid)
+            if now is None or now.state in ("T", "t", "Z", "X"):
+                return
+            await clock.sleep(_HOLD_STEP_S)
+
+    def walk(self) -> KillWalk:
+        return KillWalk(self.pid)
 
     async def end(self) -> None:
         """Close the line: the child kills what is left below it and ends. Wait for that."""
@@ -161,3 +170,16 @@ class RunnerChild:
         if self._reading is not None:
             await self._reading  # ends by itself: the child's end of the line is closed
         self._control.close()
+
+
+class RunnerChildren:
+    """`ProcessTrees` on Linux."""
+
+    async def launch(self) -> RunnerChild:
+        return await RunnerChild.launch()
+
+    def leftovers(self, variable: str, value: str) -> list[int]:
+        return [stat.pid for stat in tagged_processes(variable, value)]
+
+    def kill(self, pids: list[int]) -> None:
+        signal_all([stat for stat in map(read_stat, pids) if stat is not None], signal.SIGKILL)

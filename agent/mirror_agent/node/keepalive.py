@@ -7,7 +7,8 @@ Rule: WATCHDOG=1 several times within a time longer than the promise. A loop tha
 lost the promise it serves under and must begin anew anyway; a shorter pause is none of the service manager's business.
 Guarantee: the time follows the configured promise; the unit's own WatchdogSec only covers the start. Saying it never
 blocks and never fails the agent.
-Limits: without NOTIFY_SOCKET (started by hand, or by another service manager) nothing is said and nothing is watched.
+Limits: on Linux, without NOTIFY_SOCKET (started by hand, or by another service manager) nothing is said and nothing is
+watched. On Windows the process watches itself (`HOST.watch_itself`): its service manager knows no such thing.
 Sources: sd_notify(3) for the protocol, systemd.service(5), WatchdogSec=: SIGABRT, then Restart= decides.
 """
 
@@ -71,16 +72,19 @@ async def kept_alive(manager: ServiceManager, *, promise_s: float, clock: Clock 
     """Says so, from the loop this runs in, until the block ends."""
     limit_s = promise_s + BEYOND_PROMISE_S
     manager.say(f"WATCHDOG_USEC={round(limit_s * 1e6)}", "WATCHDOG=1")
-    beating = asyncio.create_task(_beat(manager, limit_s / BEATS, clock), name="keepalive")
+    HOST.watch_itself(limit_s)
+    beating = asyncio.create_task(_beat(manager, limit_s, clock), name="keepalive")
     try:
         yield
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
+        HOST.watch_itself(0)
         manager.close()
 
 
-async def _beat(manager: ServiceManager, every_s: float, clock: Clock) -> None:
+async def _beat(manager: ServiceManager, limit_s: float, clock: Clock) -> None:
     while True:
-        await clock.sleep(every_s)
+        await clock.sleep(limit_s / BEATS)
         manager.say("WATCHDOG=1")
+        HOST.watch_itself(limit_s)

@@ -3,14 +3,14 @@
 Problem: a node runs on Linux or on Windows, and the parts that decide, talk and report must not know which.
 Guarantee: every difference between the two that these parts can meet is a member of `Host`; `posix` and `windows` are
 its two forms, and `mirror_agent.platform` chooses one at import.
-Limits: the mirror engine and the application's process tree are Linux programs through and through; they are not
-behind this port (docs/windows.md says what is missing for a Windows node).
+Limits: what only the application's processes need is chosen by `platform.application`, so that `mirrorctl` need not
+load it.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -167,4 +167,34 @@ class Host(Protocol):
 
     def shell(self, command: str) -> Sequence[str]:
         """The argument vector that runs a command of the configuration."""
+        ...
+
+    @property
+    def SCRIPT_SUFFIX(self) -> str:
+        """Of a script of the configuration, as a file."""
+        ...
+
+    def script(self, file: Path) -> Sequence[str]:
+        """The argument vector that runs such a file."""
+        ...
+
+    def script_bytes(self, text: str) -> bytes:
+        """The content of such a file."""
+        ...
+
+    def script_environment(self) -> Mapping[str, str]:
+        """What every script and command of the configuration sees beside the configuration's own variables."""
+        ...
+
+    def has_mode(self, file: Path, mode: int) -> bool:
+        """True where files have none."""
+        ...
+
+    def hold_children(self) -> None:
+        """From now on, what this process starts ends with it, however it ends."""
+        ...
+
+    def watch_itself(self, limit_s: float) -> None:
+        """Each call gives this process so long until the next one; where the service manager does not watch over it, a
+        process that misses that ends, and says where each of its threads stood. 0 ends the watch."""
         ...

@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -157,3 +157,35 @@ def connect_local(path: Path, timeout_s: float) -> socket.socket:
 
 def shell(command: str) -> tuple[str, ...]:
     return "/bin/sh", "-c", command
+
+
+SCRIPT_SUFFIX: Final = ".sh"
+_SCRIPT_ENVIRONMENT: Final = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+
+
+def script(file: Path) -> tuple[str, ...]:
+    return "/bin/sh", "-eu", str(file)
+
+
+def script_bytes(text: str) -> bytes:
+    return text.encode()
+
+
+def script_environment() -> Mapping[str, str]:
+    return _SCRIPT_ENVIRONMENT
+
+
+def has_mode(file: Path, mode: int) -> bool:
+    return file.stat().st_mode & 0o7777 == mode
+
+
+def watch_itself(limit_s: float) -> None:
+    """systemd does (WatchdogSec), see `node.keepalive`."""
+
+
+def hold_children() -> None:
+    """The mirror's engine and the runner child ask the kernel themselves (PR_SET_PDEATHSIG)."""

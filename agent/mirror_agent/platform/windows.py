@@ -1,8 +1,8 @@
 """`Host` on Windows Server 2022 and later.
 
 Files of the agent lie below `%ProgramData%\\Mirrorplane`; the bootstrap and `make_private` give that directory to
-SYSTEM and the administrators, and everything in it inherits that, so files need no mode of their own. Instead of a Unix
-socket there is a port on the loopback and a secret that only they can read: both are in the file `mirrorctl` looks for.
+SYSTEM and the administrators, and everything in it inherits that, so files need no mode of their own. `windows_line` is
+what stands for a Unix socket.
 Limits: run on Wine, never on Windows (docs/windows.md). The system calls are behind functions, so that the module can
 be imported, and what does not need them be tested, elsewhere.
 Sources: Microsoft Learn, the pages of the functions called (QueryInterruptTime, InitiateSystemShutdownExW,
@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hmac
-import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -27,12 +24,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mirror_agent.platform.port import FenceFailed, Layout, Room, Stranger
+from mirror_agent.platform.port import FenceFailed, Layout, Room
+from mirror_agent.platform.windows_line import accept_local as accept_local
+from mirror_agent.platform.windows_line import connect_local as connect_local
+from mirror_agent.platform.windows_line import listen_local as listen_local
+from mirror_agent.platform.windows_line import local_caller as local_caller
+from mirror_agent.platform.windows_line import serve_local as serve_local
 
 if TYPE_CHECKING:
     import asyncio
-
-    from mirror_agent.platform.port import Accept
 
 assert sys.platform == "win32", "this form of Host is for Windows"
 
@@ -56,11 +56,9 @@ _OPEN_EXISTING: Final = 3
 # ERROR_INVALID_FUNCTION, ERROR_WRITE_PROTECT, ERROR_NOT_READY: a drive that keeps nothing back (Wine's say the first).
 _NOT_TO_FLUSH: Final = frozenset({1, 19, 21})
 _INVALID_HANDLE: Final = ctypes.c_void_p(-1).value
-_HOST: Final = "127.0.0.1"
-_SECRET_BYTES: Final = 32
-_INTRODUCTION_S: Final = 5.0
 _PRIVILEGE: Final = "SeShutdownPrivilege"
 _leaving: Final[list[Callable[[], None]]] = []
+_kept_jobs: Final[list[object]] = []
 
 
 def _library(name: str) -> Any:
@@ -228,88 +226,51 @@ def notification_socket() -> socket.socket:
     raise OSError("there is no sd_notify(3) on Windows; unset NOTIFY_SOCKET")
 
 
-async def serve_local(path: Path, accept: Accept, *, limit: int) -> asyncio.Server:
-    """`path` gets the port and the secret; its directory is private already."""
-    import asyncio
-
-    if _answers(path):
-        raise RuntimeError(f"another agent answers by {path}; stop it first: sc.exe stop mirrorplane-agent")
-    server = await asyncio.start_server(accept, _HOST, 0, limit=limit)
-    port = server.sockets[0].getsockname()[1]
-    _introduce(path, port)
-    return server
+def shell(command: str) -> tuple[str, ...]:
+    return "cmd.exe", "/d", "/s", "/c", command
 
 
-def _answers(path: Path) -> bool:
-    try:
-        connect_local(path, 1.0).close()
-    except (FileNotFoundError, ConnectionError, TimeoutError):
-        return False
+SCRIPT_SUFFIX: Final = ".cmd"
+_KEPT_VARIABLES: Final = (
+    "ALLUSERSPROFILE", "COMPUTERNAME", "ComSpec", "NUMBER_OF_PROCESSORS", "OS", "PATH", "PATHEXT", "ProgramData",
+    "ProgramFiles", "ProgramFiles(x86)", "PUBLIC", "SystemDrive", "SystemRoot", "TEMP", "TMP", "windir",
+)  # fmt: skip
+
+
+def script(file: Path) -> tuple[str, ...]:
+    """`/d`: nothing that somebody has put into cmd's AutoRun."""
+    return "cmd.exe", "/d", "/c", str(file)
+
+
+def script_bytes(text: str) -> bytes:
+    """cmd.exe loses its place at labels when lines end as on Unix."""
+    return text.replace("\r\n", "\n").replace("\n", "\r\n").encode()
+
+
+def script_environment() -> dict[str, str]:
+    """What programs of Windows cannot do without, as this process has it."""
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+
+
+def has_mode(file: Path, mode: int) -> bool:
     return True
 
 
-def _introduce(path: Path, port: int) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_text(json.dumps({"port": port, "secret": secrets.token_hex(_SECRET_BYTES)}), encoding="ascii")
-    temporary.replace(path)
+def hold_children() -> None:
+    """A job object around this process and all it starts; its only handle goes with this process."""
+    from mirror_agent.platform.windows_jobs import Job  # not for `mirrorctl`
+
+    job = Job()
+    job.put(os.getpid())
+    _kept_jobs.append(job)
 
 
-def _introduction(path: Path) -> tuple[int, str]:
-    said = json.loads(path.read_text(encoding="ascii"))
-    return int(said["port"]), str(said["secret"])
+def watch_itself(limit_s: float) -> None:
+    """A thread of the interpreter's own, which needs no lock of it, ends the process; the service manager starts it
+    again (failure actions)."""
+    import faulthandler
 
-
-def listen_local(path: Path) -> socket.socket:
-    """As `serve_local`: the directory of `path` is private already."""
-    listener = socket.create_server((_HOST, 0), backlog=1)
-    _introduce(path, listener.getsockname()[1])
-    return listener
-
-
-def accept_local(path: Path, listening: socket.socket) -> socket.socket:
-    """Whoever knows the secret; others are hung up on."""
-    while True:
-        connection, _ = listening.accept()
-        try:
-            connection.settimeout(_INTRODUCTION_S)
-            said = _read_exactly(connection, 2 * _SECRET_BYTES + 1)
-            connection.settimeout(None)
-        except OSError:
-            said = b""
-        if hmac.compare_digest(said.strip(), _introduction(path)[1].encode()):
-            return connection
-        connection.close()
-
-
-def _read_exactly(connection: socket.socket, count: int) -> bytes:
-    said = b""
-    while len(said) < count and (data := connection.recv(count - len(said))):
-        said += data
-    return said
-
-
-async def local_caller(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-    """Whoever knows the secret could read the file: SYSTEM or an administrator."""
-    import asyncio
-
-    try:
-        said = await reader.readexactly(2 * _SECRET_BYTES + 1)
-    except asyncio.IncompleteReadError:
-        said = b""
-    if hmac.compare_digest(said.strip(), _introduction(path)[1].encode()):
-        return "administrator"
-    raise Stranger("somebody without the secret", "only administrators may talk to the agent; use an elevated prompt")
-
-
-def connect_local(path: Path, timeout_s: float) -> socket.socket:
-    try:
-        port, secret = _introduction(path)
-    except PermissionError:
-        raise PermissionError(f"{path} is for administrators; use an elevated prompt") from None
-    connection = socket.create_connection((_HOST, port), timeout_s)
-    connection.sendall(secret.encode() + b"\n")
-    return connection
-
-
-def shell(command: str) -> tuple[str, ...]:
-    return "cmd.exe", "/d", "/s", "/c", command
+    if limit_s > 0:
+        faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__ or sys.stderr)
+    else:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,7 +1,7 @@
 """`Processes` on Windows, through psutil.
 
-Limits: never run on Windows. Windows keeps no sessions of processes: what a command left in the background after it
-ended itself is not found any more (the application's own processes would need a job object for that).
+Limits: Windows keeps no sessions of processes: what a custom checker's command left in the background after it ended
+itself is not found any more (the application's own processes are in a job object, `app.job_tree`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
+from typing import Final
 
 import psutil
 
 assert sys.platform == "win32"
 
-_NOT_OURS_TO_SEE = (psutil.NoSuchProcess, psutil.AccessDenied)
+# A thread that waits for a process outlives its listener by so long.
+_LISTENING_S: Final = 5.0
+# OSError: of a process that is just beginning or ending.
+_NOT_OURS_TO_SEE: Final = (psutil.NoSuchProcess, psutil.AccessDenied, OSError)
 
 
 def living() -> list[int]:
@@ -37,7 +41,7 @@ def command_line(pid: int) -> str:
 
 
 def watch_death(pid: int, died: Callable[[], None]) -> Callable[[], None]:
-    """A thread waits for the process; it lives as long as the process does, also when nobody listens any more."""
+    """A thread waits for the process, until it ends or nobody listens any more."""
     import asyncio
 
     try:
@@ -52,10 +56,16 @@ def watch_death(pid: int, died: Callable[[], None]) -> Callable[[], None]:
             died()
 
     def wait() -> None:
-        with contextlib.suppress(*_NOT_OURS_TO_SEE):
-            process.wait()
-        if not forgotten.is_set() and not loop.is_closed():
-            loop.call_soon_threadsafe(tell)
+        while not forgotten.is_set():
+            try:
+                process.wait(_LISTENING_S)
+            except psutil.TimeoutExpired:
+                continue
+            except _NOT_OURS_TO_SEE:
+                pass
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(tell)
+            return
 
     threading.Thread(target=wait, name=f"death-of-{pid}", daemon=True).start()
     return forgotten.set

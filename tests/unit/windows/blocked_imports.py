@@ -46,7 +46,10 @@ GONE = {
 THERE: dict[ModuleType, dict[str, object]] = {
     os: {"O_BINARY": 0x8000, "O_NOINHERIT": 0x80},
     signal: {"SIGBREAK": signal.Signals.SIGUSR1},
+    psutil: {"CONN_DELETE_TCB": "DELETE_TCB"},
 }
+# pywin32 exists for Windows only; `make windows` imports the real ones.
+PYWIN32 = ("pywintypes", "servicemanager", "win32api", "win32con", "win32job", "win32service", "win32serviceutil")
 OTHERS = (aiohttp.web, azure.data.tables.aio, cryptography.x509, psutil, pydantic, logging.handlers)
 
 
@@ -57,6 +60,15 @@ class Blocked(importlib.abc.MetaPathFinder):
         if name in UNIX_MODULES:
             raise ModuleNotFoundError(f"there is no {name} on Windows", name=name)
         return None
+
+
+class Anything(ModuleType):
+    """Whatever is asked for at import: a class of that name."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (Exception,), {})
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -74,6 +86,8 @@ def become_windows() -> None:
             setattr(module, name, value)
     for name in UNIX_MODULES:
         sys.modules.pop(name, None)
+    for name in PYWIN32:
+        sys.modules[name] = Anything(name)
     sys.meta_path.insert(0, Blocked())
     ctypes.CDLL = refuse  # type: ignore[assignment,misc]
     sys.platform = "win32"
