@@ -6,10 +6,8 @@ Started and driven by the supervisor through `mirror_agent.mirror.control.Mirror
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -18,11 +16,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from mirror_agent.mirror import mounts, syscalls
+from mirror_agent.mirror import mounts
 from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, config_from_json
 from mirror_agent.mirror.control_server import ControlServer
 from mirror_agent.mirror.engine import Engine
 from mirror_agent.mirror.estate import Estate
+
+if sys.platform == "win32":
+    from mirror_agent.mirror import process_windows as process
+else:
+    from mirror_agent.mirror import process_linux as process
 
 log: Final = logging.getLogger("mirror_agent.mirror")
 
@@ -30,34 +33,11 @@ log: Final = logging.getLogger("mirror_agent.mirror")
 _STACK_BYTES: Final = 512 * 1024
 
 
-def _prepare_process(parent: int | None) -> None:
-    if parent is not None:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            raise SystemExit("the supervisor ended before the engine began")
-    try:
-        # The engine writes on behalf of those who wait for it: its own allocations must not wait for its own pages.
-        syscalls.prctl(syscalls.PR_SET_IO_FLUSHER, 1)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EINVAL):
-            raise
-        log.warning("PR_SET_IO_FLUSHER is not available: %s", error)
-    try:
-        # An engine killed for memory takes the application's directory with it.
-        Path("/proc/self/oom_score_adj").write_text("-900", encoding="ascii")
-    except OSError as error:
-        log.warning("oom_score_adj cannot be lowered: %s", error)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.umask(0)
-    threading.stack_size(_STACK_BYTES)
-
-
 def _leave_behind(config: MirrorConfig, parent: int | None) -> None:
     """Before this process ends by itself. A supervisor that lives puts another engine in its place. Without one, the
     mounts must not stay as something that hangs, nor vanish while applications may live: the next engine's start, when
     nobody serves here, detaches what is left of them."""
-    if parent is None or os.getppid() != parent:
+    if process.orphaned(parent):
         for entry in config.paths:
             mounts.disconnect(entry.path)
 
@@ -72,7 +52,8 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s mirror %(levelname)s %(threadName)s %(message)s"
     )
-    _prepare_process(arguments.parent)
+    process.prepare(arguments.parent)
+    threading.stack_size(_STACK_BYTES)
     try:
         config = config_from_json(arguments.config.read_text(encoding="utf-8"))
     except MirrorConfigError as error:

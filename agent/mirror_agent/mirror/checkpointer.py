@@ -18,9 +18,10 @@ from typing import Final
 from mirror_agent.mirror import files, wire
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Descriptors, Inode
+from mirror_agent.mirror.machine import boottime_s
 from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.state import StateStore
-from mirror_agent.mirror.stream import Stream, boottime_s
+from mirror_agent.mirror.stream import Stream
 from mirror_agent.mirror.tracking import Tracker
 from mirror_agent.mirror.wire import Op
 

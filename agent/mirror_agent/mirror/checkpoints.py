@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mirror_agent.mirror import files
+from mirror_agent.mirror import files, machine
 from mirror_agent.mirror.dirty_log import DirtyLog, File, LogContent, Note, read_log
 from mirror_agent.mirror.resync_choice import Clock, Gap, Held, clock_gap
 
@@ -37,8 +37,7 @@ _HELD_MAX: Final = 2
 
 def read_clock() -> Clock:
     """This node's clocks now."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return Clock(boot, time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    return Clock(machine.boot_id(), time.time_ns(), machine.boottime_ns())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
+import sys
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ ACK_MODES: Final = (STRICT, ORDERED)
 KERNEL: Final = "kernel"
 LIBRARY: Final = "library"
 FRONTS: Final = (KERNEL, LIBRARY)
+"""Windows has the second only."""
+COPY_SUFFIX: Final = ".mirrored"
 
 
 class MirrorConfigError(ValueError):
@@ -30,23 +34,49 @@ class MirrorConfigError(ValueError):
 class MirroredPath:
     """One replicated directory. `mode` is "strict" or "ordered" (docs/mirror.md says what each may lose).
 
-    `name` is what the two nodes compare to be sure they mean the same directory; empty: its path.
+    `name` is what the two nodes compare to be sure they mean the same directory; empty: its path. `copy` is where the
+    files really lie, for Windows only: there a mount has a place of its own (a directory that does not exist, or a
+    drive letter), so the copy cannot lie below it; empty: beside it, with `COPY_SUFFIX`.
     """
 
     path: str
     mode: str = STRICT
     name: str = ""
+    copy: str = ""
 
     @property
     def identity(self) -> str:
-        return self.name or self.path
+        """Never the same on two operating systems: what their file systems keep differs."""
+        return (self.name or self.path) if sys.platform != "win32" else f"windows:{self.name or self.path}"
+
+    @property
+    def places(self) -> frozenset[str]:
+        """Where it is seen, and where it lies."""
+        return frozenset({self.path, self.copy_directory})
+
+    @property
+    def copy_directory(self) -> str:
+        """Where this node's copy lies; on Linux the directory itself, below its mount."""
+        return self.path if sys.platform != "win32" else self.copy or self.path + COPY_SUFFIX
 
     def __post_init__(self) -> None:
         if self.mode not in ACK_MODES:
             nearest = difflib.get_close_matches(self.mode, ACK_MODES, n=1, cutoff=0.0)[0]
             raise MirrorConfigError(f"paths: mode {self.mode!r} of {self.path!r} is unknown; did you mean {nearest!r}?")
-        if not os.path.isabs(self.path) or os.path.normpath(self.path) != self.path or self.path == "/":
+        if sys.platform == "win32":
+            self._check_for_windows()
+        elif self.copy:
+            raise MirrorConfigError(f"paths: copy {self.copy!r} is for Windows; here the copy lies below its mount")
+        elif not os.path.isabs(self.path) or os.path.normpath(self.path) != self.path or self.path == "/":
             raise MirrorConfigError(f"paths: {self.path!r} must be a plain absolute directory other than '/'")
+
+    def _check_for_windows(self) -> None:
+        is_letter = re.fullmatch("[A-Z]:", self.path) is not None
+        if is_letter and not self.copy:
+            raise MirrorConfigError(f"paths: {self.path!r} is a drive letter; say where its copy lies (copy)")
+        for text in (self.copy_directory, *(() if is_letter else (self.path,))):
+            if not os.path.isabs(text) or os.path.normpath(text) != text or os.path.splitdrive(text)[1] in ("", "\\"):
+                raise MirrorConfigError(f"paths: {text!r} must be a plain absolute directory below a drive")
 
 
 @dataclass(frozen=True)
@@ -125,7 +155,7 @@ class MirrorConfig:
     peer_san: str
     port: int = 5600
     runtime_dir: str = "/run/mirrorplane"
-    front: str = KERNEL
+    front: str = KERNEL if sys.platform != "win32" else LIBRARY
     limits: MirrorLimits = field(default_factory=MirrorLimits)
 
     def __post_init__(self) -> None:
@@ -133,6 +163,8 @@ class MirrorConfig:
             raise MirrorConfigError(f"paths: {len(self.paths)} given, 1 to {limits.MAX_ROOTS} are possible")
         if len({entry.path for entry in self.paths}) != len(self.paths):
             raise MirrorConfigError("paths: a directory is listed twice")
+        if sys.platform == "win32" and self.front == KERNEL:
+            raise MirrorConfigError(f"front: {KERNEL!r} is Linux's; on Windows it is {LIBRARY!r} (WinFsp)")
         if self.front not in FRONTS:
             nearest = difflib.get_close_matches(self.front, FRONTS, n=1, cutoff=0.0)[0]
             raise MirrorConfigError(f"front: {self.front!r} is unknown; did you mean {nearest!r}?")
@@ -142,7 +174,7 @@ class MirrorConfig:
             raise MirrorConfigError("peer_addresses: at least one address is needed")
         for key in ("state_dir", "quarantine_dir", "runtime_dir"):
             for entry in self.paths:
-                if (getattr(self, key) + "/").startswith(entry.path + "/"):
+                if any((getattr(self, key) + os.sep).startswith(top + os.sep) for top in entry.places):
                     raise MirrorConfigError(f"{key}: {getattr(self, key)!r} lies inside the replicated {entry.path!r}")
         if not 1 <= self.port <= 65535:
             raise MirrorConfigError(f"port: {self.port} is no TCP port")

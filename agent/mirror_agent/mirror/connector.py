@@ -21,6 +21,7 @@ from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.handshake import HandshakeError, Hello, PlanMessage, Welcome
 from mirror_agent.mirror.inodes import Call, Descriptors
+from mirror_agent.mirror.machine import boottime_s
 from mirror_agent.mirror.outlet import Outlet
 from mirror_agent.mirror.peer_watch import PeerWatch
 from mirror_agent.mirror.resync import Resync
@@ -30,7 +31,7 @@ from mirror_agent.mirror.resync_plan import Plan, Progress
 from mirror_agent.mirror.resync_report import Known
 from mirror_agent.mirror.roots import prove_checkpoints
 from mirror_agent.mirror.state import Point, StateStore
-from mirror_agent.mirror.stream import Stream, boottime_s
+from mirror_agent.mirror.stream import Stream
 from mirror_agent.mirror.wire import Op, WireError
 
 log: Final = logging.getLogger(__name__)

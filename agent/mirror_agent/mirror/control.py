@@ -11,6 +11,8 @@ An engine that dies as primary is replaced from here where the kernel allows it 
 application waits, and the status goes on as "primary" with the link lost and paired calls parked. Where that is not
 possible, or does not succeed, the mounts are aborted and the status is "failed". One that hangs is killed (`liveness`).
 
+On Windows the line is a port of the loopback (`engine_process`), and nothing replaces a dead engine: its mount is gone.
+
 Guarantee: `abort` works without the engine: the FUSE connections are aborted and the mounts detached from here, and an
 engine that does not confirm in time is killed. No method waits without a limit.
 """
@@ -22,17 +24,15 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import mirror_agent
 from mirror_agent.mirror import limits, mounts
 from mirror_agent.mirror.config import MirrorConfig, MirrorConfigError, MirroredPath, MirrorLimits
+from mirror_agent.mirror.engine_process import MOUNTS_OUTLIVE_ENGINES, make_private, open_line, spawn
 from mirror_agent.mirror.estate import drain, estate_sockets, is_empty
 from mirror_agent.mirror.liveness import Pulse
 from mirror_agent.mirror.status import MirrorError, MirrorStatus, status_from
@@ -51,7 +51,6 @@ log: Final = logging.getLogger(__name__)
 
 _START_S: Final = 15.0
 _CALL_S: Final = 10.0
-_LINE_BYTES_MAX: Final = 64 * 1024
 _ENGINE_ABORT_S: Final = 0.5 * limits.ABORT_S
 # An engine whose control stream ended is given this long to end before it is killed.
 _ENDING_S: Final = 1.0
@@ -69,7 +68,7 @@ class MirrorHandle:
         self._reading: asyncio.Task[None] | None = None
         self._pending: dict[int, asyncio.Future[None]] = {}
         self._next_id = 1
-        self._estate = estate_sockets()
+        self._estate = estate_sockets() if MOUNTS_OUTLIVE_ENGINES else None
         self._replacing: asyncio.Task[None] | None = None
         self._deaths: deque[float] = deque(maxlen=limits.REPLACEMENTS_MAX)
         self._ending = False
@@ -175,7 +174,7 @@ class MirrorHandle:
     async def _leave_nothing(self) -> None:
         """Nobody will serve what is kept for a successor: its users must not wait for one. The mounts stay until they
         are detached by `stop` or the next start, so that no path leads to what is below them meanwhile."""
-        if self._estate[1].fileno() >= 0:
+        if self._estate is not None and self._estate[1].fileno() >= 0:
             await asyncio.get_running_loop().run_in_executor(None, drain, self._estate[1])
 
     def _abort_mounts(self) -> None:
@@ -196,6 +195,7 @@ class MirrorHandle:
         config_file = directory / "mirror.json"
         socket_file = directory / "mirror.sock"
         socket_file.unlink(missing_ok=True)
+        make_private(directory)
         config_file.touch(mode=0o600)
         config_file.write_text(self.config.to_json(), encoding="utf-8")
         return config_file, socket_file
@@ -204,28 +204,8 @@ class MirrorHandle:
         await self._spawn(*await asyncio.get_running_loop().run_in_executor(None, self._prepare))
 
     async def _spawn(self, config_file: Path, socket_file: Path) -> None:
-        estate = tuple(end.fileno() for end in self._estate)
-        package_root = str(Path(mirror_agent.__file__).parents[1])
-        environment = {**os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "mirror_agent.mirror",
-            "--config",
-            str(config_file),
-            "--socket",
-            str(socket_file),
-            "--parent",
-            str(os.getpid()),
-            "--estate",
-            *map(str, estate),
-            pass_fds=estate,
-            stdin=asyncio.subprocess.DEVNULL,
-            env=environment,
-            # A terminal's Ctrl-C must reach the supervisor only: it decides how the engine ends.
-            start_new_session=True,
-        )
+        estate = () if self._estate is None else tuple(end.fileno() for end in self._estate)
+        self._process = await spawn(config_file, socket_file, estate)
         reader, self._writer = await self._connect(str(socket_file))
         self._reading = asyncio.create_task(self._read(reader), name="mirror-status")
 
@@ -234,7 +214,7 @@ class MirrorHandle:
         deadline = time.monotonic() + _START_S
         while True:
             try:
-                return await asyncio.open_unix_connection(path, limit=_LINE_BYTES_MAX)
+                return await open_line(Path(path))
             except (FileNotFoundError, ConnectionRefusedError):
                 if self._process.returncode is not None:
                     raise MirrorError(
@@ -276,7 +256,9 @@ class MirrorHandle:
 
     def _can_be_replaced(self) -> bool:
         """It was primary, left what a successor needs, and its mounts are still there."""
-        if self._ending or self._in_replacement or self.status.mode != "primary" or is_empty(self._estate[1]):
+        if self._ending or self._in_replacement or self.status.mode != "primary":
+            return False
+        if self._estate is None or is_empty(self._estate[1]):
             return False
         now_s = time.monotonic()
         if len(self._deaths) == limits.REPLACEMENTS_MAX and now_s - self._deaths[0] < limits.REPLACEMENTS_WITHIN_S:
@@ -388,7 +370,7 @@ class MirrorHandle:
         if replacing is not None and self.status.mode == "primary":
             ended = "the mirror engine was ended in the middle of its replacement"
             self._publish(MirrorStatus(mode="failed", epoch=self.status.epoch, error=ended))
-        for end in self._estate:
+        for end in self._estate or ():
             end.close()
 
     async def _end_everything(self, *, detach: bool) -> None:

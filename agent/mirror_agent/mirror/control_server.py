@@ -1,22 +1,24 @@
 """The engine's end of the control socket: one supervisor, JSON lines, every command in a thread of its own.
 
 The end of the stream means the supervisor is gone: the mounts are aborted and the process ends, because nobody is left
-to keep the node's promises. The socket file is only for this process's parent (0600 in a 0700 directory).
+to keep the node's promises. The line is only for this process's parent (`HOST.listen_local`: a Unix socket, on Windows
+a port of the loopback with a secret).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from mirror_agent.mirror import limits
 from mirror_agent.mirror.engine import Engine
 from mirror_agent.mirror.status import MirrorError
+from mirror_agent.platform import HOST
 
 log: Final = logging.getLogger(__name__)
 
@@ -41,13 +43,8 @@ class ControlServer:
     """Serves one connection and returns from `serve` when it ends or `exit` was asked for."""
 
     def __init__(self, path: str) -> None:
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        previous = os.umask(0o177)
-        try:
-            self._listening.bind(path)
-        finally:
-            os.umask(previous)
-        self._listening.listen(1)
+        self._path = Path(path)
+        self._listening = HOST.listen_local(self._path)
         self._changed = threading.Event()
         self._ended = threading.Event()
         self._write_lock = threading.Lock()
@@ -57,7 +54,7 @@ class ControlServer:
         self._changed.set()
 
     def serve(self, engine: Engine) -> None:
-        connection, _ = self._listening.accept()
+        connection = HOST.accept_local(self._path, self._listening)
         self._listening.close()
         self._connection = connection
         pusher = threading.Thread(target=self._push, args=(engine,), name="control-status", daemon=True)

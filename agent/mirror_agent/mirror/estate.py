@@ -29,7 +29,6 @@ from typing import Final, NamedTuple
 log: Final = logging.getLogger(__name__)
 
 _MESSAGE: Final = struct.Struct("<BQ")
-_DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(4)
 _QUEUE_BYTES: Final = 16 * 1024 * 1024
 _SO_SNDBUFFORCE: Final = 32
 _WEED_MIN: Final = 64
@@ -85,7 +84,7 @@ def drain(source: socket.socket) -> None:
 
 def _receive(source: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
     flags |= socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-    data, ancillary, _, _ = source.recvmsg(_MESSAGE.size, _DESCRIPTOR_SPACE, flags)
+    data, ancillary, _, _ = source.recvmsg(_MESSAGE.size, socket.CMSG_SPACE(4), flags)
     fds = array.array("i")
     for _, _, body in ancillary:
         fds.frombytes(body[: len(body) - len(body) % fds.itemsize])

@@ -55,7 +55,8 @@ XATTR_CREATE: Final = 1
 RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 
-MODE_OF_FILES: Final = modes.S_IFREG | 0o666
+# Programs may lie there as well.
+MODE_OF_FILES: Final = modes.S_IFREG | 0o777
 MODE_OF_DIRECTORIES: Final = modes.S_IFDIR | 0o777
 
 _BASE: Final = 1 << 32

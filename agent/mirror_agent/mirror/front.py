@@ -18,13 +18,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import select
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from mirror_agent.mirror import fuse_abi as abi
-from mirror_agent.mirror import limits, mounts
+from mirror_agent.mirror import limits, machine, mounts
 from mirror_agent.mirror.front_attrs import AttributeOps
 from mirror_agent.mirror.front_data import DataOps
 from mirror_agent.mirror.front_names import NameOps
@@ -96,8 +95,8 @@ class Front:
         self._fd = -1
         self._lock = threading.Lock()
         self._turns = Turns(self._add_thread)
-        self._polled: tuple[Stream, select.poll] | None = None
-        self._pending = select.poll()
+        self._polled: tuple[Stream, machine.poll] | None = None
+        self._pending = machine.poll()
         self._company = 0
         self._kept_turn = False
         self._threads: list[threading.Thread] = []
@@ -112,7 +111,7 @@ class Front:
         except OSError:
             os.close(self._fd)
             raise
-        self._pending.register(self._fd, select.POLLIN)
+        self._pending.register(self._fd, machine.POLLIN)
         self._add_thread()
         if not self._initialised.wait(_INIT_S):
             mounts.abort(self.root.path)
@@ -122,7 +121,7 @@ class Front:
         """Serves the mount of an engine that died (it must be dead: none of its threads may still write). The kernel
         sends again what was not answered. Raises OSError."""
         self._fd = connection
-        self._pending.register(connection, select.POLLIN)
+        self._pending.register(connection, machine.POLLIN)
         os.write(connection, abi.OUT_HEADER.pack(abi.OUT_HEADER.size, abi.NOTIFY_RESEND, 0))
         self._add_thread()
 
@@ -275,9 +274,9 @@ class Front:
         """Waits for a request or an answer, and takes in the answer; True unless there is only that."""
         polled = self._polled
         if polled is None or polled[0] is not stream:
-            poll = select.poll()
-            poll.register(self._fd, select.POLLIN)
-            poll.register(stream.answers_fd, select.POLLIN)
+            poll = machine.poll()
+            poll.register(self._fd, machine.POLLIN)
+            poll.register(stream.answers_fd, machine.POLLIN)
             self._polled = polled = (stream, poll)
         ready = dict(polled[1].poll())
         if stream.answers_fd in ready and not stream.read_answers():

@@ -19,6 +19,7 @@ import errno
 import itertools
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -29,6 +30,15 @@ from mirror_agent.mirror.front import MUTATING, Front, Handler
 from mirror_agent.mirror.front_paths import Change, Name, Paths
 from mirror_agent.mirror.fuse_abi import Op
 from mirror_agent.mirror.inodes import Call
+
+if sys.platform == "win32":
+    from mirror_agent.mirror.winfsp_errors import number_for_library
+else:
+
+    def number_for_library(number: int) -> int:
+        """The library speaks this system's own numbers."""
+        return number
+
 
 log: Final = logging.getLogger(__name__)
 
@@ -67,26 +77,34 @@ class LibraryFront(Front):
 
         The mount is made here, as for the other front, and handed to the library as an open connection: the library
         would take it away at its own end, and uncover the directory while the application may live."""
-        try:
-            from mirror_agent.mirror.front_library_calls import library
-        except ImportError as error:
-            raise OSError(errno.ENOSYS, f"{error}: install mirror-agent[fuse-library]") from None
-        serve = library(self, threads_max=self._threads_max)
-        self._fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            mounts.mount_front(self._fd, self.root.path)
-        except OSError:
-            os.close(self._fd)
-            raise
-        handed = os.dup(self._fd)  # the library closes what it is given
+        serve = self._library()
+        place = self._place()
         thread = threading.Thread(
-            target=self._serve_through, args=(serve, handed), name=f"front-{self.root.index}", daemon=True
+            target=self._serve_through, args=(serve, place), name=f"front-{self.root.index}", daemon=True
         )
         self._threads.append(thread)
         thread.start()
         if not self._initialised.wait(_START_S):
             mounts.abort(self.root.path)
             raise OSError(errno.EIO, f"the FUSE library did not serve {self.root.path}: {self._failure}")
+
+    def _library(self) -> Callable[[str], None]:
+        """What serves a place until its mount ends. Raises OSError."""
+        try:
+            from mirror_agent.mirror.front_library_calls import library
+        except ImportError as error:
+            raise OSError(errno.ENOSYS, f"{error}: install mirror-agent[fuse-library]") from None
+        return library(self, threads_max=self._threads_max)
+
+    def _place(self) -> str:
+        """Makes the mount; how the library finds it. Raises OSError."""
+        self._fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            mounts.mount_front(self._fd, self.root.path)
+        except OSError:
+            os.close(self._fd)
+            raise
+        return f"/dev/fd/{os.dup(self._fd)}"  # the library closes what it is given
 
     def take_over(self, connection: int) -> None:
         raise OSError(errno.ENOTSUP, "a mount through the FUSE library does not survive its engine")
@@ -111,9 +129,9 @@ class LibraryFront(Front):
         """Called by the library's initialisation."""
         self._initialised.set()
 
-    def _serve_through(self, serve: Callable[[int], None], connection: int) -> None:
+    def _serve_through(self, serve: Callable[[str], None], place: str) -> None:
         try:
-            serve(connection)
+            serve(place)
         except Exception as error:
             self._failure = error
             log.exception("serving %s through the FUSE library failed", self.root.path)
@@ -142,7 +160,7 @@ class LibraryFront(Front):
         if answer.error is None:
             raise OSError(errno.ENOTCONN, "the mirror's mount has ended")
         if answer.error:
-            raise OSError(answer.error, os.strerror(answer.error))
+            raise OSError(number_for_library(answer.error), os.strerror(answer.error))
         return answer.out
 
     def _take_in(self, op: Op, unique: int, nodeid: int, request: bytes) -> None:
@@ -211,6 +229,13 @@ class LibraryFront(Front):
             call.holding.clear()
         nodeid: int = abi.ENTRY_HEAD.unpack_from(out)[0]
         return nodeid
+
+    def spelling(self, directory: int, name: bytes) -> bytes:
+        call = self._cache_call
+        try:
+            return files.spelling(self._descriptors.path_fd(self.table.inode(directory), call), name)
+        finally:
+            call.holding.clear()
 
     def refer(self, nodeid: int) -> None:
         self.table.told(self.table.inode(nodeid))

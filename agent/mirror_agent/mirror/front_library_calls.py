@@ -38,8 +38,8 @@ _NEVER_AGAIN_S: Final = float(abi.FOREVER_S)
 _MINIMUM: Final = (3, 12)
 
 
-def library(front: LibraryFront, *, threads_max: int) -> Callable[[int], None]:
-    """What serves an open connection until its mount ends. OSError if the library is too old."""
+def library(front: LibraryFront, *, threads_max: int) -> Callable[[str], None]:
+    """What serves a place (an open connection) until its mount ends. OSError if the library is too old."""
     version = (mfusepy.fuse_version_major, mfusepy.fuse_version_minor)
     if version < _MINIMUM:
         raise OSError(
@@ -47,10 +47,10 @@ def library(front: LibraryFront, *, threads_max: int) -> Callable[[int], None]:
         )
     operations = Operations(front)
 
-    def serve(connection: int) -> None:
+    def serve(place: str) -> None:
         Served(
             operations,
-            f"/dev/fd/{connection}",
+            place,
             foreground=True,
             max_read=limits.MAX_WRITE_BYTES,
             max_threads=threads_max,
@@ -86,12 +86,6 @@ class Served(mfusepy.FUSE):  # type: ignore[misc]
         return 0
 
 
-def _umask() -> int:
-    """Of the caller; mfusepy's own function leaves it out."""
-    mask: int = mfusepy._libfuse.fuse_get_context().contents.umask
-    return mask
-
-
 @dataclass(frozen=True)
 class _Open:
     nodeid: int
@@ -122,6 +116,11 @@ class Operations(mfusepy.Operations):  # type: ignore[misc]
             connection.want |= connection.capable & _CAPABILITIES
             connection.want &= ~_ATOMIC_TRUNCATION
         self._front.began()
+
+    def _umask(self) -> int:
+        """Of the caller; mfusepy's own function leaves it out."""
+        mask: int = mfusepy._libfuse.fuse_get_context().contents.umask
+        return mask
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -223,11 +222,11 @@ class Operations(mfusepy.Operations):  # type: ignore[misc]
     # -- names -----------------------------------------------------------------------------------------------------
 
     def mknod(self, path: str, mode: int, dev: int) -> int:
-        self._in_directory(path, Op.MKNOD, abi.MKNOD_IN.pack(mode, abi.encode_device(dev), _umask(), 0))
+        self._in_directory(path, Op.MKNOD, abi.MKNOD_IN.pack(mode, abi.encode_device(dev), self._umask(), 0))
         return 0
 
     def mkdir(self, path: str, mode: int) -> int:
-        self._in_directory(path, Op.MKDIR, abi.MKDIR_IN.pack(mode, _umask()))
+        self._in_directory(path, Op.MKDIR, abi.MKDIR_IN.pack(mode, self._umask()))
         return 0
 
     def symlink(self, target: str, source: str) -> int:

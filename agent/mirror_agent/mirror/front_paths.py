@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from mirror_agent.mirror.fuse_abi import ROOT_NODEID
@@ -36,6 +37,10 @@ class References(Protocol):
         """One more reference."""
         ...
 
+    def spelling(self, directory: int, name: bytes) -> bytes:
+        """As the directory spells a name, where several spellings mean one."""
+        ...
+
     def forget(self, nodeid: int, count: int) -> None: ...
 
 
@@ -50,8 +55,13 @@ class Change(NamedTuple):
 class Paths:
     """One mounted root."""
 
-    def __init__(self, references: References, names_max: int = NAMES_MAX) -> None:
+    def __init__(
+        self, references: References, names_max: int = NAMES_MAX, alike: Callable[[bytes], bytes] | None = None
+    ) -> None:
+        """`alike`: the same for all spellings of a name; None where each is a name of its own."""
         self._references = references
+        self._alike = alike
+        self._spellings: dict[Name, set[Name]] = {}
         self._names_max = names_max
         self._names: OrderedDict[Name, int] = OrderedDict()
         # Reentrant: an operation on names looks names up itself.
@@ -70,7 +80,11 @@ class Paths:
     def hold_directory(self, path: bytes) -> tuple[int, bytes]:
         """The directory of a path (held until `release`) and the last name in it."""
         directory, _, name = path.rpartition(b"/")
-        return self.hold(directory or b"/"), name
+        nodeid = self.hold(directory or b"/")
+        if self._alike is not None:
+            with self.lock:
+                name = self._references.spelling(nodeid, name)
+        return nodeid, name
 
     def again(self, nodeid: int) -> None:
         """Holds once more what the caller holds already."""
@@ -84,12 +98,13 @@ class Paths:
     def changed(self, change: Change) -> None:
         """Remembers what an operation did; the caller has held `lock` since before it did so."""
         for name in change.gone:
-            self._drop(name)
+            self._drop_all_spellings(name)
         for old, new in change.moved:
-            nodeid = self._names.pop(old, 0)
-            self._drop(new)
+            nodeid = self._take(old)
+            self._drop_all_spellings(old)
+            self._drop_all_spellings(new)
             if nodeid:
-                self._names[new] = nodeid
+                self._put(new, nodeid)
         for name, nodeid in change.made:
             self._keep(name, nodeid)
         self._make_room()
@@ -119,7 +134,7 @@ class Paths:
             way.append(name)
             nodeid = self._names.get(name, 0)
             if not nodeid:
-                nodeid = self._references.look_up(*name)
+                nodeid = self._look_up(*name)
                 if not nodeid:
                     self._touch(way[:-1])
                     raise FileNotFoundError(errno.ENOENT, "no such name", path)
@@ -135,14 +150,41 @@ class Paths:
     def _keep(self, name: Name, nodeid: int) -> None:
         """Takes over one reference."""
         self._drop(name)
+        self._put(name, nodeid)
+
+    def _put(self, name: Name, nodeid: int) -> None:
         self._names[name] = nodeid
+        if self._alike is not None:
+            self._spellings.setdefault((name[0], self._alike(name[1])), set()).add(name)
+
+    def _take(self, name: Name) -> int:
+        """Its node id, with the reference; 0 if it is not remembered."""
+        nodeid = self._names.pop(name, 0)
+        if nodeid and self._alike is not None:
+            key = (name[0], self._alike(name[1]))
+            self._spellings[key].discard(name)
+            if not self._spellings[key]:
+                del self._spellings[key]
+        return nodeid
 
     def _drop(self, name: Name) -> None:
-        nodeid = self._names.pop(name, 0)
+        nodeid = self._take(name)
         if nodeid:
             self._references.forget(nodeid, 1)
 
+    def _drop_all_spellings(self, name: Name) -> None:
+        if self._alike is not None:
+            for other in tuple(self._spellings.get((name[0], self._alike(name[1])), ())):
+                self._drop(other)
+        self._drop(name)
+
+    def _look_up(self, directory: int, name: bytes) -> int:
+        nodeid = self._references.look_up(directory, name)
+        if nodeid or self._alike is None:
+            return nodeid
+        spelled = self._references.spelling(directory, name)
+        return self._references.look_up(directory, spelled) if spelled != name else 0
+
     def _make_room(self) -> None:
         while len(self._names) > self._names_max:
-            _, nodeid = self._names.popitem(last=False)
-            self._references.forget(nodeid, 1)
+            self._drop(next(iter(self._names)))

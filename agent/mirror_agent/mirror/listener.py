@@ -17,16 +17,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from mirror_agent.mirror import handshake, limits, tls, wire
+from mirror_agent.mirror import handshake, limits, machine, tls, wire
 from mirror_agent.mirror.config import MirrorConfig
 from mirror_agent.mirror.handshake import HandshakeError, Hello, Welcome
 from mirror_agent.mirror.inodes import Root
+from mirror_agent.mirror.machine import boottime_s
 from mirror_agent.mirror.quarantine import Quarantine
 from mirror_agent.mirror.quarantine_store import Allowance
 from mirror_agent.mirror.replica import ReplicaSession
 from mirror_agent.mirror.roots import prove_checkpoints
 from mirror_agent.mirror.state import StateStore
-from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.wire import Op, WireError
 
 log: Final = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class ReplicaListener:
         self._allowance: Allowance | None = None
         family = socket.AF_INET6 if ":" in config.listen_address else socket.AF_INET
         self._socket = socket.create_server((config.listen_address, config.port), family=family, backlog=16)
+        if not machine.SHUTDOWN_WAKES:
+            self._socket.settimeout(limits.HEARTBEAT_S)  # to look whether the door is closed
         self._thread = threading.Thread(target=self._accept_all, name="replica-listen", daemon=True)
         self._thread.start()
 
@@ -111,6 +113,8 @@ class ReplicaListener:
         while not self._closed:
             try:
                 raw, address = self._socket.accept()
+            except TimeoutError:
+                continue
             except OSError as error:
                 if not self._closed:
                     # Descriptors or memory are short, or the caller went away: the door stays open.

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Final
 
 from mirror_agent.mirror.config import MirrorLimits
+from mirror_agent.mirror.machine import boottime_s
 from mirror_agent.mirror.peer_health import LEFT_OUT, RULES, Bounds, LeaveOut, Signs, Slowness, judge, sentence
-from mirror_agent.mirror.stream import Stream, boottime_s
+from mirror_agent.mirror.stream import Stream
 
 log: Final = logging.getLogger(__name__)
 

@@ -7,16 +7,16 @@ stuck in the disk is reported instead of waited for.
 from __future__ import annotations
 
 import errno
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
 
 from mirror_agent.mirror import files, limits, mounts, wire
-from mirror_agent.mirror.config import LIBRARY, MirrorConfig
+from mirror_agent.mirror.config import KERNEL, MirrorConfig
 from mirror_agent.mirror.connector import Connector
 from mirror_agent.mirror.estate import Estate
 from mirror_agent.mirror.front import Front
-from mirror_agent.mirror.front_library import LibraryFront
 from mirror_agent.mirror.inode_table import Marks
 from mirror_agent.mirror.inodes import Descriptors, Root
 from mirror_agent.mirror.outlet import Outlet
@@ -28,6 +28,11 @@ from mirror_agent.mirror.succession import Inheritance, Succession
 from mirror_agent.mirror.tracking import Tracker
 from mirror_agent.mirror.verify_run import Verification
 from mirror_agent.mirror.wire import Op
+
+if sys.platform == "win32":
+    from mirror_agent.mirror.front_winfsp import WinFspFront as LIBRARY_FRONT
+else:
+    from mirror_agent.mirror.front_library import LibraryFront as LIBRARY_FRONT
 
 _BUSY_RETRY_S: Final = 2.0
 # An unmount makes the kernel forget every inode it has cached, one by one: thousands, on a busy machine, take seconds.
@@ -86,7 +91,7 @@ class Primary:
 
     def _front(self, root: Root) -> Front:
         inheritance = self._inheritance
-        kind = LibraryFront if self._config.front == LIBRARY else Front
+        kind = Front if self._config.front == KERNEL else LIBRARY_FRONT
         return kind(
             root,
             self.descriptors,

@@ -18,15 +18,15 @@ import queue
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from mirror_agent.mirror import files, limits, verify_wire, wire
+from mirror_agent.mirror import files, limits, machine, verify_wire, wire
 from mirror_agent.mirror.checkpoints import Checkpoint, read_clock
 from mirror_agent.mirror.handshake import PlanMessage, parse_plan
 from mirror_agent.mirror.inodes import Descriptors, Root
+from mirror_agent.mirror.machine import boottime_s
 from mirror_agent.mirror.quarantine import Quarantine
 from mirror_agent.mirror.replica_files import ApplyError, Preserving, ReplicaFiles
 from mirror_agent.mirror.replica_resync import ResyncTarget
@@ -36,7 +36,6 @@ from mirror_agent.mirror.resync_report import Known, TooMuch, report_frames
 from mirror_agent.mirror.roots import prove_checkpoints
 from mirror_agent.mirror.standstill import Work, device_of, device_token
 from mirror_agent.mirror.state import Point, StateStore
-from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.verify_record import record_of
 from mirror_agent.mirror.verify_wire import Finding
 from mirror_agent.mirror.wire import Frame, Op, Space, WireError
@@ -113,7 +112,8 @@ class ReplicaSession:
     def seal(self, timeout_s: float) -> bool:
         """Applies what was received, then ends; True once nothing can be applied or acknowledged any more."""
         self._sealing = True
-        self._shut(self._data, socket.SHUT_RD)
+        if machine.SHUTDOWN_WAKES:
+            self._shut(self._data, socket.SHUT_RD)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -127,7 +127,7 @@ class ReplicaSession:
 
     def _run(self) -> None:
         reason = "the primary closed the stream"
-        self._cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._cpu_clock = machine.cpu_clock()
         try:
             self._receive()
         except (OSError, ApplyError, WireError, Refused) as error:
@@ -165,6 +165,8 @@ class ReplicaSession:
         while True:
             # A record of TLS is 16 KiB, a frame may be 64 of them.
             while True:
+                if not machine.SHUTDOWN_WAKES and not self._more_comes():
+                    return
                 count = self._data.recv_into(buffer[filled:])
                 if count == 0:
                     return
@@ -187,6 +189,13 @@ class ReplicaSession:
             if position and rest:
                 buffer[:rest] = bytes(buffer[position:filled])
             filled = rest
+
+    def _more_comes(self) -> bool:
+        """False once everything that had arrived when the session was sealed is taken in."""
+        while not self._data.pending() and not machine.arrives(self._data):
+            if self._sealing:
+                return False
+        return True
 
     def _accept(self, frame: Frame) -> None:
         own = self._state.generation.epoch
@@ -282,8 +291,7 @@ class ReplicaSession:
     def _look_at(self, work: Work) -> float | None:
         """How long what this session has in hand has stood still. What a resync sets aside may lie on another disk."""
         disks = device_token(self._devices if self.resync is None else self._devices_of_resync)
-        cpu_ns = 0 if self._cpu_clock is None else time.clock_gettime_ns(self._cpu_clock)
-        return work.look(self._applying, tuple(self._flushing), disks, cpu_ns)
+        return work.look(self._applying, tuple(self._flushing), disks, machine.cpu_ns(self._cpu_clock))
 
     def _flush_jobs(self) -> None:
         """Flushes one descriptor (closed afterwards) or, for -1, the file systems of all roots."""

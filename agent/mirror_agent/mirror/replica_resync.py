@@ -149,6 +149,7 @@ class ResyncTarget(Preserving):
         if self._listing is not None and self._listing[0] == parent.fid:
             self._listing[1].discard(entry.name)
         bound = self._files.by_fid.get(frame.fid)
+        files.respell(directory, entry.name)
         existing = self._look(directory, entry.name)
         if bound is not None:
             self._place(bound, parent, directory, entry.name, existing)

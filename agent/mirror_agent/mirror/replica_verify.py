@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from mirror_agent.mirror import files, limits, verify_wire, wire
+from mirror_agent.mirror import files, limits, machine, verify_wire, wire
 from mirror_agent.mirror.inodes import FIRST_FID, Inode, Root
 from mirror_agent.mirror.quarantine import Quarantine, write_all
 from mirror_agent.mirror.replica_files import ReplicaFiles, create_entry, set_entry
@@ -34,7 +34,6 @@ from mirror_agent.mirror.wire import Entry, Frame
 
 log: Final = logging.getLogger(__name__)
 
-_BACKGROUND_NICE: Final = 10
 
 Answer = Callable[[Frame, Sequence[Finding]], None]
 
@@ -264,7 +263,7 @@ class VerifyTarget:
         self._jobs.put(job)
 
     def _compare_all(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICE)
+        machine.to_background()
         while (job := self._jobs.get()) is not None:
             self._compare(job)
 

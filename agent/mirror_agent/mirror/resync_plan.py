@@ -15,9 +15,9 @@ from typing import Final, Protocol
 from mirror_agent.mirror import limits
 from mirror_agent.mirror.dirty_log import ZONE_BYTES
 from mirror_agent.mirror.handshake import PlanMessage
+from mirror_agent.mirror.machine import boottime_s
 from mirror_agent.mirror.resync_choice import CTIME_MARGIN_NS, RULES, Kind
 from mirror_agent.mirror.resync_report import Known
-from mirror_agent.mirror.stream import boottime_s
 from mirror_agent.mirror.tracking import Tracker
 
 # Where times of birth are kept they are exact but for the kernel's tick.

@@ -19,6 +19,7 @@ from mirror_agent.mirror.resync_choice import Held
 from mirror_agent.mirror.state import StateStore
 from mirror_agent.mirror.status import MirrorError
 
+_DIRECTORY: Final = files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 # Every change of data, attributes or names sets ctime, and a change of them on disk never goes without it, but for
 # data overwritten in place: ext4, XFS, btrfs; tmpfs does not survive at all. (statfs(2), f_type)
 _CHANGE_TIMES_PROVE: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x01021994})
@@ -48,8 +49,10 @@ def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> lis
         for index, entry in enumerate(config.paths):
             mounts.abort(entry.path)
             if entry.identity not in known or not serving:
-                os.makedirs(entry.path, exist_ok=True)
-            fd = files.open(entry.path, files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC)
+                os.makedirs(entry.copy_directory, exist_ok=True)
+            fd = files.open(
+                entry.copy_directory, files.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
+            )
             roots.append(Root(index, entry.path, entry.mode == STRICT, fd, files.fstat(fd).st_dev))
             identities[entry.identity] = found = directory_identity(fd)
             if serving and known.get(entry.identity, found) != found:
@@ -57,6 +60,7 @@ def open_roots(config: MirrorConfig, state: StateStore, *, serving: bool) -> lis
                     f"{entry.path} is not the directory this node replicated before (is its data disk mounted?); "
                     "mount it, or let this node become a replica and be resynchronised"
                 )
+            files.purge(fd)
         state.record_roots(identities)
     except FileNotFoundError as error:
         close_roots(roots)

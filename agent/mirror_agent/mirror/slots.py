@@ -21,11 +21,13 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import sys
 from typing import Final
 
 RECORD_BYTES: Final = 64
 HANDLE_BYTES_MAX: Final = 24
-SLOTS_MAX: Final = 1 << 26
+# Windows has no memory that is promised and not reserved: there the whole table counts, 256 MiB.
+SLOTS_MAX: Final = 1 << 26 if sys.platform != "win32" else 1 << 22
 FIRST_SLOT: Final = 16
 ROOT_SHIFT: Final = 28
 GENERATION_SHIFT: Final = 32
@@ -63,15 +65,22 @@ assert FIRST_SLOT * RECORD_BYTES >= 4 * (_GENERATION + 1), "the header must fit 
 assert HANDLE_BYTES_MAX + _HANDLE_AT == RECORD_BYTES
 
 
+def _memory(descriptor: int) -> tuple[int, mmap.mmap]:
+    """A fresh table for -1. Where nothing can be handed to another process, it has no descriptor."""
+    if sys.platform == "win32":
+        return -1, mmap.mmap(-1, _SIZE)
+    if descriptor < 0:
+        descriptor = os.memfd_create("mirror-inodes", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, _SIZE)
+    return descriptor, mmap.mmap(descriptor, _SIZE, flags=mmap.MAP_SHARED | _MAP_NORESERVE)
+
+
 class Slots:
     """One table. `descriptor` is the memory file; give it to map the table of a process that died."""
 
     def __init__(self, root_index: int, descriptor: int = -1) -> None:
         fresh = descriptor < 0
-        self.descriptor = os.memfd_create("mirror-inodes", os.MFD_CLOEXEC) if fresh else descriptor
-        if fresh:
-            os.ftruncate(self.descriptor, _SIZE)
-        self._map = mmap.mmap(self.descriptor, _SIZE, flags=mmap.MAP_SHARED | _MAP_NORESERVE)
+        self.descriptor, self._map = _memory(descriptor)
         self._bytes = memoryview(self._map)
         self._words = self._bytes.cast("Q")
         self._halves = self._bytes.cast("I")
@@ -90,7 +99,8 @@ class Slots:
         self._words.release()
         self._bytes.release()
         self._map.close()
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
     # -- the table -------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import select
 import socket
 import ssl
 import threading
@@ -28,7 +27,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from mirror_agent.mirror import limits, wire
+from mirror_agent.mirror import limits, machine, wire
+from mirror_agent.mirror.machine import boottime_s
 from mirror_agent.mirror.waiters import Then, Waiters
 from mirror_agent.mirror.wire import Buffer, Frame, Op, Space, WireError
 
@@ -44,11 +44,6 @@ _RECORD_BYTES: Final = 16 * 1024
 _ACK_BUFFER_BYTES: Final = 256 * 1024
 # Acknowledgements are small, but a DIFFERENT frame may name every block of its SUM.
 assert _ACK_BUFFER_BYTES > 4 * (wire.HEADER_BYTES + 2 * limits.BLOCKS_PER_SUM + limits.MAX_TEXT_BYTES)
-
-
-def boottime_s() -> float:
-    """Seconds on the clock that also counts while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Stream:
@@ -84,8 +79,8 @@ class Stream:
         self._data = data
         self._acks = acks
         self._answers_fd = acks.fileno()
-        self._readable = select.poll()
-        self._readable.register(self._answers_fd, select.POLLIN)
+        self._readable = machine.poll()
+        self._readable.register(self._answers_fd, machine.POLLIN)
         self._ring_bytes = ring_bytes
         self._on_lost = on_lost
         self._ack_epoch = epoch
@@ -343,6 +338,8 @@ class Stream:
 
     def _read(self) -> None:
         """Reads once (blocking) and takes in all complete answers. The caller holds `_reading`."""
+        if not machine.SHUTDOWN_WAKES and not self._acks.pending() and not machine.arrives(self._acks):
+            return
         try:
             count = self._acks.recv_into(self._buffer[self._filled :])
         except OSError as error:

@@ -11,7 +11,7 @@ import socket
 import ssl
 from typing import Any, Final
 
-from mirror_agent.mirror import limits
+from mirror_agent.mirror import limits, machine
 from mirror_agent.mirror.config import MirrorConfig
 
 _KTLS: Final[int] = getattr(ssl, "OP_ENABLE_KTLS", 0)
@@ -48,7 +48,7 @@ def _tune(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Also ends a connection whose receiver keeps its window shut, so not the time after which a peer counts as silent:
     # the stream's own watch judges that by what is heard.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.APPLY_STALL_S * 1000))
+    machine.bound_retransmission(connection, limits.APPLY_STALL_S)
 
 
 def connect(context: ssl.SSLContext, config: MirrorConfig, address: str) -> ssl.SSLSocket:

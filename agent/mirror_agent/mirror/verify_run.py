@@ -8,14 +8,13 @@ before the front it walks in is taken down.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from mirror_agent.mirror import verify_wire, wire
+from mirror_agent.mirror import machine, verify_wire, wire
 from mirror_agent.mirror.connector import Connector
 from mirror_agent.mirror.front import Front
 from mirror_agent.mirror.inodes import Descriptors
@@ -36,8 +35,6 @@ from mirror_agent.mirror.verify_wire import Verdict
 from mirror_agent.mirror.wire import Op
 
 log: Final = logging.getLogger(__name__)
-
-_BACKGROUND_NICE: Final = 10
 
 
 class Verification:
@@ -112,7 +109,7 @@ class Verification:
         return thread is None or not thread.is_alive()
 
     def _run(self, verify: Verify, stream: Stream, *, repair: bool) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICE)
+        machine.to_background()
         started, reason = now_utc(), ""
         try:
             try:

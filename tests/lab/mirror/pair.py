@@ -231,7 +231,9 @@ class Node:
     async def kill(self) -> None:
         """Sudden death of the node, as far as the mirror goes: the engine, and what is kept for its successor."""
         self.engine._ending = True
-        drain(self.engine._estate[1])
+        estate = self.engine._estate
+        if estate is not None:
+            drain(estate[1])
         await self.kill_engine()
 
     async def kill_engine(self) -> None:
