@@ -23,6 +23,7 @@ from shared.model.operation import Operation, OperationKind
 from shared.model.principal import AccessRole, Principal
 from shared.model.rollout import UPGRADE
 from shared.provisioning.limits import Limits
+from shared.provisioning.windows_artifacts import UPGRADE_REFUSED
 from shared.rollout.advance import see
 from shared.rollout.releases import NoSuchRelease, chosen
 from shared.rollout.wish import decide_upgrade
@@ -60,6 +61,8 @@ async def act(plane: ControlPlane, caller: Principal, call: Call) -> Answer:
             continue
         if wish.named and (known := await _known(plane, record.id, wish.operation_id)) is not None:
             return operation_answer(plane, known)
+        if found.value.spec.compute.os == "windows":
+            raise Problem("UnsupportedOperatingSystem", UPGRADE_REFUSED, "compute.os")
         sight = await see(plane.store, found.value, plane.clock(), Limits().fresh_s)
         wanted = decide_upgrade(found.value, release, sight, AGENT_VERSION, wish, request.reason)
         if wanted is None:

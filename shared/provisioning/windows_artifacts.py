@@ -22,6 +22,10 @@ REFUSED: Final = (
     f"Windows clusters are a preview that never ran on Azure or on Windows itself (docs/windows.md says what was seen "
     f"instead); the app setting {GATE}={PREVIEW} allows them, {ARTIFACTS} names what their nodes download"
 )
+UPGRADE_REFUSED: Final = (
+    "the agent of a Windows node cannot be exchanged in place yet; give the control plane the new agent and replace "
+    "the nodes one after the other, the redundant one first (delete its VM: it is made anew)"
+)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _EXAMPLE: Final = '{"python": {"url": "https://…", "sha256": "…"}, "pip": {…}, "winfsp": {…}}'
 

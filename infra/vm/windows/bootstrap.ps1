@@ -16,7 +16,7 @@ see docs/windows.md. Needs Windows PowerShell 5.1 (Windows Server 2022 and 2025 
 .PARAMETER Settings
 A JSON document as UTF-8 in base64: cluster, node, controlPlaneUrl, enrolmentToken, wheelName, wheelSha256, pythonUrl,
 pythonSha256, pipUrl, pipSha256, winfspUrl, winfspSha256, dataDiskLun, dataDriveLetter, subnet, adminAddresses (list),
-servicePorts (list of tcp/8080 and the like), and optionally proxyUrl.
+servicePorts (list of tcp/8080 and the like), and optionally proxyUrl with noProxy (list of hosts reached directly).
 #>
 #Requires -Version 5.1
 #Requires -RunAsAdministrator
@@ -218,7 +218,9 @@ function Install-Agent {
     $url = $Given.controlPlaneUrl.TrimEnd('/') + '/api/nodes/agent-wheel'
     Save-Verified $url $wheel $Given.wheelSha256 @{ Authorization = "Bearer $($Given.enrolmentToken)" } 0
     # pip runs out of its own wheel: the embeddable package has none.
-    Invoke-Native $python @((Join-Path $pip 'pip'), 'install', '--no-input', '--disable-pip-version-check', $wheel)
+    # With the library through which the mirror's front speaks to WinFsp.
+    $wanted = "$($wheel)[fuse-library]"
+    Invoke-Native $python @((Join-Path $pip 'pip'), 'install', '--no-input', '--disable-pip-version-check', $wanted)
     Set-Content -LiteralPath $marker -Value $Given.wheelSha256 -Encoding ASCII
 }
 
@@ -253,11 +255,15 @@ function Set-Rule {
 }
 
 function Register-Agent {
+    param([string[]] $Environment)
     if (-not (Get-Service -Name $ServiceName -ErrorAction SilentlyContinue)) {
         $python = Join-Path $PythonDirectory 'python.exe'
         New-Service -Name $ServiceName -DisplayName 'Mirrorplane node agent' -StartupType Automatic `
             -BinaryPathName "`"$python`" -m mirror_agent.platform.windows_service" | Out-Null
     }
+    # What a service finds in its environment beside the machine's.
+    $key = "HKLM:\SYSTEM\CurrentControlSet\Services\$ServiceName"
+    New-ItemProperty -LiteralPath $key -Name 'Environment' -PropertyType MultiString -Value $Environment -Force | Out-Null
     # Started again after an end by itself, also one with an exit code; the count is forgotten after an hour.
     Invoke-Native 'sc.exe' @('failure', $ServiceName, 'reset=', '3600', 'actions=', 'restart/1000/restart/5000/restart/30000')
     Invoke-Native 'sc.exe' @('failureflag', $ServiceName, '1')
@@ -286,8 +292,12 @@ function Register-Node {
 try {
     $given = Read-Settings $Settings
     $script:Proxy = if ($given.PSObject.Properties['proxyUrl']) { $given.proxyUrl } else { $null }
+    $environment = @('PYTHONUTF8=1')
     if ($script:Proxy) {
+        $direct = if ($given.PSObject.Properties['noProxy']) { @($given.noProxy) -join ',' } else { '' }
         $env:HTTPS_PROXY = $script:Proxy
+        $env:NO_PROXY = $direct
+        $environment += @("HTTPS_PROXY=$($script:Proxy)", "HTTP_PROXY=$($script:Proxy)", "NO_PROXY=$direct")
     }
     Write-Step "node $($given.node) of cluster $($given.cluster)"
     foreach ($directory in @($Home_, $StateDirectory, $Downloads)) {
@@ -298,7 +308,7 @@ try {
     Install-Python $given
     Install-Agent $given
     Set-Firewall $given
-    Register-Agent
+    Register-Agent $environment
     Register-Node $given
     Start-Service -Name $ServiceName
     Write-Step 'done'

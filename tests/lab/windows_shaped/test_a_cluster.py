@@ -36,7 +36,16 @@ WANTED: Final[dict[str, Any]] = {
         "files": [{"path": "line.txt", "content": "served by "}],
         "environment": {"EDITION": "standard"},
         "replicatedPaths": [{"path": DIRECTORY}],
-        "checkers": [{"name": "there", "kind": "custom", "command": f"if not exist {DIRECTORY}\\served.txt exit 1"}],
+        "checkers": [
+            {
+                "name": "there",
+                "kind": "custom",
+                "command": f"if not exist {DIRECTORY}\\served.txt exit 1",
+                # Each test starts Wine anew, which is seconds of work on a small machine.
+                "intervalS": 15.0,
+                "timeoutS": 60.0,
+            }
+        ],
     },
     "timing": TIMING,
     "remediation": {"mode": "on", "limits": LIMITS | {"sickForS": 10.0}},

@@ -181,6 +181,8 @@ async def test_a_windows_cluster_is_refused_until_somebody_allows_the_preview(ap
     settings = replace(app.plane.settings, windows=PARAMETERS.artifacts)
     with installed(replace(app.plane, settings=settings)):
         assert (await app.put(**WINDOWS)).status == 201
+    upgrade = await app.send("POST", "clusters/pay:upgrade")
+    assert (upgrade.status, upgrade.code) == (400, "UnsupportedOperatingSystem")
     # What is there is kept up, also when the setting has gone.
     assert (await app.put(**{**WINDOWS, "tags": {"team": "other"}})).status in (200, 409)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import tree_sitter
 import tree_sitter_powershell
 from mirror_agent import contract, platform
 
+from shared.provisioning.cloudinit import ProxySettings
 from shared.provisioning.windows_boot import SCRIPT, boot_settings
 from tests.unit.provisioning.test_specs import windows_plan
 from tests.unit.windows.boot_samples import PARAMETERS
@@ -22,7 +24,8 @@ TEXT = SCRIPT.read_text(encoding="utf-8")
 KNOWN = {
     "convertfrom-json", "convertto-json", "expand-archive", "foreach-object", "format-volume", "get-childitem",
     "get-content", "get-disk", "get-filehash", "get-netfirewallrule", "get-partition", "get-service", "initialize-disk",
-    "invoke-webrequest", "join-path", "move-item", "new-item", "new-netfirewallrule", "new-object", "new-partition",
+    "invoke-webrequest", "join-path", "move-item", "new-item", "new-itemproperty", "new-netfirewallrule", "new-object",
+    "new-partition",
     "new-service", "out-host", "out-null", "remove-item", "remove-netfirewallrule", "set-content", "set-disk",
     "set-partition", "set-strictmode", "start-process", "start-service", "start-sleep", "test-path", "where-object",
     "write-output",
@@ -89,7 +92,9 @@ def test_it_is_told_what_it_asks_for() -> None:
     needed = set(re.findall(r"'(\w+)'", TEXT[TEXT.index("$Needed = @(") : TEXT.index("$Started =")]))
     assert needed == set(boot_settings(windows_plan(), PARAMETERS))
     read = set(re.findall(r"\$(?:Given|given|read)\.(\w+)", TEXT)) - {"PSObject"}
-    assert read <= needed | {"proxyUrl"}
+    assert read <= needed | {"proxyUrl", "noProxy"}
+    behind = replace(PARAMETERS, proxy=ProxySettings("http://proxy.example.invalid:3128", ("localhost",)))
+    assert set(boot_settings(windows_plan(), behind)) - needed == {"proxyUrl", "noProxy"}
     assert needed - read <= {"pythonUrl", "pythonSha256", "pipUrl", "pipSha256", "winfspUrl", "winfspSha256"} | read
 
 
