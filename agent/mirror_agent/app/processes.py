@@ -3,8 +3,9 @@
 Problem: a daemon forks twice and calls setsid, so neither its parent nor its session names its origin; and process
 ids are used again, so a number read a moment ago may belong to somebody else.
 Guarantee: below a subreaper every orphan stays a descendant, so walking parents finds all of them. A signal goes
-through a pidfd, and only if the start time still is the one seen. "None left" is said after two empty walks, because a
-walk over /proc is no snapshot.
+through a pidfd, and only if the start time still is the one seen. A walk over /proc is no snapshot: processes that are
+born and gone within milliseconds are seen by none. "None left" is therefore said by the subreaper's own list of
+children (`KillWalk.step`); on a kernel without that list, after two empty walks.
 Limits: a process that the kernel holds (state D) dies when it is let go; the walk reads only /proc/PID/stat, which
 never waits for another process's memory, as `cmdline` and `environ` can. Standard library only: the reaper imports it.
 """
@@ -14,11 +15,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 EMPTY_WALKS: Final = 2
+# Looks at the list of children in one step; each is some microseconds and gives what forks less time than it needs.
+LOOKS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -103,22 +106,52 @@ def signal_all(targets: Iterable[ProcessStat], number: signal.Signals) -> int:
     return sum(send_signal(target, number) for target in targets)
 
 
+def children_of(pid: int) -> tuple[int, ...] | None:
+    """Direct children, zombies included, in the order in which they came; None on a kernel that does not tell
+    (CONFIG_PROC_CHILDREN) and for a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as stream:
+            return tuple(int(word) for word in stream.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 class KillWalk:
-    """Repeat `step` until `done`: each step kills what it finds below `root`; two empty steps in a row end the walk."""
+    """Repeat `step` until `done`: each step kills what it finds below `root`, a subreaper of one thread."""
 
     def __init__(self, root: int) -> None:
         self._root = root
         self._empty = 0
+        self.done = False
         self.killed: set[int] = set()
         self.left: tuple[int, ...] = ()
 
-    @property
-    def done(self) -> bool:
-        return self._empty >= EMPTY_WALKS
-
     def step(self) -> None:
+        """Kill, and find out whether anything is left.
+
+        The highest living ancestor of whatever lives below the root is a child of the root, for the children of the
+        dead become its own. Nothing leaves the list of children while the root does not reap (it is stopped, or it is
+        who walks). So if all in the list are dead, and the list is the same when it is read again, nothing lives: what
+        lives at that second moment would be in it, and would have been seen alive.
+        """
         living = living_descendants(self._root)
-        self._empty = 0 if living else self._empty + 1
+        self._kill(living)
+        dead: tuple[int, ...] | None = None
+        for _ in range(LOOKS):
+            children = children_of(self._root)
+            if children is None:
+                self._empty = 0 if living else self._empty + 1
+                self.done = self._empty >= EMPTY_WALKS
+                return
+            if children == dead:
+                self.done, self.left = True, ()
+                return
+            found = [stat for stat in map(read_stat, children) if stat is not None and stat.alive]
+            self._kill(found)
+            dead = None if found else children
+        self.done = False
+
+    def _kill(self, living: Sequence[ProcessStat]) -> None:
         self.left = tuple(stat.pid for stat in living)
         for stat in living:
             if send_signal(stat, signal.SIGKILL):

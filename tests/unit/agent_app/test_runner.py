@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import sys
@@ -52,6 +53,16 @@ async def reaper_of(pid: int) -> ProcessStat:
     reaper = None if daemon is None else read_stat(daemon.parent)
     assert reaper is not None
     return reaper
+
+
+def is_free(path: Path) -> bool:
+    """No process holds the lock of this file."""
+    with path.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def swept(tmp_path: Path) -> int:
@@ -180,15 +191,20 @@ async def test_a_daemon_that_forked_twice_and_left_its_session_is_killed(make: M
     assert runner.state is ApplicationState.STOPPED
 
 
-async def test_processes_that_keep_forking_are_killed_all_the_same(make: MakeRunner) -> None:
+async def test_processes_that_keep_forking_are_killed_all_the_same(make: MakeRunner, tmp_path: Path) -> None:
     # Four chains, each a process that is replaced by a child of a child, again and again; a chain ends by itself after
     # 2,000 links (more than ten seconds), so that a test run that is killed leaves nothing that forks for ever.
     link = '(/bin/sleep 0.005; exec /bin/sh "$MODULE_DIR/chain.sh" $(($1 - 1))) &\n'
     chain = '#!/bin/sh\n[ "$1" -gt 0 ] || exit 0\n' + link
-    start = "for i in 1 2 3 4; do setsid /bin/sh $MODULE_DIR/chain.sh 2000 & done\n"
+    # A lock that every link inherits, since no look at /proc sees processes of five milliseconds for certain.
+    start = 'exec 9>"$MODULE_DIR/held"; flock 9\n'
+    start += "for i in 1 2 3 4; do setsid /bin/sh $MODULE_DIR/chain.sh 2000 & done\n"
     runner = make(application(start_prim=start, files=(ModuleFile(path="chain.sh", content=chain),)))
     assert isinstance(await runner.start(epoch=1, role="ALONE"), Started)
-    assert isinstance(await runner.kill_now(deadline_s=10.0), Killed)
+    held = tmp_path / "module/held"
+    assert not is_free(held), "the chains run"
+    assert isinstance(await runner.kill_now(deadline_s=30.0), Killed)
+    assert is_free(held), "a link lives on"
     assert runner.processes() == []
 
 
