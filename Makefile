@@ -18,6 +18,7 @@
 #   make farm                 farms of 2, 3 and 4 nodes in the lab: one is lost under load, comes back, is stopped   NODES=3
 #   make pair                 the template for a pair without a control plane: deployed, used, a machine killed and replaced
 #   make screenshots          pictures of the console's pages, in docs/img
+#   make windows             the agent on Windows as far as Wine shows it: its portable tests, the application, a whole agent
 #   make front-library        the mirror's lab tests on its second front, through a FUSE library
 #   make setup                only install what the others need
 
@@ -37,7 +38,7 @@ TORTURE_KILLS ?= 50
 PYTHON_BIN := .venv/bin
 SOURCES := agent cli shared functions lab tests bench tools $(wildcard function_app.py)
 
-.PHONY: windows-shaped pair browser front-library calm farm faults fuzz options rollout torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
+.PHONY: windows windows-shaped pair browser front-library calm farm faults fuzz options rollout torture torture-fsx torture-databases torture-trees setup-tests screenshots bench-control-plane setup setup-lenient demo test bench check lint down sim sim-million watch
 
 setup:
 	@tools/setup.sh --app $(APP)
@@ -78,8 +79,9 @@ options: setup
 windows-shaped: setup
 	@$(PYTHON_BIN)/python -m pytest -m windows_shaped -s tests/lab/windows_shaped
 
-# Farms of two, three and four nodes, each in a lab of its own: a node is lost under client load and comes back; before
-# that their agents alone. A quarter of an hour; result: build/farm.json.  NODES=3: only that farm
+# Farms of two, three and four nodes, each in a lab of its own, under client load: nodes are lost and come back, are
+# repaired and upgraded; one stands behind an internal load balancer; before that their agents alone. Half an hour and
+# more; result: build/farm.json.  NODES=3: only that farm
 farm: setup
 	@$(PYTHON_BIN)/python -m pytest -m farm -s tests/lab/farm $(if $(NODES),-k "agents or $(NODES)")
 
@@ -124,8 +126,12 @@ lint:
 	@$(PYTHON_BIN)/ruff format --check $(SOURCES)
 	@$(PYTHON_BIN)/ruff check $(SOURCES)
 	@$(PYTHON_BIN)/mypy
-	@$(PYTHON_BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --follow-imports silent $$($(PYTHON_BIN)/python tools/windows_parts.py --files)
+	@$(PYTHON_BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --follow-imports silent $$($(PYTHON_BIN)/python tools/windows_parts.py --files) tests/windows/*.py
 	@$(PYTHON_BIN)/lint-imports
+
+# A Python for Windows is made first (some 70 MB are fetched once), see tools/windows/python.py.
+windows: setup-lenient
+	@$(PYTHON_BIN)/python -m tools.windows.tests
 
 down:
 	@$(PYTHON_BIN)/python -m lab down
