@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def arm_of(app: App) -> MemoryArm:
     return app.plane.arm
 
 
-async def ask(app: App, word: str, name: str = "pay", **changes: object) -> Reply:
+async def ask(app: App, word: str, name: str = "pay", **changes: Any) -> Reply:
     return await app.send("POST", f"clusters:{word}", {"name": name, "cluster": cluster_body(**changes)})
 
 
@@ -186,7 +187,7 @@ async def test_when_azure_does_not_answer_nothing_is_concluded(app: App) -> None
 
 async def test_a_windows_cluster_has_its_licence_in_the_estimate_and_its_extension_in_the_preview(app: App) -> None:
     settings = replace(app.plane.settings, windows=PARAMETERS.artifacts)
-    windows = {
+    windows: dict[str, Any] = {
         "compute": {"os": "windows", "image": "windows-2025"},
         "application__replicatedPaths": [{"path": "M:\\ledger"}],
     }

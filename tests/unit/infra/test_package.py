@@ -27,7 +27,8 @@ def test_what_the_app_needs_is_in_it_and_what_it_does_not_need_is_not(package: P
     with zipfile.ZipFile(package) as opened:
         names = set(opened.namelist())
     needed = {"function_app.py", "host.json", "requirements.txt", "agent/pyproject.toml", "shared/composition.py"}
-    needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "infra" / "vm" / "linux").iterdir()}
+    boots = [path for os in ("linux", "windows") for path in (ROOT / "infra" / "vm" / os).iterdir()]
+    needed |= {path.relative_to(ROOT).as_posix() for path in boots}
     assert needed - names == set()
     tops = {name.partition("/")[0] for name in names}
     assert tops & {"lab", "tests", "docs", "bench", ".git", ".venv", "local.settings.json", "build"} == set()

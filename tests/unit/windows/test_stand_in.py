@@ -99,7 +99,8 @@ def test_an_application_of_windows_becomes_one_of_linux_and_its_scripts_stay_as_
 
 
 def test_answers_without_a_configuration_go_through_untouched() -> None:
-    for answer in ({"error": {"code": "x"}}, {"configuration": None, "commands": []}, {}):
+    answers: list[dict[str, Any]] = [{"error": {"code": "x"}}, {"configuration": None, "commands": []}, {}]
+    for answer in answers:
         assert words.translated(answer) == answer
 
 
