@@ -12,13 +12,18 @@ Sources: azure-data-tables 12.7 (`ResourceModifiedError` = 412, `ResourceNotFoun
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from mirror_agent.contract import WitnessAccess
 from mirror_agent.core.model import Epoch, Node, Record
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableClient
 
 MAX_EPOCH: Final = 2**31 - 1
 # A call that was given up may still hold its thread until the socket times out; more than this many means the store
@@ -103,35 +108,61 @@ class TableWitness:
     def __init__(self, access: WitnessAccess) -> None:
         self._access = access
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="witness")
-        self._client: object | None = None
+        self._lock = threading.Lock()
+        self._line: _Line | None = None
 
     def renew(self, access: WitnessAccess) -> None:
         """Another signature, or another place, from the next call on; a call under way ends with the old one."""
         if access != self._access:
-            self._access, self._client = access, None
+            with self._lock:
+                self._access, old, self._line = access, self._line, None
+            _retire(old, self._lock)
 
-    def _table(self, deadline_s: float) -> _Table:
-        if self._client is None:
-            from azure.core.credentials import AzureSasCredential
-            from azure.data.tables import TableClient
+    @contextlib.contextmanager
+    def _table(self, deadline_s: float) -> Iterator[_Table]:
+        """On a thread. Whoever uses a line last that was given up closes it."""
+        from azure.core.credentials import AzureSasCredential
+        from azure.data.tables import TableClient
 
-            # No retries: a retry of a conditional write hides whose write won; the core decides about the next attempt.
-            self._client = TableClient(
-                endpoint=self._access.endpoint,
-                table_name=self._access.table,
-                credential=AzureSasCredential(self._access.sas),
-                retry_total=0,
-                connection_timeout=deadline_s,
-                read_timeout=deadline_s,
-            )
-        return _Table(self._client, self._access.partition_key, self._access.row_key)
+        with self._lock:
+            access = self._access
+            if self._line is None:
+                # No retries: a retry of a conditional write hides whose write won; the core decides about the next one.
+                client = TableClient(
+                    endpoint=access.endpoint,
+                    table_name=access.table,
+                    credential=AzureSasCredential(access.sas),
+                    retry_total=0,
+                    connection_timeout=deadline_s,
+                    read_timeout=deadline_s,
+                )
+                self._line = _Line(client)
+            line = self._line
+            line.calls += 1
+        try:
+            yield _Table(line.client, access.partition_key, access.row_key)
+        finally:
+            with self._lock:
+                line.calls -= 1
+                left = line.retired and not line.calls
+            if left:
+                line.client.close()
 
     async def read(self, *, deadline_s: float) -> ReadOutcome:
-        return await self._call(lambda: self._table(deadline_s).read(), deadline_s)
+        def read() -> ReadOutcome:
+            with self._table(deadline_s) as table:
+                return table.read()
+
+        return await self._call(read, deadline_s)
 
     async def write(self, record: Record, *, etag: str, deadline_s: float) -> WriteOutcome:
         assert record.epoch <= MAX_EPOCH, "the epoch no longer fits the column"
-        return await self._call(lambda: self._table(deadline_s).write(record, etag), deadline_s)
+
+        def write() -> WriteOutcome:
+            with self._table(deadline_s) as table:
+                return table.write(record, etag)
+
+        return await self._call(write, deadline_s)
 
     async def _call(self, work: Callable[[], T], deadline_s: float) -> T | Unknown:
         loop = asyncio.get_running_loop()
@@ -143,15 +174,35 @@ class TableWitness:
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            old, self._line = self._line, None
+        _retire(old, self._lock)
+
+
+@dataclass
+class _Line:
+    """A client with its connections. `calls`: under way on it."""
+
+    client: TableClient
+    calls: int = 0
+    retired: bool = False
+
+
+def _retire(line: _Line | None, lock: threading.Lock) -> None:
+    """Closed now, or by the last call that is under way on it."""
+    if line is None:
+        return
+    with lock:
+        line.retired = True
+        unused = not line.calls
+    if unused:
+        line.client.close()
 
 
 class _Table:
     """The blocking calls, on a thread."""
 
-    def __init__(self, client: object, partition_key: str, row_key: str) -> None:
-        from azure.data.tables import TableClient
-
-        assert isinstance(client, TableClient)
+    def __init__(self, client: TableClient, partition_key: str, row_key: str) -> None:
         self._client = client
         self._keys = {"PartitionKey": partition_key, "RowKey": row_key}
 
