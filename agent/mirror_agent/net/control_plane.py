@@ -144,6 +144,7 @@ class ControlPlaneClient:
         self._journal = CommandJournal(paths.command_journal, log)
         self._orders = OrderOutbox(paths.order_outbox, log, changed=self.poke, clock=clock)
         self._orders_held_until_s = 0.0
+        self._one_order_at_a_time = False
         self._buffer = HeartbeatBuffer()
         self._filled = asyncio.Event()
         self._connected = False
@@ -216,23 +217,31 @@ class ControlPlaneClient:
                 case _Failed(reason, invalid_body, retry_after):
                     self._failed(reason)
                     if invalid_body and orders:
-                        self._hold_orders_back(reason)
+                        self._hold_orders_back(orders, reason)
                     elif invalid_body:
                         self._buffer.keep_newest()
                     await self._clock.sleep(self._back_off.delay_s(retry_after))
 
     def _orders_to_send(self) -> tuple[OrderNote, ...]:
-        return self._orders.pending() if self._clock.now_s() >= self._orders_held_until_s else ()
+        if self._clock.now_s() < self._orders_held_until_s:
+            return ()
+        pending = self._orders.pending()
+        return pending[:1] if self._one_order_at_a_time else pending
 
     def _orders_told(self, through: int | None) -> None:
         if through is None:
             return
+        self._one_order_at_a_time = False
         self._orders.recorded(through)
         if self._orders.pending():
             self.poke()
 
-    def _hold_orders_back(self, reason: str) -> None:
-        """A control plane of an older version refuses a body with orders: heartbeats come first, orders keep."""
+    def _hold_orders_back(self, orders: tuple[OrderNote, ...], reason: str) -> None:
+        """A control plane of an older version refuses a body with orders: heartbeats come first, orders keep. Then the
+        oldest goes alone; if that is refused, it is the order that is wrong, and the later ones have their turn."""
+        if self._one_order_at_a_time:
+            self._orders.give_up(orders[0].number, reason)
+        self._one_order_at_a_time = True
         self._orders_held_until_s = self._clock.now_s() + ORDERS_HELD_S
         self._log("control-plane.orders-held-back", reason=reason)
 

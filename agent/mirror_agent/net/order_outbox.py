@@ -97,6 +97,15 @@ class OrderOutbox:
             self._kept.notes = left
             self._dirty.set()
 
+    def give_up(self, number: int, reason: str) -> None:
+        """A note that would be refused for ever holds up no later one; the gap in the numbers tells of it."""
+        for note in self._kept.notes:
+            if note.number == number:
+                self._kept.notes.remove(note)
+                self._log("orders.given-up", number=number, action=note.action, who=note.who, reason=reason)
+                self._dirty.set()
+                return
+
     async def run(self) -> None:
         """Until cancelled: what changed is put on the disk at once, whether or not it can be sent."""
         while True:

@@ -39,6 +39,8 @@ class Plane:
     statuses: list[int] = field(default_factory=list)
     responses: list[HeartbeatResponse] = field(default_factory=list)
     asked: int = 0
+    invalid: str = ""
+    """An action of which it refuses every note."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -46,7 +48,10 @@ class Plane:
             return web.Response(status=401)
         if self.statuses:
             return web.Response(status=self.statuses.pop(0), text="sig=VERYSECRETSIG")
-        self.posts.append(HeartbeatPost.model_validate_json(await request.read()))
+        post = HeartbeatPost.model_validate_json(await request.read())
+        if any(note.action == self.invalid for note in post.orders):
+            return web.Response(status=400, text="orders.0: no")
+        self.posts.append(post)
         response = self.responses.pop(0) if self.responses else HeartbeatResponse()
         return web.Response(text=response.model_dump_json(by_alias=True), content_type="application/json")
 
@@ -334,3 +339,21 @@ async def test_a_control_plane_that_does_not_know_orders_gets_the_heartbeats_wit
     await line.arrived(3)
     assert [note.action for note in line.plane.posts[-1].orders] == ["swap"]
     assert "control-plane.orders-held-back" in line.log.kinds()
+
+
+async def test_an_order_that_is_refused_for_ever_holds_up_no_later_one(line: Line) -> None:
+    await line.arrived(1)
+    line.plane.invalid = "bad"
+    line.client.hear({**ENDED, "order": "o1", "action": "bad"})
+    line.client.hear({**ENDED, "order": "o2", "action": "swap"})
+    line.plane.responses = []
+    for _ in range(1000):
+        await line.clock.advance(ORDERS_HELD_S / 20)
+        await asyncio.sleep(0.002)  # lets the sockets work while only the clock of the client is ours
+        if any(post.orders for post in line.plane.posts):
+            break
+    told = [note.action for post in line.plane.posts for note in post.orders]
+    assert told[:1] == ["swap"]
+    (given_up,) = (fields for kind, fields in line.log.events if kind == "orders.given-up")
+    assert (given_up["number"], given_up["action"]) == (1, "bad")
+    assert sum(len(post.heartbeats) for post in line.plane.posts) > 3, "heartbeats go on meanwhile"
