@@ -22,7 +22,7 @@ export function farmParts(me, api) {
   const note = part("div", {}, (message) => message && h("p", { class: "note bad", role: "alert" }, message));
   const done = part("div", {}, (message) => message && h("p", { class: "note good", role: "status" }, message));
   const summary = part("section", { class: "card summary", "aria-label": "Summary" }, summaryOf);
-  const others = part("section", { class: "pair", "aria-label": "The other nodes" }, (told) => told.map(otherCard));
+  const others = part("section", { class: "cards", "aria-label": "The other nodes" }, (told) => told.map(otherCard));
   const actions = part("section", { class: "card", "aria-label": "Actions" }, (status) => [h("h2", {}, `Actions on node ${me.node}`), buttons(status)]);
   const checkers = part("section", { class: "card", "aria-label": "Checkers" }, checkersOf);
   const configuration = configurationPart(me.node, api);
