@@ -23,7 +23,7 @@ param image string = 'debian-12'
 @description('Size of each VM.')
 param vmSize string = 'Standard_D2s_v5'
 
-@description('Zones of node a and node b; an empty list for regions without zones.')
+@description('Zones of node a and node b; both stand in one zone if it is the only one named. An empty list for regions without zones.')
 @maxLength(2)
 param zones array = ['1', '2']
 
@@ -43,7 +43,7 @@ param adminAddresses array = []
 @description('Addresses (CIDR, or Internet) from which clients reach the application and the test page at the virtual IP. Empty: nobody does.')
 param clientAddresses array = []
 
-@description('Ports of the application at the virtual IP, the same on the nodes.')
+@description('Ports of the application at the virtual IP, the same on the nodes. Ports of the nodes themselves (22, 5600, 8888, 9001, 9010, 9453) are left out: of those only 9453 is there.')
 param applicationPorts array = [8080]
 
 @description('DNS label of the virtual IP, unique in the region.')
@@ -110,7 +110,7 @@ var storageName = 'mpw${uniqueString(resourceGroup().id, clusterName)}'
 var balancerName = '${clusterName}-lb'
 var allZones = empty(zones) ? null : ['1', '2', '3']
 var zoneA = empty(zones) ? '' : (zones[0])
-var zoneB = empty(zones) ? '' : (zones[1])
+var zoneB = empty(zones) ? '' : (zones[length(zones) - 1])
 var images = {
   'debian-12': {
     publisher: 'Debian'
@@ -178,9 +178,12 @@ var closedRules = [
     }
   }
 ]
-var applicationPortTexts = [for port in applicationPorts: string(port)]
+// What is not SSH's or the product's own, each once: a union keeps the first place of what is in it already.
+var ownPorts = [22, 5600, 8888, 9001, 9010, 9453]
+var balancedPorts = skip(union(ownPorts, applicationPorts), length(ownPorts))
+var applicationPortTexts = [for port in balancedPorts: string(port)]
 // For some seconds after a planned swap the old primary passes connections on to the new one.
-var handoverRules = empty(applicationPorts) ? [] : [
+var handoverRules = empty(balancedPorts) ? [] : [
   {
     name: 'handover'
     properties: {
@@ -426,7 +429,7 @@ resource balancer 'Microsoft.Network/loadBalancers@2026-03-01' = {
         }
       }
     ]
-    loadBalancingRules: [for port in concat([9453], applicationPorts): {
+    loadBalancingRules: [for port in concat([9453], balancedPorts): {
       name: 'port-${port}'
       properties: {
         frontendIPConfiguration: {

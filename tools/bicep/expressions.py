@@ -42,6 +42,7 @@ FUNCTIONS: Final = frozenset(
         "newGuid",
         "resourceGroup",
         "resourceId",
+        "skip",
         "string",
         "subscription",
         "subscriptionResourceId",

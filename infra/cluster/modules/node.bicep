@@ -138,9 +138,6 @@ resource vm 'Microsoft.Compute/virtualMachines@2026-04-01' = {
   location: settings.location
   tags: settings.tags
   zones: empty(zone) ? null : [zone]
-  identity: {
-    type: 'SystemAssigned'
-  }
   properties: {
     hardwareProfile: {
       vmSize: settings.vmSize

@@ -33,7 +33,7 @@ module nodeB 'node.bicep' = {
   params: {
     settings: settings
     node: 'b'
-    zone: empty(zones) ? '' : (zones[1])
+    zone: empty(zones) ? '' : (zones[length(zones) - 1])
     privateAddress: pair.nodes.b.address
     publicAddressId: publicAddressIdB
     adminPassword: adminPassword

@@ -234,8 +234,16 @@ def settle_trial(node: Node) -> None:
 
     `restarting`: the candidate is put in place and tried. `proving`: it was started before and has not proven itself
     since; after MAX_TRIAL_STARTS starts, or when it said itself that it failed, the previous one is put back. The
-    link is changed before the note, so a crash between the two repeats a step that changes nothing.
+    link is changed before the note, so a crash between the two repeats a step that changes nothing. Whatever is wrong
+    with the note or the disk, the agent is started as it is: a node that does not start serves nobody.
     """
+    try:
+        _settle_trial(node)
+    except (OSError, ValueError, TypeError) as error:
+        say(f"the change of the agent in {node.rollout} stands still ({error}); the agent is started as it is")
+
+
+def _settle_trial(node: Node) -> None:
     try:
         note = json.loads(node.rollout.read_text(encoding="utf-8"))
         stage, candidate, previous = note["stage"], note["candidate"], note["previous"]
@@ -355,6 +363,12 @@ def main() -> int:
             bootstrap(node, Retry(arguments.deadline_s, time.sleep, time.monotonic))
             settle_trial(node)
     except Fatal as error:
+        say(f"failed: {error}")
+        return 1
+    except OSError as error:
+        if node.agent_file.exists() and not node.bootstrap.exists():
+            say(f"{error}; the agent is started as it is")
+            return 0
         say(f"failed: {error}")
         return 1
     return 0

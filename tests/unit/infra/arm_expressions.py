@@ -229,9 +229,14 @@ def _cidr_subnet(block: str, bits: int, index: int) -> str:
 
 
 def _union(*given: Any) -> Any:
+    """Of lists: each value once, where it comes first."""
     if isinstance(given[0], dict):
         return {key: value for entry in given for key, value in entry.items()}
-    return [value for entry in given for value in entry]
+    found: list[Any] = []
+    for value in (value for entry in given for value in entry):
+        if value not in found:
+            found.append(value)
+    return found
 
 
 def _object(*given: Any) -> dict[Any, Any]:
@@ -283,6 +288,7 @@ _PURE: Final[Mapping[str, Callable[..., Any]]] = {
     "less": lambda a, b: a < b,
     "not": lambda value: not value,
     "null": lambda: None,
+    "skip": lambda listed, count: listed[count:],
     "string": _string,
     "sub": lambda a, b: a - b,
     "true": lambda: True,

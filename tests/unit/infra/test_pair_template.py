@@ -102,6 +102,27 @@ def test_every_rule_of_the_balancer_leads_to_the_probed_nodes() -> None:
         assert said["backendAddressPool"]["id"].endswith("/loadBalancers/pair-lb/backendAddressPools/nodes")
 
 
+def test_ports_of_the_nodes_themselves_are_neither_balanced_nor_opened() -> None:
+    own = [22, MIRROR_PORT, HEARTBEAT_PORT, ADMISSION_PORT, PROBE_PORT, CONSOLE_PORT]
+    made = pair(**OPEN, applicationPorts=[*own, 8080, 8080])
+    body = made.only("Microsoft.Network/loadBalancers").body["properties"]
+    assert [rule["properties"]["frontendPort"] for rule in body["loadBalancingRules"]] == [CONSOLE_PORT, 8080]
+    assert set(rules(made)["clients"]["destinationPortRanges"]) == {str(CONSOLE_PORT), "8080"}
+    assert rules(made)["handover"]["destinationPortRanges"] == ["8080"]
+    assert "handover" not in rules(pair(applicationPorts=own))
+
+
+def test_one_zone_holds_both_nodes() -> None:
+    made = pair(zones=["3"])
+    assert [machine.body["zones"] for machine in machines(made)] == [["3"], ["3"]]
+    addresses = made.of_type("Microsoft.Network/publicIPAddresses")
+    assert [zones for one in addresses if len(zones := one.body.get("zones", [])) == 1] == [["3"], ["3"]]
+
+
+def test_the_machines_have_no_identity_for_nothing_uses_one() -> None:
+    assert not [machine for machine in machines(plain()) if "identity" in machine.body]
+
+
 def test_the_two_nodes_stand_in_two_zones_and_leave_through_a_gateway_of_their_own() -> None:
     assert [machine.body["zones"] for machine in machines(plain())] == [["1"], ["2"]]
     assert [disk.body["zones"] for disk in plain().of_type("Microsoft.Compute/disks")] == [["1"], ["2"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -160,3 +161,40 @@ def test_what_is_neither_used_nor_kept_goes(node: Node) -> None:
     (node.paths.environments / "cccc").mkdir()
     assert forget_others(node.paths, {node.paths.environments / NEW}) == ["cccc"]
     assert sorted(place.name for place in node.paths.environments.iterdir()) == [OLD, NEW]
+
+
+@pytest.mark.parametrize("stage", ["restarting", "proving"])
+def test_a_disk_that_refuses_keeps_no_agent_from_starting(
+    node: Node, stage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_path: Path, _text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    node.store(RolloutStage(stage))
+    monkeypatch.setattr(node.bootstrap, "write_durably", full)
+    node.start()
+    assert "No space left on device" in "".join(capsys.readouterr())
+    assert node.note.stage == stage, "the step is repeated at the next start"
+
+
+@pytest.mark.parametrize("starts", ['"many"', "null", "[]"])
+def test_nor_does_a_count_that_is_no_number(node: Node, starts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    place = node.paths.rollout_note
+    place.write_text(f'{{"stage": "proving", "candidate": "x", "previous": "y", "starts": {starts}}}')
+    node.start()
+    assert "the agent is started as it is" in "".join(capsys.readouterr())
+    assert node.environment == OLD
+
+
+@pytest.mark.parametrize(("enrolled", "status"), [(True, 0), (False, 1)])
+def test_a_disk_that_cannot_be_written_at_all_is_said_and_an_enrolled_node_starts(
+    tmp_path: Path, bootstrap: ModuleType, enrolled: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = Paths(tmp_path)
+    if enrolled:
+        paths.agent_file.parent.mkdir(parents=True)
+        paths.agent_file.write_text("{}")
+    paths.state_dir.parent.mkdir(parents=True)
+    paths.state_dir.write_text("where a directory should be")
+    monkeypatch.setattr("sys.argv", ["bootstrap.py", "--root", str(tmp_path)])
+    assert bootstrap.main() == status
