@@ -61,6 +61,7 @@ from mirror_agent.node.commands import Commands
 from mirror_agent.node.durable import DurableError, DurableStore, boot_id, sync_all
 from mirror_agent.node.engine import Engine
 from mirror_agent.node.fence import SelfFence, impediment
+from mirror_agent.node.fitting import Unfit, refuse_unfit
 from mirror_agent.node.handover import Handover
 from mirror_agent.node.hands import Hands
 from mirror_agent.node.keepalive import ServiceManager, kept_alive
@@ -455,13 +456,14 @@ def main() -> int:
     log = EventLog(paths.events)
     try:
         agent = load_agent_file(paths)
+        refuse_unfit(agent.configuration.application)
         settle_files(paths)
         match agent.configuration:
             case NodeConfiguration() as configuration:
                 asyncio.run(Supervisor(agent, configuration, paths=paths, log=log).run())
             case FarmConfiguration() as configuration:
                 asyncio.run(FarmSupervisor(agent, configuration, paths=paths, log=log).run())
-    except (NotEnrolled, CertificateRefused, DurableError, UnsafeTiming) as error:
+    except (NotEnrolled, Unfit, CertificateRefused, DurableError, UnsafeTiming) as error:
         log.record_decision("agent.refused", reason=str(error))
         # EX_CONFIG: systemd does not start it again for nothing (RestartPreventExitStatus). A new agent that is being
         # tried is started again: the start is what returns to the previous one.

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 async def eventually(fact: Callable[[], bool], what: str) -> None:

@@ -18,11 +18,13 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from mirror_agent.clock import BOOT_CLOCK, Clock
 from mirror_agent.eventlog import RecordEvent
+from mirror_agent.platform import HOST
 
 MAX_CONNECTIONS: Final = 512
 BACKLOG: Final = 128
@@ -53,7 +55,7 @@ class HandoverRelay:
         self._log = log
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
-        self._listeners: list[socket.socket] = []
+        self._listeners: list[tuple[socket.socket, Callable[[], None]]] = []
         self._flights: set[asyncio.Task[None]] = set()
         self._landed = asyncio.Event()
         self._turn = {port: asyncio.Lock() for port in self._ports}
@@ -138,24 +140,21 @@ class HandoverRelay:
             self._log("relay.port-not-taken", port=port, reason=error.strerror or str(error))
             return
         listener.setblocking(False)
-        self._listeners.append(listener)
-        asyncio.get_running_loop().add_reader(listener, self._accept, listener, port)
+        stop = HOST.each_connection(listener, partial(self._take, port), partial(self._cannot_accept, port))
+        self._listeners.append((listener, stop))
 
     def _stop_accepting(self) -> None:
         listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            asyncio.get_running_loop().remove_reader(listener)
+        for listener, stop in listeners:
+            stop()
             listener.close()
 
-    def _accept(self, listener: socket.socket, port: int) -> None:
-        try:
-            client, source = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptors left, for one: better no relay than a loop that spins
-            self._log("relay.accept-failed", port=port, reason=error.strerror or str(error))
-            self._stop_accepting()
-            return
+    def _cannot_accept(self, port: int, error: OSError) -> None:
+        """No descriptors left, for one: better no relay than a loop that spins."""
+        self._log("relay.accept-failed", port=port, reason=error.strerror or str(error))
+        self._stop_accepting()
+
+    def _take(self, port: int, client: socket.socket, source: tuple[str, int]) -> None:
         if source[0] == self._peer_address or len(self._flights) >= MAX_CONNECTIONS:
             self._refused += 1
             _reset(client)

@@ -245,7 +245,7 @@ class FarmSupervisor:
             "agent.start",
             node=configuration.node,
             cluster=configuration.cluster_name,
-            kind=configuration.kind,
+            cluster_kind=configuration.kind,  # `kind` is the event's own
             wish=self.node.state.wish.value,
         )
         copies = FarmCopies(self._reporter.metrics)

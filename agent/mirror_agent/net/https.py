@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from mirror_agent.platform import HOST
 from mirror_agent.redaction import redact_text
 
 # A configuration may hold 32 files of 256 KiB, and JSON escapes can double them.
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
-# Distributions keep the administrator's trusted CAs in one file; OpenSSL's default may be the hashed directory only.
-CA_BUNDLES: Final = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 _CHUNK_BYTES: Final = 64 * 1024
 
 
@@ -33,7 +31,7 @@ def require_https(url: str) -> str:
 def control_plane_trust() -> ssl.SSLContext:
     """The system's trust store, verification on."""
     context = ssl.create_default_context()
-    for bundle in CA_BUNDLES:
+    for bundle in HOST.CA_BUNDLES:
         if bundle.exists():
             context.load_verify_locations(cafile=str(bundle))
     return context

@@ -4,30 +4,29 @@
 agent runs: a running agent imports some modules late and starts engines, and must find its own release until it ends.
 Guarantee: an environment whose marker `installed.sha256` names the wheel is complete (the marker is written last); it
 is used only after the agent in it has said that it can work on this node (`mirror_agent.fitness`).
-Limits: the wheel's dependencies come from where pip is configured to find them, with one total deadline a step.
+Limits: the wheel's dependencies come from where pip is configured to find them, with one total deadline a step. Not on
+Windows: the first boot installs the agent into a Python without environments there, so nothing is a link, and a
+release is changed by replacing the VM.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Final
 
 from mirror_agent.contract import CONTRACT_VERSION, AgentRelease
 from mirror_agent.paths import Paths, replace_file
+from mirror_agent.platform import HOST, PROCESSES
 from mirror_agent.redaction import redact_text
 
 MARKER: Final = "installed.sha256"
 NAME_CHARS: Final = 16
 INSTALL_TIMEOUT_S: Final = 900.0
 FITNESS_TIMEOUT_S: Final = 300.0
-_NICENESS: Final = "10"  # the application comes first, but it must end on a busy machine too
 _SAID_CHARS: Final = 300
 
 
@@ -53,7 +52,14 @@ async def install(paths: Paths, release: AgentRelease, wheel: Path) -> Path:
     if _installed(place) != release.sha256:
         place.parent.mkdir(parents=True, exist_ok=True)
         await _run([sys.executable, "-m", "venv", "--clear", str(place)], "making the virtual environment")
-        pip = [str(place / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
+        pip = [
+            str(place / HOST.ENVIRONMENT_PYTHON),
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--quiet",
+        ]
         # What is needed is compiled by the check that follows.
         await _run([*pip, "install", "--no-compile", str(wheel)], f"installing {release.wheel_name}")
         await asyncio.to_thread(replace_file, place / MARKER, f"{release.sha256}\n".encode(), 0o644)
@@ -62,7 +68,9 @@ async def install(paths: Paths, release: AgentRelease, wheel: Path) -> Path:
 
 
 async def _check_fitness(place: Path, release: AgentRelease) -> None:
-    said = await _run([str(place / "bin/python"), "-I", "-m", "mirror_agent.fitness"], "the new agent's own check")
+    said = await _run(
+        [str(place / HOST.ENVIRONMENT_PYTHON), "-I", "-m", "mirror_agent.fitness"], "the new agent's own check"
+    )
     try:
         document = json.loads(said)
         version, contract = document["version"], document["contract"]
@@ -97,10 +105,7 @@ async def _run(command: list[str], what: str) -> str:
     limit_s = FITNESS_TIMEOUT_S if "fitness" in command[-1] else INSTALL_TIMEOUT_S
     try:
         process = await asyncio.create_subprocess_exec(
-            "nice",
-            "-n",
-            _NICENESS,
-            *command,
+            *HOST.behind_others(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -115,8 +120,8 @@ async def _run(command: list[str], what: str) -> str:
         raise NotInstalled(f"{what} did not end within {limit_s:g} s") from None
     finally:
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            PROCESSES.kill_below(process.pid)
+            PROCESSES.kill_session(process.pid)
             await process.wait()
     if process.returncode != 0:
         text = redact_text(complained.decode(errors="replace").strip())[-_SAID_CHARS:]

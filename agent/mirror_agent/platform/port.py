@@ -100,6 +100,11 @@ class Host(Protocol):
         """For `os.open` of a file of ours: bytes as they are, never through a link, never waiting for a reader."""
         ...
 
+    @property
+    def CA_BUNDLES(self) -> Sequence[Path]:
+        """Files of trusted authorities beside OpenSSL's own; only administrators may write them."""
+        ...
+
     def now_s(self) -> float:
         """Seconds since an arbitrary start; never goes back, counts the time the machine was suspended."""
         ...
@@ -132,6 +137,16 @@ class Host(Protocol):
 
     def fence_impediment(self) -> str:
         """Why this node could not restart its machine; "" if it could."""
+        ...
+
+    def each_connection(
+        self,
+        listener: socket.socket,
+        took: Callable[[socket.socket, tuple[str, int]], None],
+        failed: Callable[[OSError], None],
+    ) -> Callable[[], None]:
+        """Has the running loop accept on `listener` (IPv4, non-blocking) until the answer is called; `failed` when it
+        cannot."""
         ...
 
     def on_stop(self, loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
@@ -188,6 +203,15 @@ class Host(Protocol):
 
     def has_mode(self, file: Path, mode: int) -> bool:
         """True where files have none."""
+        ...
+
+    @property
+    def ENVIRONMENT_PYTHON(self) -> str:
+        """The interpreter of a virtual environment, below its directory."""
+        ...
+
+    def behind_others(self, command: Sequence[str]) -> Sequence[str]:
+        """The same command, run when others leave it time, where a command can say so."""
         ...
 
     def hold_children(self) -> None:

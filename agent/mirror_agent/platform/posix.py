@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +33,8 @@ LAYOUT: Final = Layout(
     module_dir="opt/mirrorplane/module",
 )
 CLOSED_OPEN_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+# Distributions keep the administrator's trusted CAs in one file; OpenSSL's default may be the hashed directory only.
+CA_BUNDLES: Final = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 _PRIVATE_MODE: Final = 0o700
 
@@ -73,6 +75,33 @@ def room(directory: Path) -> Room:
         free_bytes=found.f_bavail * found.f_frsize,
         read_only=bool(found.f_flag & os.ST_RDONLY),
     )
+
+
+def each_connection(
+    listener: socket.socket,
+    took: Callable[[socket.socket, tuple[str, int]], None],
+    failed: Callable[[OSError], None],
+) -> Callable[[], None]:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+
+    def accept() -> None:
+        try:
+            client, source = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            failed(error)
+            return
+        took(client, source)
+
+    loop.add_reader(listener, accept)
+    return lambda: _stop_reading(loop, listener)
+
+
+def _stop_reading(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+    loop.remove_reader(listener)
 
 
 def on_stop(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
@@ -185,6 +214,14 @@ def has_mode(file: Path, mode: int) -> bool:
 
 def watch_itself(limit_s: float) -> None:
     """systemd does (WatchdogSec), see `node.keepalive`."""
+
+
+ENVIRONMENT_PYTHON: Final = "bin/python"
+_NICENESS: Final = "10"  # the application comes first, but it must end on a busy machine too
+
+
+def behind_others(command: Sequence[str]) -> tuple[str, ...]:
+    return "nice", "-n", _NICENESS, *command
 
 
 def hold_children() -> None:

@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +42,8 @@ LAYOUT: Final = Layout(
     config_dir="config", state_dir="state", run_dir="run", log_dir="log", module_dir="module"
 )  # fmt: skip
 CLOSED_OPEN_FLAGS: Final = os.O_BINARY | os.O_NOINHERIT
+# The system's own store only: what lies at a fixed path on C: may be anybody's.
+CA_BUNDLES: Final[tuple[Path, ...]] = ()
 # Nobody but SYSTEM and the administrators, inherited by all below, nothing inherited from above.
 _PRIVATE_SDDL: Final = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
 _DACL_SECURITY_INFORMATION: Final = 4
@@ -204,6 +206,34 @@ def fence_impediment() -> str:
     return ""
 
 
+def each_connection(
+    listener: socket.socket,
+    took: Callable[[socket.socket, tuple[str, int]], None],
+    failed: Callable[[OSError], None],
+) -> Callable[[], None]:
+    """The loop of Windows knows completed calls, not descriptors that are ready."""
+    import asyncio
+
+    async def accept() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, source = await loop.sock_accept(listener)
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                failed(error)
+                return
+            took(client, source)
+
+    accepting = asyncio.create_task(accept(), name="accept")
+
+    def stop() -> None:
+        accepting.cancel()
+
+    return stop
+
+
 def on_stop(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
     """The word of the service control manager (`ask_to_stop`) and, at a terminal, Ctrl+C and Ctrl+Break."""
 
@@ -254,6 +284,13 @@ def script_environment() -> dict[str, str]:
 
 def has_mode(file: Path, mode: int) -> bool:
     return True
+
+
+ENVIRONMENT_PYTHON: Final = "Scripts\\python.exe"
+
+
+def behind_others(command: Sequence[str]) -> tuple[str, ...]:
+    return tuple(command)
 
 
 def hold_children() -> None:

@@ -48,8 +48,17 @@ THERE: dict[ModuleType, dict[str, object]] = {
     signal: {"SIGBREAK": signal.Signals.SIGUSR1},
     psutil: {"CONN_DELETE_TCB": "DELETE_TCB"},
 }
-# pywin32 exists for Windows only; `make windows` imports the real ones.
-PYWIN32 = ("pywintypes", "servicemanager", "win32api", "win32con", "win32job", "win32service", "win32serviceutil")
+# These exist for Windows only; `make windows` imports the real ones.
+PYWIN32 = (
+    "msvcrt",
+    "pywintypes",
+    "servicemanager",
+    "win32api",
+    "win32con",
+    "win32job",
+    "win32service",
+    "win32serviceutil",
+)
 OTHERS = (aiohttp.web, azure.data.tables.aio, cryptography.x509, psutil, pydantic, logging.handlers)
 
 
@@ -89,6 +98,7 @@ def become_windows() -> None:
     for name in PYWIN32:
         sys.modules[name] = Anything(name)
     sys.meta_path.insert(0, Blocked())
+    ctypes.WinDLL = lambda *_, **__: Anything("library")  # type: ignore[attr-defined]
     ctypes.CDLL = refuse  # type: ignore[assignment,misc]
     sys.platform = "win32"
 
