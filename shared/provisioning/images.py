@@ -2,7 +2,7 @@
 
 All are generation 2 (the VMs use Trusted Launch). The agent needs Python 3.11 or newer from the distribution itself,
 which is why Ubuntu 22.04 (3.10) is not in the list; a Windows node brings its own. Whether Windows may be provisioned
-is decided by the control plane's settings, not here: see `shared.provisioning.windows_gate`.
+is decided by the control plane's settings, not here: see `shared.provisioning.windows_artifacts`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
-OperatingSystem = Literal["linux", "windows"]
+from mirror_agent.contract import OperatingSystem
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,10 @@ function Install-Agent {
     param([object] $Given)
     $python = Join-Path $PythonDirectory 'python.exe'
     $marker = Join-Path $PythonDirectory 'agent.sha256'
+    if ((Test-Path -LiteralPath $marker) -and (Test-Path -LiteralPath $AgentFile)) {
+        # Enrolled: its agent may be serving, and is not exchanged under its feet.
+        return
+    }
     if ((Test-Path -LiteralPath $marker) -and ((Get-Content -LiteralPath $marker -Raw).Trim() -eq $Given.wheelSha256)) {
         return
     }
