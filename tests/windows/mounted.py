@@ -67,10 +67,13 @@ class Mount:
 
 
 def content(top: Path) -> dict[str, bytes | None]:
-    """Everything below a directory: files with their bytes, directories as None."""
+    """Everything below a directory: files with their bytes, directories as None. What only waits for its last handle,
+    because this system cannot remove what is open (`mirror.files_gone`), is not there for the mirror."""
     found: dict[str, bytes | None] = {}
     for directory, directories, names in os.walk(top):
         here = Path(directory)
+        directories[:] = [name for name in directories if not name.startswith(".mirrorplane-gone-")]
+        names = [name for name in names if not name.startswith(".mirrorplane-gone-")]
         found |= {str((here / name).relative_to(top)): None for name in directories}
         found |= {str((here / name).relative_to(top)): (here / name).read_bytes() for name in names}
     return found

@@ -6,8 +6,8 @@ inside.
 
 Rules where Windows is another world, each of them the same on both nodes of a cluster:
 - Owner, group and mode are those of the mount (`MODE_OF_FILES`, `MODE_OF_DIRECTORIES`): not kept, not replicated.
-  Asking for others is refused with ENOTSUP.
-- Links (symbolic links, junctions, every reparse point), devices and extended attributes: ENOTSUP. A link that is
+  Asking for others is refused with EOPNOTSUPP.
+- Links (symbolic links, junctions, every reparse point), devices and extended attributes: EOPNOTSUPP. A link that is
   found counts as a symbolic link nobody can read, so it is never followed, and whoever would have to copy it fails.
 - A name is found only as it is spelled. NTFS keeps the spelling and has no two names that differ in case only: to make
   or to rename to another spelling of what is there is EEXIST.
@@ -70,7 +70,8 @@ _HANDLE_TYPE: Final = 0x4E54
 _DIRENT: Final = struct.Struct("<QqHB")
 _NAME_UNITS_MAX: Final = 255
 
-Path = bytes | str
+Name = bytes | str
+Path = bytes | str | os.PathLike[str]
 
 
 class Stat(NamedTuple):
@@ -89,6 +90,7 @@ class Stat(NamedTuple):
     st_uid: int = 0
     st_gid: int = 0
     st_rdev: int = 0
+    st_blksize: int = 4096
 
 
 def _handle(fd: int) -> int:
@@ -100,6 +102,10 @@ def _handle(fd: int) -> int:
     return msvcrt.get_osfhandle(fd)
 
 
+def _name(path: Path) -> Name:
+    return path if isinstance(path, bytes | str) else os.fspath(path)
+
+
 def through(fd: int) -> str:
     """What leads to an open file wherever a path may be given."""
     return f"{_THROUGH}{fd}"
@@ -108,19 +114,18 @@ def through(fd: int) -> str:
 def _place(path: Path, dir_fd: int | None) -> tuple[int, bytes]:
     """(directory or 0, name in UTF-16) for `files_nt.create`."""
     if dir_fd is not None and path not in ("", ".", b"", b"."):
-        return _handle(dir_fd), to_utf16(path)
-    text = os.fsdecode(path)
+        return _handle(dir_fd), to_utf16(_name(path))
     if dir_fd is not None:
         return _handle(dir_fd), b""
-    if text.startswith(_THROUGH):
-        return _handle(int(text.removeprefix(_THROUGH))), b""
-    full = os.path.abspath(text)
+    full = os.path.abspath(os.fsdecode(path))
     full = "UNC" + full[1:] if full.startswith("\\\\") else full
     return 0, ("\\??\\" + full).encode("utf-16-le", "surrogatepass")
 
 
 def _opened(path: Path, dir_fd: int | None, access: int, options: int = 0) -> int:
-    """A handle of what is there now, under exactly this name."""
+    """A handle of what is there now, under exactly this name; of an open file another one."""
+    if dir_fd is None and isinstance(path, str) and path.startswith(_THROUGH):
+        return files_nt.duplicate(_handle(int(path.removeprefix(_THROUGH))))
     root, name = _place(path, dir_fd)
     handle = files_nt.create(root, name, access, files_nt.OPEN, options, path)
     if root and name and not _spelled(root, name):
@@ -199,6 +204,8 @@ _volumes: Final[dict[int, int]] = {}
 
 def _volume_of(path: Path, dir_fd: int | None, handle: int) -> int:
     """An entry lies on the volume of its directory, because nothing here follows a link."""
+    if dir_fd is None and isinstance(path, str) and path.startswith(_THROUGH):
+        return _volume(_handle(int(path.removeprefix(_THROUGH))))
     above = _volumes.get(_handle(dir_fd)) if dir_fd is not None else None
     return files_nt.volume_serial(handle) if above is None else above
 
@@ -331,6 +338,7 @@ class Space(NamedTuple):
     f_bavail: int
     f_files: int
     f_ffree: int
+    f_favail: int
     f_fsid: int
     f_namemax: int
 
@@ -339,7 +347,7 @@ def fstatvfs(fd: int) -> os.statvfs_result:
     handle = _handle(fd)
     total, mine, free, unit = files_nt.volume_space(handle)
     serial = _volume(handle)
-    found = Space(unit, unit, total, free, mine, 0xFFFF_FFFF, 0xFFFF_0000, serial, _NAME_UNITS_MAX)
+    found = Space(unit, unit, total, free, mine, 0xFFFF_FFFF, 0xFFFF_0000, 0xFFFF_0000, serial, _NAME_UNITS_MAX)
     return cast(os.statvfs_result, found)
 
 
@@ -347,7 +355,7 @@ def chmod(path: Path, mode: int, *, dir_fd: int | None = None) -> None:
     """Files have the mode of the mount; that, and taking the right to write away or giving it, change nothing."""
     found = modes.S_IMODE(stat(path, dir_fd=dir_fd).st_mode)
     if modes.S_IMODE(mode) != found:
-        raise OSError(errno.ENOTSUP, f"modes are not kept on Windows: {mode:o} cannot become {found:o}", path)
+        raise OSError(errno.EOPNOTSUPP, f"modes are not kept on Windows: {mode:o} cannot become {found:o}", path)
 
 
 def fchmod(fd: int, mode: int) -> None:
@@ -357,7 +365,7 @@ def fchmod(fd: int, mode: int) -> None:
 def chown(path: Path, uid: int, gid: int, *, dir_fd: int | None = None, follow_symlinks: bool = False) -> None:
     stat(path, dir_fd=dir_fd)
     if uid not in (0, -1) or gid not in (0, -1):
-        raise OSError(errno.ENOTSUP, f"owners are not kept on Windows: {uid}:{gid} cannot be given", path)
+        raise OSError(errno.EOPNOTSUPP, f"owners are not kept on Windows: {uid}:{gid} cannot be given", path)
 
 
 def utime(path: Path | int, *, ns: tuple[int, int]) -> None:
@@ -373,15 +381,15 @@ def utime(path: Path | int, *, ns: tuple[int, int]) -> None:
 
 
 def getxattr(path: Path, key: Path) -> bytes:
-    raise OSError(errno.ENOTSUP, "there are no extended attributes on Windows", path)
+    raise OSError(errno.EOPNOTSUPP, "there are no extended attributes on Windows", path)
 
 
 def setxattr(path: Path, key: Path, value: bytes, flags: int = 0) -> None:
-    raise OSError(errno.ENOTSUP, "there are no extended attributes on Windows", path)
+    raise OSError(errno.EOPNOTSUPP, "there are no extended attributes on Windows", path)
 
 
 def removexattr(path: Path, key: Path) -> None:
-    raise OSError(errno.ENOTSUP, "there are no extended attributes on Windows", path)
+    raise OSError(errno.EOPNOTSUPP, "there are no extended attributes on Windows", path)
 
 
 def listxattr(path: Path) -> list[str]:
@@ -393,7 +401,7 @@ def listxattr(path: Path) -> list[str]:
 
 
 def mkdir(name: Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
-    root, text = _place(name, None) if dir_fd is None else (_handle(dir_fd), to_utf16(name))
+    root, text = _place(name, None) if dir_fd is None else (_handle(dir_fd), to_utf16(_name(name)))
     handle = files_nt.create(root, text, _ATTRIBUTES, files_nt.CREATE, files_nt.DIRECTORY_FILE, name)
     files_gone.made(handle)
     files_nt.close(handle)
@@ -401,22 +409,22 @@ def mkdir(name: Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
 
 def mknod(name: Path, mode: int, device: int = 0, *, dir_fd: int | None = None) -> None:
     if modes.S_IFMT(mode) not in (0, modes.S_IFREG):
-        raise OSError(errno.ENOTSUP, f"a node of type {modes.S_IFMT(mode):o} cannot be made on Windows", name)
+        raise OSError(errno.EOPNOTSUPP, f"a node of type {modes.S_IFMT(mode):o} cannot be made on Windows", name)
     close(open(name, O_RDWR | O_CREAT | O_EXCL, dir_fd=dir_fd))
 
 
 def symlink(target: Path, name: Path, *, dir_fd: int | None = None) -> None:
-    raise OSError(errno.ENOTSUP, "symbolic links are not replicated on Windows", name)
+    raise OSError(errno.EOPNOTSUPP, "symbolic links are not replicated on Windows", name)
 
 
 def readlink(path: Path, *, dir_fd: int | None = None) -> bytes:
-    raise OSError(errno.ENOTSUP, "symbolic links and junctions are not replicated on Windows", path)
+    raise OSError(errno.EOPNOTSUPP, "symbolic links and junctions are not replicated on Windows", path)
 
 
 def link(source: Path, name: Path, *, dst_dir_fd: int, follow_symlinks: bool = True) -> None:
     handle = _opened(source, None, _ATTRIBUTES)
     try:
-        files_nt.link(handle, _handle(dst_dir_fd), to_utf16(name))
+        files_nt.link(handle, _handle(dst_dir_fd), to_utf16(_name(name)))
     finally:
         files_nt.close(handle)
 
@@ -467,7 +475,7 @@ _holders: Final[list[WeakMethod[Callable[[], None]]]] = []
 
 
 def _rename(old: Path, new: Path, old_dir: int, new_dir: int, *, replace: bool) -> None:
-    directory, text = _handle(new_dir), to_utf16(new)
+    directory, text = _handle(new_dir), to_utf16(_name(new))
     handle = _opened(old, old_dir, files_nt.DELETE | _ATTRIBUTES)
     try:
         mine = files_nt.information(handle)
@@ -515,14 +523,14 @@ def _must_give_way(
 
 def respell(directory: int, name: bytes) -> None:
     """Gives a name that is there in another spelling this one; nothing if there is none, or it is spelled so."""
-    there = _there(_handle(directory), to_utf16(name))
-    if there is not None and there[0] != to_utf16(name):
+    there = _there(_handle(directory), to_utf16(_name(name)))
+    if there is not None and there[0] != to_utf16(_name(name)):
         rename(from_utf16(there[0]), name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def spelling(directory: int, name: bytes) -> bytes:
     """As the directory spells a name; as it is given, if it is not there."""
-    there = _there(_handle(directory), to_utf16(name))
+    there = _there(_handle(directory), to_utf16(_name(name)))
     return name if there is None else from_utf16(there[0])
 
 

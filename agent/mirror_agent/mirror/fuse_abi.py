@@ -5,8 +5,10 @@ Only layouts and numbers; what they mean for a mirror is decided in the `front_*
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+import sys
 from enum import IntEnum
 from typing import Final
 
@@ -144,11 +146,19 @@ _NS: Final = 1_000_000_000
 
 def encode_device(device: int) -> int:
     """The kernel's 32-bit form of a device number (new_encode_dev)."""
+    if not device:
+        return 0
+    if sys.platform == "win32":
+        raise OSError(errno.EOPNOTSUPP, f"Windows has no device {device:#x}")
     major, minor = os.major(device), os.minor(device)
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
 
 def decode_device(encoded: int) -> int:
+    if not encoded:
+        return 0
+    if sys.platform == "win32":
+        raise OSError(errno.EOPNOTSUPP, f"Windows has no device {encoded:#x}")
     return os.makedev((encoded & 0xFFF00) >> 8, (encoded & 0xFF) | ((encoded >> 12) & 0xFFF00))
 
 

@@ -14,6 +14,7 @@ _NICE: Final = 10
 
 if sys.platform == "win32":
     import ctypes
+    import errno
     import select
     import socket
 
@@ -53,8 +54,13 @@ if sys.platform == "win32":
         return bool(select.select([connection], [], [], _LOOK_S)[0])
 
     def bound_retransmission(connection: socket.socket, seconds: float) -> None:
-        """Ends the connection after so long without an answer to what was sent."""
-        connection.setsockopt(socket.IPPROTO_TCP, _TCP_MAXRT, max(1, round(seconds)))
+        """Ends the connection after so long without an answer to what was sent. Where the system has no such bound
+        (Wine), the stream's own watch over silence is the only one."""
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, _TCP_MAXRT, max(1, round(seconds)))
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
 
     def to_background() -> None:
         """The calling thread gives way to all others."""

@@ -413,13 +413,13 @@ def test_nothing_of_ours_is_left_behind(top: int, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not WINDOWS, reason="Windows has no such files")
 def test_what_windows_does_not_have_is_refused(top: int) -> None:
-    refused(errno.ENOTSUP, files.symlink, b"target", b"l", dir_fd=top)
-    refused(errno.ENOTSUP, files.mknod, b"p", stat.S_IFIFO | 0o644, 0, dir_fd=top)
+    refused(errno.EOPNOTSUPP, files.symlink, b"target", b"l", dir_fd=top)
+    refused(errno.EOPNOTSUPP, files.mknod, b"p", stat.S_IFIFO | 0o644, 0, dir_fd=top)
     made(top, b"f")
     fd = files.open(b"f", PATH, dir_fd=top)
-    refused(errno.ENOTSUP, files.setxattr, files.through(fd), b"user.x", b"1")
-    refused(errno.ENOTSUP, files.chmod, files.through(fd), 0o600)
-    refused(errno.ENOTSUP, files.chown, files.through(fd), 1000, 0)
+    refused(errno.EOPNOTSUPP, files.setxattr, files.through(fd), b"user.x", b"1")
+    refused(errno.EOPNOTSUPP, files.chmod, files.through(fd), 0o600)
+    refused(errno.EOPNOTSUPP, files.chown, files.through(fd), 1000, 0)
     files.close(fd)
     for name in (b"a:b", b"a*", b"a?", b'"', b"a\\b", b"a/b", b"<", b"|", b"\x07", b"\xff\xfe", b"..", b""):
         refused(errno.EINVAL, files.mkdir, name, dir_fd=top)
