@@ -70,9 +70,10 @@ def _start_watching(arguments: list[str]) -> None:
 
 def left_behind(group: Group) -> str:
     """Processes that are still there beside this one, "" for none."""
-    others = [pid for pid in group.pids() if pid != os.getpid()]
-    words = [word for word in describe(others).split("; ") if not any(known in word for known in ENDS_BY_ITSELF)]
-    return "; ".join(words) if others else ""
+    others = [describe([pid]) for pid in group.pids() if pid != os.getpid()]
+    # What is gone by the time it is described has no number in front.
+    words = [word for word in others if word[0].isdigit() and not any(known in word for known in ENDS_BY_ITSELF)]
+    return "; ".join(words)
 
 
 def empty_after(pid: int, group: Group, grace_s: float) -> None:
