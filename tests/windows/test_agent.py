@@ -72,7 +72,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
             process = psutil.Process(pid)
             if "python" in process.name().lower():
                 process.kill()
-        except psutil.Error:
+        except (psutil.Error, OSError):  # it is ending, or just beginning
             continue
 
 
@@ -120,7 +120,7 @@ async def test_an_agent_serves_restarts_what_died_and_leaves_nothing(root: Path)
 
     # The console shows the cluster's certificate and wants one of a person of the cluster.
     assert console(authority.client(authority.issue("operator", unit="Admin"))) == 200
-    state = agent_node.mirrorctl(root, "state")
+    state = agent_node.mirrorctl(root, "status")
     assert state.returncode == 0, state.stdout + state.stderr
     assert "UP" in state.stdout
 
@@ -151,6 +151,7 @@ async def test_an_agent_that_is_killed_takes_the_application_with_it(root: Path)
 
     await eventually(serving, "the probe answers 200")
     served = number(paths.module_dir)
+    assert served in psutil.pids()
     agent.kill()
     agent.wait()
     await eventually(lambda: served not in psutil.pids(), "the application has ended")

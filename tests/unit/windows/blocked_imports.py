@@ -26,6 +26,7 @@ from types import ModuleType
 import aiohttp.web
 import azure.data.tables.aio
 import cryptography.x509
+import mfusepy
 import psutil
 import pydantic
 
@@ -59,7 +60,7 @@ PYWIN32 = (
     "win32service",
     "win32serviceutil",
 )
-OTHERS = (aiohttp.web, azure.data.tables.aio, cryptography.x509, psutil, pydantic, logging.handlers)
+OTHERS = (aiohttp.web, azure.data.tables.aio, cryptography.x509, mfusepy, psutil, pydantic, logging.handlers)
 
 
 class Blocked(importlib.abc.MetaPathFinder):
