@@ -17,9 +17,9 @@ from lab.paths import REPOSITORY
 
 pytestmark = pytest.mark.lab
 
-DEADLINE_S: Final = 60.0
-# Forks again and again in a session of its own, hears no SIGTERM, and would go on for a minute.
-SPINNING: Final = "trap '' TERM HUP; echo $$ > began; i=0; while [ $i -lt 1200 ]; do i=$((i + 1)); sleep 0.05; done"
+DEADLINE_S: Final = 120.0
+# Forks again and again in a session of its own, hears no SIGTERM, and would go on for minutes.
+SPINNING: Final = "trap '' TERM HUP; echo $$ > began; i=0; while [ $i -lt 6000 ]; do i=$((i + 1)); sleep 0.05; done"
 TESTS: Final = f"""
 import subprocess, time
 from pathlib import Path
@@ -35,7 +35,8 @@ def spinning():
     Path("taken-away").touch()
 
 def test_that_takes_long(spinning):
-    time.sleep(60)
+    Path("under-way").touch()
+    time.sleep(600)
 """
 
 
@@ -48,6 +49,7 @@ def test_nothing_works_on(tmp_path: Path, number: signal.Signals) -> None:
     try:
         began = tmp_path / "began"
         until(lambda: began.exists() and began.read_text().endswith("\n"), "the test has started its process")
+        until((tmp_path / "under-way").exists, "the test itself is under way: its fixture can be taken down")
         spinning = int(began.read_text())
         run.send_signal(number)
         run.wait(DEADLINE_S)
