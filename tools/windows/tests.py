@@ -19,6 +19,8 @@ from tools.windows.wine import ROOT, Wine, WineMissing, windows_path
 _INSIDE: Final = "--inside"
 PORTABLE: Final = ("agent_app", "agent_core", "agent_net", "agent_node", "agent_web", "farm")
 """Below tests/unit."""
+SINGLE: Final = ("tests/unit/mirror/test_files.py",)
+"""The suite that both forms of the engine's port to its copy have to pass."""
 LEFT_OUT: Final = MappingProxyType(
     {
         "tests/unit/agent_app/test_check_unit.py": "asks systemd; tests/windows asks Windows' services",
@@ -47,7 +49,8 @@ def _selected(folder: str) -> list[str]:
 def run(only: list[str]) -> int:
     """Without words, both runs; else pytest's words."""
     executable = ensure()
-    runs = [only] if only else [[file for folder in PORTABLE for file in _selected(folder)], ["tests/windows"]]
+    portable = [*(file for folder in PORTABLE for file in _selected(folder)), *SINGLE]
+    runs = [only] if only else [portable, ["tests/windows"]]
     found = {
         "PYTHONPATH": ";".join(windows_path(ROOT / part) for part in SOURCES),
         "PYTHONPYCACHEPREFIX": "C:\\compiled",  # beside the sources lie those of Linux

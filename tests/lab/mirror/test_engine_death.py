@@ -64,6 +64,7 @@ async def begin(pair: Pair, *, alone: bool = False) -> None:
     for root in pair.a.roots:
         await asyncio.to_thread((root / "closed").touch)
     if KERNEL < (6, 9):
+        assert pair.a.engine._estate is not None
         assert is_empty(pair.a.engine._estate[1])
         pytest.skip("this kernel cannot send again what was not answered")
 
@@ -423,6 +424,7 @@ async def test_several_paths_also_after_an_end_that_was_called_off(tmp_path: Pat
 async def test_without_anything_left_the_calls_fail_at_once(pair: Pair) -> None:
     """As on a kernel before 6.9."""
     await pair.make_pair()
+    assert pair.a.engine._estate is not None
     drain(pair.a.engine._estate[1])
     await pair.a.kill_engine()
     await pair.a.until(lambda status: status.mode == "failed")
