@@ -39,6 +39,10 @@ class Tree:
         self.refer(nodeid)
         return nodeid
 
+    def spelling(self, directory: int, name: bytes) -> bytes:
+        entries = self.children[self.ids[directory]]
+        return next((one for one in entries if one.lower() == name.lower()), name)
+
     def refer(self, nodeid: int) -> None:
         assert nodeid in self.ids, "an id that was forgotten"
         if nodeid != ROOT_NODEID:
@@ -158,3 +162,35 @@ def test_nothing_is_forgotten_too_early_or_kept_for_ever(steps: list[tuple[str, 
         paths.release(nodeid)
     paths.close()
     assert not tree.references
+
+
+def test_where_spellings_are_alike_each_is_found_and_none_outlives_a_change(tree: Tree) -> None:
+    paths = Paths(tree, alike=bytes.lower)
+    nodeid = paths.hold(b"/D/F")
+    assert paths.hold(b"/d/f") == paths.hold(b"/d/F") == nodeid
+    directory, name = paths.hold_directory(b"/D/F")
+    assert name == b"f"
+    for held in (nodeid, nodeid, nodeid, directory):
+        paths.release(held)
+    del tree.children["D"][b"f"]
+    paths.changed(Change(gone=((directory, b"f"),)))
+    for spelled in (b"/d/f", b"/D/F", b"/d/F"):
+        with pytest.raises(FileNotFoundError):
+            paths.hold(spelled)
+    paths.close()
+    assert tree.references == {}
+
+
+def test_a_renamed_spelling_is_found_under_its_new_name_only(tree: Tree) -> None:
+    paths = Paths(tree, alike=bytes.lower)
+    directory = paths.hold(b"/d")
+    for spelled in (b"/d/f", b"/d/F"):
+        paths.release(paths.hold(spelled))
+    tree.children["D"][b"g"] = tree.children["D"].pop(b"f")
+    paths.changed(Change(moved=(((directory, b"f"), (directory, b"g")),)))
+    with pytest.raises(FileNotFoundError):
+        paths.hold(b"/d/F")
+    paths.release(paths.hold(b"/d/G"))
+    paths.release(directory)
+    paths.close()
+    assert tree.references == {}
