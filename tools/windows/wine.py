@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,9 @@ from typing import IO, Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = ROOT / "build" / "windows"
 PREFIX_TIMEOUT_S: Final = 300.0
+RUN_TIMEOUT_S: Final = 3600.0
+# What a program has left running may hold the pipe open after its end.
+_LAST_WORDS_S: Final = 5.0
 _SILENT: Final = "-all"
 # Without these two Wine offers to download a browser engine and .NET at the first start of a prefix.
 _NO_DOWNLOADS: Final = "mscoree,mshtml="
@@ -127,15 +131,28 @@ class Wine:
         )
 
     def pass_through(self, command: Sequence[str], *, more: Mapping[str, str] | None = None) -> int:
-        """Runs it with its output on ours, as it comes; its exit status."""
+        """Runs it with its output on ours, as it comes; its exit status. Ended after RUN_TIMEOUT_S: a wineserver that
+        crashes leaves programs behind that nobody answers any more."""
         process = self.start(command, more=more)
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
-        for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-        return process.wait()
+        limit = threading.Timer(RUN_TIMEOUT_S, process.kill)
+        limit.start()
+        copying = threading.Thread(target=_copy, args=(process.stdout,), daemon=True)
+        copying.start()
+        try:
+            code = process.wait()
+        finally:
+            limit.cancel()
+        copying.join(_LAST_WORDS_S)
+        return code
+
+
+def _copy(stream: IO[str]) -> None:
+    for line in stream:
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 def windows_path(path: Path) -> str:
