@@ -6,8 +6,9 @@ Guarantee: every order the event log tells of becomes one note with a number tha
 before they are sent, and go only when the control plane said that it has recorded them. One that was begun when the
 agent died becomes a note with the outcome `unknown`. Orders the control plane itself brought, and those the other node
 has written down, are not noted.
-Limits: MAX_KEPT notes; then the oldest refused one makes room, or the oldest; the gap in the numbers tells of it. A
-disk that refuses to write is logged, and the notes are sent all the same: only a restart could lose them then.
+Limits: MAX_KEPT notes; then the oldest refused one makes room, or the oldest; one that the control plane refuses by
+itself is given up; the gap in the numbers tells of it. A disk that refuses to write is logged, and the notes are sent
+all the same: only a restart could lose them then.
 """
 
 from __future__ import annotations
