@@ -24,11 +24,10 @@ SINGLE: Final = ("tests/unit/mirror/test_files.py",)
 LEFT_OUT: Final = MappingProxyType(
     {
         "tests/unit/agent_app/test_check_unit.py": "asks systemd; tests/windows asks Windows' services",
-        "tests/unit/agent_app/test_check_ping.py": "Wine hands ICMP to the host's sockets, and not all of it",
+        "tests/unit/agent_app/test_check_ping.py": "asks for the user's number of Unix when it is imported",
         "tests/unit/agent_app/test_checks.py": "commands of /bin/sh, /proc",
-        "tests/unit/agent_app/test_checkers.py": "starts processes of /bin/sh",
+        "tests/unit/agent_app/test_checkers.py": "starts /bin/sleep",
         "tests/unit/agent_app/test_connections.py": "sock_diag; tests/windows reads the TCP table",
-        "tests/unit/agent_app/test_node_checkers.py": "starts processes of /bin/sh",
         "tests/unit/agent_app/test_processes.py": "/proc and pidfd",
         "tests/unit/agent_app/test_runner.py": "the runner child of Linux; tests/windows has its own",
     }
