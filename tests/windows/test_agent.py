@@ -115,6 +115,7 @@ async def test_an_agent_serves_restarts_what_died_and_leaves_nothing(root: Path)
         return probe() == 200
 
     await eventually(serving, "the probe answers 200")
+    await eventually(lambda: number(paths.module_dir) != 0, "the server wrote its number")
     first = number(paths.module_dir)
     assert first in psutil.pids()
 
@@ -150,6 +151,7 @@ async def test_an_agent_that_is_killed_takes_the_application_with_it(root: Path)
         return probe() == 200
 
     await eventually(serving, "the probe answers 200")
+    await eventually(lambda: number(paths.module_dir) != 0, "the server wrote its number")
     served = number(paths.module_dir)
     assert served in psutil.pids()
     agent.kill()
