@@ -251,9 +251,11 @@ class ApplicationRunner:
             await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             aborted.cancel()
-        if self._abort.is_set() and not done.done():
+        said = done.result() if done.done() else None
+        # A kill is quick: the runner child may be gone by the time this is asked, and that is not the reason.
+        if self._abort.is_set() and not isinstance(said, ScriptExit):
             return ScriptLost(self._abort_reason)
-        return done.result() if done.done() else None
+        return said
 
     def _failure(self, name: str, said: ScriptOutcome | None) -> str:
         match said:
