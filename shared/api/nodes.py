@@ -166,10 +166,10 @@ async def record_heartbeats(plane: ControlPlane, caller: NodePrincipal, call: Ca
 async def fetch_wheel(plane: ControlPlane, caller: object, call: Call) -> Answer:
     """The wheel new nodes are booted with, or (`sha256`) the one a node was told to change to."""
     wanted = call.query.get("sha256")
-    there = await asyncio.to_thread(offered, plane.settings.agent_wheel)
-    path = next((one.path for one in there if wanted in (None, one.release.sha256)), None)
-    if path is None and wanted is None and plane.settings.agent_wheel is not None:
-        path = plane.settings.agent_wheel  # a wheel by another name still boots nodes
+    path = plane.settings.agent_wheel  # by whatever name: it boots nodes
+    if wanted is not None:
+        there = await asyncio.to_thread(offered, path)
+        path = next((one.path for one in there if wanted == one.release.sha256), None)
     if path is None or not path.is_file():
         text = "no agent wheel is installed here; set MIRRORPLANE_AGENT_WHEEL to its path"
         raise Problem("WheelNotFound", text if wanted is None else f"there is no agent wheel of SHA-256 {wanted} here")

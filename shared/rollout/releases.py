@@ -30,7 +30,7 @@ class Offered:
 
 
 def offered(configured: Path | None) -> tuple[Offered, ...]:
-    """Everything that can be read, the configured one first. Reads files."""
+    """Everything that can be read, the configured one first if it is there. Reads files."""
     if configured is None:
         return ()
     others = sorted(configured.parent.glob("mirror_agent-*.whl"))[:MAX_RELEASES]
@@ -50,7 +50,11 @@ def chosen(configured: Path | None, version: str | None) -> AgentRelease:
     if not there:
         raise NoSuchRelease("no agent wheel is installed here; set MIRRORPLANE_AGENT_WHEEL to its path")
     if version is None:
-        return there[0].release
+        # Never another one by chance: that could take the nodes back to an older agent.
+        for one in there:
+            if one.path == configured:
+                return one.release
+        raise NoSuchRelease(f"MIRRORPLANE_AGENT_WHEEL names {configured}, which is no agent wheel that can be read")
     for one in there:
         if one.release.version == version:
             return one.release
