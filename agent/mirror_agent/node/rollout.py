@@ -129,14 +129,21 @@ class Rollout:
             await self._until_it_may_go(order)
             await self._keep(note.model_copy(update={"stage": RolloutStage.RESTARTING}))
         except (Refused, WheelNotFetched, NotInstalled) as error:
-            await self._keep(note.model_copy(update={"stage": RolloutStage.REFUSED, "reason": str(error)}))
+            await self._refuse(note, str(error))
             return
         except OSError as error:
-            # Not even the refusal can be written: told from memory, and nothing was changed.
-            text = f"{error.filename or self._paths.rollout_note}: {error.strerror}"
-            self._set(note.model_copy(update={"stage": RolloutStage.REFUSED, "reason": text}))
+            await self._refuse(note, f"{error.filename or self._paths.rollout_note}: {error.strerror}")
             return
         self._leave()
+
+    async def _refuse(self, note: RolloutNote, reason: str) -> None:
+        """Told from memory where not even the refusal can be written (a full disk); nothing was changed."""
+        refused = note.model_copy(update={"stage": RolloutStage.REFUSED, "reason": reason})
+        try:
+            await self._keep(refused)
+        except OSError as error:
+            self._log.record("rollout.not-written", error=str(error))
+            self._set(refused)
 
     async def _prepare(self, note: RolloutNote, release: AgentRelease) -> RolloutNote:
         """The environment of the other agent, complete and checked. Raises Refused, WheelNotFetched, NotInstalled."""
