@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 
 import pytest
-import pywintypes
-from mirror_agent.app.check_service import ServiceCheck, service_state
 from mirror_agent.contract import Checker, CheckerKind
+
+if sys.platform == "win32":
+    import pywintypes
+    from mirror_agent.app.check_service import ServiceCheck, service_state
 
 assert sys.platform == "win32"
 
