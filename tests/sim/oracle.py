@@ -119,7 +119,9 @@ class Oracle:
             self.forgiven.add(write)
             return
         for member in record.in_sync:
-            if write not in self.copies[member].data and (member, write) not in self.power_lost:
+            if (member, write) in self.power_lost:  # the confirmation was on its way when the machine lost its power
+                self.cut_since.setdefault(write, {}).setdefault(member, self.power_lost_at[member])
+            elif write not in self.copies[member].data:
                 raise Violation(
                     f"I1: write {write} acknowledged by {node} in epoch {epoch} is not on {member}, "
                     f"which the record {record} lists as in sync"
