@@ -21,7 +21,7 @@ from mirror_agent.node.noted import noted
 from mirror_agent.node.switches import Switches
 from mirror_agent.web.actions import CONTROL_PLANE, NodeAction, NodeRequest, RequestOutcome
 
-# The longest start or stop an application may ask for is beyond this; the command then goes on and says so.
+# At least so long; the application's own times may ask for more. What takes longer goes on, and the command says so.
 DEADLINE_S: Final = 120.0
 _NO_FAILOVER: Final = "a farm has no failover to switch: the load balancer sends clients to the nodes that serve"
 REFUSED: Final = {
@@ -36,8 +36,17 @@ _COPIES: Final = "a farm replicates nothing; its nodes have no copies to resynch
 class FarmCommands:
     """Implements `NodeControl`."""
 
-    def __init__(self, node: FarmNode, reporter: FarmReporter, *, switches: Switches, log: EventLog) -> None:
+    def __init__(
+        self,
+        node: FarmNode,
+        reporter: FarmReporter,
+        *,
+        switches: Switches,
+        log: EventLog,
+        limit_s: float = DEADLINE_S,
+    ) -> None:
         self._node = node
+        self._limit_s = max(limit_s, DEADLINE_S)
         self._reporter = reporter
         self._switches = switches
         self._log = log
@@ -70,7 +79,7 @@ class FarmCommands:
         return self._log.tail(limit)
 
     async def request(self, request: NodeRequest) -> RequestOutcome:
-        """Carry out a command and wait for its end, at most DEADLINE_S."""
+        """Carry out a command and wait for its end, each start or stop for `limit_s` at most."""
         async with noted(self._log, request.action.value, request.who, request.principal, request.why) as order:
             order.outcome = await self._do(request)
         return order.outcome
@@ -85,7 +94,8 @@ class FarmCommands:
                 return await self._restart()
             case NodeAction.STOPSTART:
                 stopped = await self._stop(request, f"stopstart: {request.why}".rstrip(": "))
-                return await self._start(request) if stopped.status == "succeeded" else stopped
+                started = await self._start(request)  # whatever became of the stop: the node is not to stay stopped
+                return started if stopped.status == "succeeded" else stopped
             case NodeAction.CHECKERS_ON | NodeAction.CHECKERS_OFF:
                 return await self._checkers(request, request.action is NodeAction.CHECKERS_ON)
             case NodeAction.SWAP | NodeAction.FORCE | NodeAction.FAILOVER_ON | NodeAction.FAILOVER_OFF:
@@ -95,7 +105,7 @@ class FarmCommands:
         node = self._node
         saved = node.wish(Wish.RUN, who=request.who, why=request.why)
         if not await self._reach(lambda: node.decision.serves or self._stop_wanted()):
-            return RequestOutcome("failed", f"not up within {DEADLINE_S:g} s: {node.decision.sentence}")
+            return RequestOutcome("failed", f"not up within {self._limit_s:g} s: {node.decision.sentence}")
         if not node.decision.serves:
             return RequestOutcome("failed", node.decision.sentence)
         return await self._kept(saved, "the application runs and this node takes clients")
@@ -104,7 +114,7 @@ class FarmCommands:
         node = self._node
         saved = node.wish(Wish.STOP, who=request.who, why=why)
         if not await self._reach(lambda: node.state.app is App.STOPPED or not self._stop_wanted()):
-            return RequestOutcome("failed", f"not stopped within {DEADLINE_S:g} s: {node.decision.sentence}")
+            return RequestOutcome("failed", f"not stopped within {self._limit_s:g} s: {node.decision.sentence}")
         if not self._stop_wanted():
             return RequestOutcome("failed", "somebody started the module meanwhile")
         return await self._kept(saved, "the module is stopped on this node")
@@ -116,7 +126,7 @@ class FarmCommands:
         node.post(RestartOrdered())
         began = node.state.failures
         if not await self._reach(lambda: node.decision.serves or node.state.failures != began or self._stop_wanted()):
-            return RequestOutcome("failed", f"not up again within {DEADLINE_S:g} s: {node.decision.sentence}")
+            return RequestOutcome("failed", f"not up again within {self._limit_s:g} s: {node.decision.sentence}")
         if not node.decision.serves:
             return RequestOutcome("failed", node.state.app_error or node.decision.sentence)
         return RequestOutcome("succeeded", "the application was restarted and this node takes clients")
@@ -159,7 +169,7 @@ class FarmCommands:
 
     async def _reach(self, reached: Callable[[], bool]) -> bool:
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._limit_s):
                 await self._node.until(reached)
         except TimeoutError:
             return False

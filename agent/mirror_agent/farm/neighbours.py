@@ -179,7 +179,7 @@ class Neighbours:
         except TimeoutError:
             raise _Unheard(f"no answer in {self._suspect_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _Unheard(str(error)) from None
+            raise _Unheard(str(error) or type(error).__name__) from None
         except ValidationError as error:
             raise _Unheard(f"not understood: {error.error_count()} errors") from None
 

@@ -87,7 +87,7 @@ class FarmReporter:
             rule=decision.rule,
             sentence=decision.sentence[:MAX_SENTENCE_CHARS],
             application=ApplicationState(state.app.value),
-            probe_ok=self._node.probe()[0],
+            probe_ok=decision.serves,  # what the probe answers; asking it would be told as a probe
             checkers=self._checkers.reports(),
             restarts_in_window=recent_failures(state, self._node.now),
             checkers_on=self._switches.checkers.on,

@@ -54,6 +54,8 @@ from mirror_agent.web.shown_configuration import shown_configuration
 
 TICK_S: Final = 0.1
 NEIGHBOUR_EVERY_S: Final = 1.0
+# For the first healthy test and the word to the load balancer, beyond the application's own times.
+ALLOWANCE_S: Final = 30.0
 # Draining, the application's stop script and its kill; the service manager waits longer (TimeoutStopSec).
 LEAVE_DEADLINE_S: Final = 100.0
 assert MAX_DRAIN_S < LEAVE_DEADLINE_S, "a node that leaves must have time to stop its application after it has drained"
@@ -151,7 +153,8 @@ class FarmSupervisor:
             boot_id=boot_id(),
             start_id=secrets.token_hex(4),
         )
-        self._commands = FarmCommands(self.node, self._reporter, switches=self._switches, log=log)
+        limit_s = state.limits.drain_s + application.stop_timeout_s + application.start_timeout_s + ALLOWANCE_S
+        self._commands = FarmCommands(self.node, self._reporter, switches=self._switches, log=log, limit_s=limit_s)
         self._revoked = RevokedSerials(paths.revoked, log.record)
         self._control_plane = ControlPlaneClient(
             url=agent.control_plane_url,

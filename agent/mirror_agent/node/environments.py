@@ -69,7 +69,9 @@ async def install(paths: Paths, release: AgentRelease, wheel: Path) -> Path:
 
 async def _check_fitness(place: Path, release: AgentRelease) -> None:
     said = await _run(
-        [str(place / HOST.ENVIRONMENT_PYTHON), "-I", "-m", "mirror_agent.fitness"], "the new agent's own check"
+        [str(place / HOST.ENVIRONMENT_PYTHON), "-I", "-m", "mirror_agent.fitness"],
+        "the new agent's own check",
+        limit_s=FITNESS_TIMEOUT_S,
     )
     try:
         document = json.loads(said)
@@ -100,9 +102,8 @@ def _installed(place: Path) -> str:
         return ""
 
 
-async def _run(command: list[str], what: str) -> str:
+async def _run(command: list[str], what: str, *, limit_s: float = INSTALL_TIMEOUT_S) -> str:
     """Standard output. Nothing of the command is left when it is given up or cancelled. Raises NotInstalled."""
-    limit_s = FITNESS_TIMEOUT_S if "fitness" in command[-1] else INSTALL_TIMEOUT_S
     try:
         process = await asyncio.create_subprocess_exec(
             *HOST.behind_others(command),

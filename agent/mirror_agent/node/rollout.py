@@ -186,20 +186,20 @@ class Rollout:
         note = self._note
         if note.candidate and note.stage is RolloutStage.RESTARTING:
             reason = "the service's start did not put the new agent in place; this node's bootstrap.py is too old"
-            await self._keep(note.model_copy(update={"stage": RolloutStage.REFUSED, "reason": reason}))
+            await self._keep_at_last(note.model_copy(update={"stage": RolloutStage.REFUSED, "reason": reason}))
             return
         spent_s = 0.0
         while True:
             match proof(self._facts()):
                 case Proven():
-                    await self._keep(note.model_copy(update={"stage": RolloutStage.DONE, "reason": ""}))
+                    await self._keep_at_last(note.model_copy(update={"stage": RolloutStage.DONE, "reason": ""}))
                     await self._forget_others(note)
                     return
                 case NotYet(reason, counts):
                     spent_s += LOOK_S if counts else 0.0
                     if note.candidate and spent_s >= note.prove_within_s:
                         text = f"version {note.version} did not prove itself in {note.prove_within_s:g} s: {reason}"
-                        await self._keep(note.model_copy(update={"failed": True, "reason": text}))
+                        await self._keep_at_last(note.model_copy(update={"failed": True, "reason": text}))
                         self._leave()
                         return
             await self._clock.sleep(LOOK_S)
@@ -213,9 +213,32 @@ class Rollout:
             self._log.record("rollout.environments-removed", names=removed)
 
     async def _keep(self, note: RolloutNote) -> None:
-        """On the disk first, then told. Raises OSError."""
-        await asyncio.to_thread(store_note, self._paths, note)
+        """On the disk first, then told. Raises OSError. Given up in the middle, it is not on the disk either."""
+        writing = asyncio.create_task(asyncio.to_thread(store_note, self._paths, note))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])  # the thread goes on; the next start must not find what was taken back
+            if writing.exception() is None:
+                await asyncio.to_thread(store_note, self._paths, self._note)
+            raise
         self._set(note)
+
+    async def _keep_at_last(self, note: RolloutNote) -> None:
+        """As `_keep`, however long the disk takes nothing: a node that works is not ended for a note."""
+        told = False
+        while True:
+            try:
+                await self._keep(note)
+            except OSError as error:
+                if not told:
+                    self._log.record("rollout.not-written", error=str(error))
+                    self._set(note)
+                told = True
+                await self._clock.sleep(LOOK_S)
+                if self._note is note:  # else a later order has taken its place
+                    continue
+            return
 
     def _set(self, note: RolloutNote) -> None:
         self._note = note

@@ -16,6 +16,8 @@ from mirror_agent.node.rollout_note import RolloutNote, load_note, store_note
 from mirror_agent.node.rollout_rules import RolloutFacts, mirror_healthy, mirror_hold
 from mirror_agent.paths import Paths
 
+from tests.agent_samples import eventually
+
 GOOD = RolloutFacts(
     hold="", healthy=True, resyncing=False, delivered=True, stored=7, refused="", sentence="holds everything"
 )
@@ -184,6 +186,36 @@ async def test_a_start_that_did_not_change_the_environment_is_told(node: Node) -
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert "bootstrap.py" in node.kept.reason
+
+
+async def test_a_disk_that_takes_nothing_does_not_end_a_node_that_works(node: Node) -> None:
+    store_note(node.paths, RolloutNote(order="op-1", stage=RolloutStage.RESTARTING, configuration_version=7))
+    node.in_use = 7
+    node.rollout = node.begun()
+    node.paths.rollout_note.unlink()
+    node.paths.rollout_note.mkdir()  # what is to be written cannot take its place
+    running = asyncio.create_task(node.rollout.run())
+    await node.until(RolloutStage.DONE)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not running.done()
+    node.paths.rollout_note.rmdir()
+    await eventually(lambda: node.kept.stage is RolloutStage.DONE, "it is on the disk after all")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not node.left.is_set()
+
+
+async def test_what_was_being_written_when_the_order_was_taken_back_is_not_on_the_disk(node: Node) -> None:
+    node.rollout.take(ORDER)
+    await asyncio.sleep(0)  # it begins to write
+    node.rollout.take(None)
+    running = asyncio.create_task(node.rollout.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)  # waits for the order's end
+    assert node.kept == RolloutNote()
+    assert node.rollout.report.order == ""
 
 
 async def test_connections_that_still_come_for_the_role_it_handed_over_are_passed_on_first(node: Node) -> None:

@@ -119,3 +119,12 @@ async def test_a_wish_the_disk_refuses_counts_and_says_so(tmp_path: Path, monkey
         outcome = await farm.commands.request(order(NodeAction.STOP))
         assert (outcome.status, "disk refuses" in outcome.message) == ("failed", True)
         assert farm.node.decision.rule == "stopped"
+
+
+async def test_a_stop_that_fails_does_not_leave_a_node_stopped_that_was_to_start_again(tmp_path: Path) -> None:
+    async with SmallFarm(tmp_path).running() as farm:
+        await up(farm)
+        farm.store.path.mkdir()  # the wish to stop cannot be kept
+        outcome = await farm.commands.request(order(NodeAction.STOPSTART))
+        assert (outcome.status, "disk refuses" in outcome.message) == ("failed", True)
+        assert farm.node.decision.serves
