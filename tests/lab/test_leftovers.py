@@ -43,7 +43,9 @@ def test_that_takes_long(spinning):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_nothing_works_on(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "test_long.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    # Whoever runs this may ignore SIGHUP (nohup), which would be inherited.
+    heeding = ["env", "--default-signal=HUP"]
+    command = [*heeding, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "agent")])}
     run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     try:
