@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import asyncio
 import socket
 from pathlib import Path
 
@@ -53,9 +54,9 @@ async def test_a_client_sees_a_reset(tmp_path: Path, action: Action) -> None:
         with socket.create_connection(server.getsockname(), timeout=10) as client, server.accept()[0]:
             small.node.state = small.node.state.with_(app=App.RUNNING)
             hands.act(action)
-            await eventually(lambda: small.node.state.app is App.STOPPED, "the application is stopped")
             with pytest.raises(ConnectionResetError):
-                client.recv(1)
+                await asyncio.to_thread(client.recv, 1)
+            await eventually(lambda: not small.node.lanes.busy(action.lane), "the action has ended")
     await small.close()
     await witness.close()
     await runner.close()

@@ -26,7 +26,7 @@ ENVIRONMENT: Final = {
 def test_every_file_it_names_is_there() -> None:
     for link in re.findall(r"\]\(([^)#]+)", TEXT):
         assert (ROOT / "docs" / link).exists(), link
-    for path in re.findall(r"(?:infra|tools)/[\w./-]+\.(?:json|py|bicep|sh)", TEXT):
+    for path in re.findall(r"(?<![\w/])(?:infra|tools)/[\w./-]+\.(?:json|py|bicep|sh)", TEXT):
         assert (ROOT / path).exists(), path
 
 
