@@ -67,7 +67,7 @@ async def client_inside(lab: LabInfo, state: Path, what: str, url: str) -> Async
     """It works until the block ends; it writes down what it sees on its own disk."""
     nodes = Nodes(lab, state, TEAM)
     name = secrets.token_hex(4)
-    stop, journal = f"/run/client-{name}.stop", f"/root/client-{name}.jsonl"
+    stop, journal = f"/run/client-{name}.stop", f"/var/lib/client-{name}.jsonl"
     await nodes.run(CLIENT, "touch", journal)
     script = f'exec {PYTHON} -c "$0" "$1" "$2" "$3" > "$4"'
     command = ("sh", "-c", script, PROGRAM.read_text(encoding="utf-8"), what, url, stop, journal)
