@@ -220,7 +220,10 @@ class Rollout:
         except asyncio.CancelledError:
             await asyncio.wait([writing])  # the thread goes on; the next start must not find what was taken back
             if writing.exception() is None:
-                await asyncio.to_thread(store_note, self._paths, self._note)
+                try:
+                    await asyncio.to_thread(store_note, self._paths, self._note)
+                except OSError as error:  # must not take the place of the end that was asked for
+                    self._log.record("rollout.not-written", error=str(error))
             raise
         self._set(note)
 
