@@ -371,11 +371,27 @@ POWER = (
         (
             Edit(
                 "direction",
-                '    Row("untrusted-defers", Source.PEERS, ("peer heard", "peer trusted"), ("trusted",)),\n'
-                '    Row("untrusted-defers", Source.PEERS, ("peer heard", "peer waits"), ("trusted",)),\n',
+                '    Row("untrusted-defers", Source.PEERS, ("peer heard",), ("trusted",)),\n',
                 "",
             ),
-            Edit("direction", '    Row("untrusted-refused", Source.PEERS, (), ("peer heard", "trusted")),\n', ""),
+            Edit("direction", '    Row("untrusted-refused", Source.PEERS, (), ("trusted",)),\n', ""),
+        ),
+    ),
+    Mutant(
+        "take-over-untrusted-from-a-stopped-primary",
+        "I3: the stopped node may have flushed what this one lost in its power cut",
+        (
+            Edit(
+                "direction",
+                '    Row("untrusted-defers", Source.PEERS, ("peer heard",), ("trusted",)),\n',
+                '    Row("untrusted-defers", Source.PEERS, ("peer heard", "peer trusted"), ("trusted",)),\n'
+                '    Row("untrusted-defers", Source.PEERS, ("peer heard", "peer waits"), ("trusted",)),\n',
+            ),
+            Edit(
+                "direction",
+                '    Row("untrusted-refused", Source.PEERS, (), ("trusted",)),\n',
+                '    Row("untrusted-refused", Source.PEERS, (), ("peer heard", "trusted")),\n',
+            ),
         ),
     ),
 )

@@ -48,9 +48,11 @@ class Oracle:
     power_lost_at: dict[str, float] = field(default_factory=dict)
     # Per acknowledged write: every node the true record has listed as in sync since.
     holders: dict[int, set[str]] = field(default_factory=dict)
-    # Per acknowledged write: the nodes whose machine lost power since, and when first.
+    # Per acknowledged write: the nodes whose machine lost power since they vouched for it, and when first.
     cut_since: dict[int, dict[str, float]] = field(default_factory=dict)
     booted_at: dict[str, float] = field(default_factory=dict)
+    # The epochs in which another node became primary than in the epoch before.
+    changed_hands: set[int] = field(default_factory=set)
     # Writes whose loss the contract allows: every copy that vouched for them lost power before it was flushed for sure,
     # or an operator forced a copy that lacks them.
     forgiven: set[int] = field(default_factory=set)
@@ -92,6 +94,8 @@ class Oracle:
         if new.primary not in old.in_sync:
             raise Violation(f"I5: {new.primary} becomes primary by {new.rule!r}, which the record did not list: {old}")
         changes = old.primary not in ("", new.primary)
+        if changes:
+            self.changed_hands.add(new.epoch)
         if changes and writer != new.primary:  # handed over: the other one gets its time to begin
             self.on_promise(writer, self.world.now + HANDED_OVER_S)
         takes_over = changes and writer == new.primary
@@ -119,13 +123,14 @@ class Oracle:
             self.forgiven.add(write)
             return
         for member in record.in_sync:
-            if (member, write) in self.power_lost:  # the confirmation was on its way when the machine lost its power
-                self.cut_since.setdefault(write, {}).setdefault(member, self.power_lost_at[member])
-            elif write not in self.copies[member].data:
+            if write not in self.copies[member].data and (member, write) not in self.power_lost:
                 raise Violation(
                     f"I1: write {write} acknowledged by {node} in epoch {epoch} is not on {member}, "
                     f"which the record {record} lists as in sync"
                 )
+            if not self._is_back(member, self.power_lost_at.get(member, float("-inf"))):
+                # Its confirmation was on its way when the machine lost its power, and it is still away.
+                self.cut_since.setdefault(write, {})[member] = self.power_lost_at[member]
 
     def on_power_loss(self, node: str, lost: set[int]) -> None:
         self.power_lost_at[node] = self.world.now
@@ -156,17 +161,19 @@ class Oracle:
             raise Violation(f"I5: {node} serves in epoch {epoch}, the record says {record}")
         missing = sorted(w for w in self.acknowledged if w not in self.copies[node].data)
         for write in missing:
-            # All who vouched for it have lost power since, and are back: none of them is known to have it for sure. A
-            # copy that is still away may be the one that had flushed it; only an operator may go on without it.
+            # All who vouched for it have lost power since, and are back: none of them is known to have it for sure, and
+            # the primary of the record goes first. A copy that is still away may be the one that had flushed it, and
+            # so may the recorded primary, from which nobody takes over: only an operator may go on without them.
             cuts = self.cut_since.get(write, {})
             both_cut = all(holder in cuts and self._is_back(holder, cuts[holder]) for holder in self.holders[write])
-            if (node, write) in self.power_lost and both_cut:
+            if (node, write) in self.power_lost and both_cut and epoch not in self.changed_hands:
                 self.forgiven.add(write)
         bad = [w for w in missing if not self.excused(w)]
         if bad:
             raise Violation(f"I3: {node} begins to serve epoch {epoch} without acknowledged writes {bad[:5]}")
 
     def _is_back(self, node: str, after: float) -> bool:
+        """The machine has started after that moment."""
         return self.booted_at.get(node, float("-inf")) > after
 
     def overridden(self, epochs: Mapping[str, int]) -> bool:
