@@ -24,7 +24,7 @@ from mirror_agent.contract import HEARTBEAT_PORT, MAX_SENTENCE_CHARS, NodeName, 
 from mirror_agent.core.model import NEVER
 from mirror_agent.net.https import read_bounded
 from mirror_agent.net.peer import server_name
-from mirror_agent.web.listening import runner_of
+from mirror_agent.web.listening import Listening, listen
 
 PATH: Final = "/neighbours/v1/state"
 NOT_ASKED: Final = "not asked yet"
@@ -72,29 +72,24 @@ class NeighbourServer:
         self._context = context
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._open: Listening | None = None
 
     async def start(self) -> int:
         """Listen; answers the port. OSError when it is taken."""
         application = web.Application(client_max_size=1024)
         application.router.add_get(PATH, self._answer)
-        runner = runner_of(application, keepalive_s=_KEEPALIVE_S)
-        await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port, ssl_context=self._context, reuse_address=True).start()
+            self._open = await listen(application, self._host, self._port, keepalive_s=_KEEPALIVE_S, tls=self._context)
         except OSError as error:
-            await runner.cleanup()
             raise OSError(
                 error.errno, f"cannot listen for the other nodes on {self._host}:{self._port}: {error}"
             ) from None
-        self._runner = runner
-        port: int = runner.addresses[0][1]
-        return port
+        return self._open.port
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        if self._open is not None:
+            listening, self._open = self._open, None
+            await listening.stop()
 
     async def _answer(self, request: web.Request) -> web.Response:
         if not self._names & _dns_names(request):

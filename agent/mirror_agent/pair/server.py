@@ -30,7 +30,7 @@ from mirror_agent.pair.refusal import Refused
 from mirror_agent.pair.revocations import RevokedAnswer
 from mirror_agent.web import console_pages
 from mirror_agent.web.console_pages import error
-from mirror_agent.web.listening import read_body, runner_of
+from mirror_agent.web.listening import Listening, listen, read_body
 
 MAX_BODY_BYTES: Final = 32 * 1024
 PAGES: Final = Path(__file__).with_name("pages")
@@ -71,11 +71,11 @@ class PairServer:
         self._log = log
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._open: Listening | None = None
 
     @property
     def listening(self) -> bool:
-        return self._runner is not None
+        return self._open is not None
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
@@ -92,21 +92,13 @@ class PairServer:
 
     async def start(self) -> int:
         """Raises OSError when the port is taken."""
-        runner = runner_of(self.application(), keepalive_s=_KEEPALIVE_S)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self._port, ssl_context=self._tls, reuse_address=True).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        port: int = runner.addresses[0][1]
-        return port
+        self._open = await listen(self.application(), self._host, self._port, keepalive_s=_KEEPALIVE_S, tls=self._tls)
+        return self._open.port
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        if self._open is not None:
+            listening, self._open = self._open, None
+            await listening.stop()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

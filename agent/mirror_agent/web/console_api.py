@@ -24,7 +24,7 @@ from mirror_agent.web.client_roles import Client, ClientRole, client_of
 from mirror_agent.web.console_orders import ORDERS, Orders
 from mirror_agent.web.console_pages import error
 from mirror_agent.web.dry_run import Sight, dry_run
-from mirror_agent.web.listening import runner_of
+from mirror_agent.web.listening import Listening, listen
 from mirror_agent.web.mirror_control import MirrorControl, NoCopies
 from mirror_agent.web.peer_console import PeerAway, PeerConsole
 from mirror_agent.web.probe import ProbeAnswer
@@ -75,7 +75,7 @@ class ConsoleApi:
         self._revoked = revoked
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._open: Listening | None = None
 
     def application(self) -> web.Application:
         """All routes; tests walk them."""
@@ -109,26 +109,22 @@ class ConsoleApi:
 
     async def start(self) -> int:
         """Listen; answers the port."""
-        runner = runner_of(self.application(), keepalive_s=_KEEPALIVE_S)
-        await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._tls, reuse_address=True)
-            await site.start()
+            self._open = await listen(
+                self.application(), self._host, self._port, keepalive_s=_KEEPALIVE_S, tls=self._tls
+            )
         except OSError as failure:
-            await runner.cleanup()
             raise OSError(
                 failure.errno,
                 f"the node's console cannot listen on {self._host}:{self._port} ({failure.strerror}); "
                 f"find the program that holds the port with: ss -ltnp 'sport = :{self._port}'",
             ) from failure
-        self._runner = runner
-        port: int = runner.addresses[0][1]
-        return port
+        return self._open.port
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        if self._open is not None:
+            listening, self._open = self._open, None
+            await listening.stop()
 
     # -- who may ---------------------------------------------------------------------------------------------------
 

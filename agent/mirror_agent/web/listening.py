@@ -7,6 +7,9 @@ agent has 120 s in all to leave (TimeoutStopSec), of which the application and t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -14,11 +17,47 @@ from aiohttp import web
 SHUTDOWN_S: Final = 1.0
 # A body is a few kilobytes: this is for a phone on a bad line.
 BODY_S: Final = 10.0
+BACKLOG: Final = 128
 
 
-def runner_of(application: web.Application, *, keepalive_s: float) -> web.AppRunner:
-    """Not set up yet. `cleanup` cuts off what is under way after SHUTDOWN_S."""
-    return web.AppRunner(application, access_log=None, keepalive_timeout=keepalive_s, shutdown_timeout=SHUTDOWN_S)
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """An open port, `port` in case 0 was asked for."""
+
+    port: int
+    _server: asyncio.Server
+    _runner: web.AppRunner
+
+    async def stop(self) -> None:
+        """Close the port. What is under way is cut off after SHUTDOWN_S, whoever has not finished the TLS handshake at
+        once: aiohttp does not know of such a connection, and would serve it after the end."""
+        loop = asyncio.get_running_loop()
+        for listener in self._server.sockets:
+            with contextlib.suppress(NotImplementedError):  # Windows' loop has no readers
+                loop.remove_reader(listener.fileno())
+        # asyncio loses a connection that is accepted in the very turn of the loop in which a server closes.
+        await asyncio.sleep(0)
+        self._server.close()
+        await self._runner.cleanup()
+        self._server.abort_clients()
+        await self._server.wait_closed()
+
+
+async def listen(
+    application: web.Application, host: str, port: int, *, keepalive_s: float, tls: ssl.SSLContext | None = None
+) -> Listening:
+    """Serve until `Listening.stop`. Raises OSError when the port cannot be had."""
+    runner = web.AppRunner(application, access_log=None, keepalive_timeout=keepalive_s, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    try:
+        assert runner.server is not None, "it has been set up"
+        server = await asyncio.get_running_loop().create_server(
+            runner.server, host, port, ssl=tls, backlog=BACKLOG, reuse_address=True
+        )
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Listening(server.sockets[0].getsockname()[1], server, runner)
 
 
 async def read_body(request: web.Request, *, within_s: float = BODY_S) -> bytes:

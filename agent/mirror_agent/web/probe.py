@@ -22,7 +22,7 @@ from aiohttp import web
 from mirror_agent.contract import MODULE_NAME, PROBE_PORT, Phase, Role
 from mirror_agent.eventlog import RecordEvent
 from mirror_agent.redaction import redact, redact_text
-from mirror_agent.web.listening import runner_of
+from mirror_agent.web.listening import Listening, listen
 
 # The source of every probe of an Azure load balancer ("What is IP address 168.63.129.16?", Azure documentation).
 PLATFORM_ADDRESS: Final = "168.63.129.16"
@@ -88,7 +88,7 @@ class ProbeServer:
         self._log = log
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._open: Listening | None = None
 
     async def start(self) -> int:
         """Listen; answers the port. OSError when it is taken, with the remedy in the message."""
@@ -97,25 +97,20 @@ class ProbeServer:
             application.router.add_get(f"/var/modules/{name}/ready.txt", self._ready)
         application.router.add_get("/health", self._health)
         application.on_response_prepare.append(_plain_headers)
-        runner = runner_of(application, keepalive_s=_KEEPALIVE_S)
-        await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port, reuse_address=True).start()
+            self._open = await listen(application, self._host, self._port, keepalive_s=_KEEPALIVE_S)
         except OSError as error:
-            await runner.cleanup()
             raise OSError(
                 error.errno,
                 f"the probe cannot listen on {self._host}:{self._port} ({error.strerror}); "
                 f"find the program that holds the port with: ss -ltnp 'sport = :{self._port}'",
             ) from error
-        self._runner = runner
-        port: int = runner.addresses[0][1]
-        return port
+        return self._open.port
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        if self._open is not None:
+            listening, self._open = self._open, None
+            await listening.stop()
 
     def _ask(self) -> ProbeAnswer | None:
         try:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import gc
+import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 from aiohttp import web
-from mirror_agent.web.listening import SHUTDOWN_S, read_body, runner_of
+from mirror_agent.node.live_tls import NodeTls
+from mirror_agent.web.listening import SHUTDOWN_S, listen, read_body
 
 from tests.unit.agent_web.consoles import NodeParts, consoles
 from tests.unit.agent_web.control import SampleControl, SampleMirror
@@ -74,12 +78,10 @@ async def test_a_handler_that_never_ends_is_cut_off() -> None:
 
     application = web.Application()
     application.router.add_post("/", handler)
-    runner = runner_of(application, keepalive_s=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with half_a_request(runner.addresses[0][1], "/"):
+    server = await listen(application, "127.0.0.1", 0, keepalive_s=1.0)
+    async with half_a_request(server.port, "/"):
         await begun.wait()
-        await ends(runner.cleanup())
+        await ends(server.stop())
 
 
 async def test_a_body_that_does_not_come_is_waited_for_so_long() -> None:
@@ -88,12 +90,54 @@ async def test_a_body_that_does_not_come_is_waited_for_so_long() -> None:
 
     application = web.Application()
     application.router.add_post("/", handler)
-    runner = runner_of(application, keepalive_s=1.0)
-    await runner.setup()
+    server = await listen(application, "127.0.0.1", 0, keepalive_s=1.0)
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with half_a_request(runner.addresses[0][1], "/") as reader, asyncio.timeout(PROMPT_S):
+        async with half_a_request(server.port, "/") as reader, asyncio.timeout(PROMPT_S):
             await reader.readline()
             assert b" 408 " in await reader.readline()
     finally:
-        await runner.cleanup()
+        await server.stop()
+
+
+async def test_a_handshake_that_has_begun_ends_with_the_server(tmp_path: Path) -> None:
+    server = await listen(web.Application(), "127.0.0.1", 0, keepalive_s=1.0, tls=await presented(tmp_path))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        # The first bytes of a ClientHello; more never come.
+        writer.write(b"\x16\x03\x01\x02\x00")
+        await asyncio.sleep(0)
+        await ends(server.stop())
+        assert await ended(reader)
+    finally:
+        writer.transport.abort()
+
+
+async def test_whoever_connects_while_the_port_closes_is_not_forgotten(tmp_path: Path) -> None:
+    """In every turn of the loop around the end somebody comes; a connection that nobody closes is a warning, and a
+    warning is an error here."""
+    tls = await presented(tmp_path)
+    for turns in range(20):
+        server = await listen(web.Application(), "127.0.0.1", 0, keepalive_s=1.0, tls=tls)
+        clients = [socket.socket() for _ in range(3)]
+        with contextlib.ExitStack() as stack:
+            for client in clients:
+                stack.enter_context(client).setblocking(False)
+                assert client.connect_ex(("127.0.0.1", server.port)) in (0, errno.EINPROGRESS)
+            for _ in range(turns % 5):
+                await asyncio.sleep(0)
+            await ends(server.stop())
+        gc.collect()
+
+
+async def presented(root: Path) -> ssl.SSLContext:
+    """What a server presents."""
+    machine = Machine(root)
+    await founded(machine, Table())
+    return NodeTls(machine.paths).console
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await asyncio.wait_for(reader.read(), PROMPT_S) == b""
+    except ConnectionResetError:
+        return True
