@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import ipaddress
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from mirror_agent.contract import (
 )
 
 PATIENCE_S = 20.0
+SAMPLE_PATH = r"D:\data\sample" if sys.platform == "win32" else "/data/sample"
 
 
 async def eventually(fact: Callable[[], bool], what: str) -> None:
@@ -99,7 +101,7 @@ def application(
     body: dict[str, object] = {
         "name": "sample",
         "start_prim": start_prim,
-        "replicated_paths": (ReplicatedPath(path="/data/sample"),),
+        "replicated_paths": (ReplicatedPath(path=SAMPLE_PATH),),
         "checkers": checkers,
         "start_timeout_s": start_timeout_s,
         **more,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import threading
@@ -12,7 +13,8 @@ from mirror_agent.app.check_disk import PROBE_BYTES, PROBE_FILE, DiskCheck, judg
 from mirror_agent.contract import Checker, CheckerKind
 from mirror_agent.platform import Room
 
-from tests.agent_samples import eventually
+from tests.agent_samples import PATIENCE_S, eventually
+from tests.portable import NO_SUCH_FILE
 
 GIB = 1024**3
 
@@ -57,7 +59,8 @@ async def test_a_good_disk_keeps_one_small_file(tmp_path: Path) -> None:
 
 async def test_a_disk_that_is_not_there(tmp_path: Path) -> None:
     finding = await DiskCheck(disk(str(tmp_path / "gone")))()
-    assert (finding.healthy, "No such file" in finding.message) == (False, True)
+    assert not finding.healthy
+    assert any(words in finding.message for words in NO_SUCH_FILE), finding.message
 
 
 async def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
@@ -86,7 +89,10 @@ async def test_a_stalled_disk_fails_in_time_and_again_at_once(tmp_path: Path) ->
     finally:
         going_on.set()
     await eventually(lambda: "checker-disk" not in {thread.name for thread in threading.enumerate()}, "it goes on")
-    assert (await check()).healthy
+    async with asyncio.timeout(PATIENCE_S):
+        # Its time-out is for a disk that hangs: one that works may need longer on a busy machine.
+        while not (await check()).healthy:
+            pass
 
 
 @pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), OSError(28, "No space left on device")])

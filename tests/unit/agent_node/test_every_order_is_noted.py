@@ -19,6 +19,7 @@ from mirror_agent.web.local_client import ask
 from mirror_agent.web.mirror_control import MIRROR_ACTIONS
 
 from tests.agent_samples import eventually
+from tests.portable import CALLER
 from tests.unit.agent_node.small_node import B, SmallNode
 from tests.unit.agent_node.test_mirror_operations import Bench, bench_on
 from tests.unit.agent_web.consoles import Consoles, NodeParts, consoles
@@ -129,10 +130,10 @@ async def test_mirrorctl_leaves_one_line(lonely: Bench, outbox: OrderOutbox, tmp
             await asyncio.to_thread(ask, socket, word, requestedBy="root", reason="by hand")
             [event] = records(lonely)[before:]
             assert (event["kind"], event["action"], event["why"]) == ("command.ended", word, "by hand")
-            assert str(event["who"]).startswith("root (uid ")
+            assert str(event["who"]).startswith(f"root ({CALLER}")
             [note] = outbox.pending()
             assert (note.action, note.reason, note.outcome) == (word, "by hand", event["status"])
-            assert note.principal.startswith("local:uid ")
+            assert note.principal.startswith(f"local:{CALLER}")
             outbox.recorded(note.number)
     finally:
         await api.stop()

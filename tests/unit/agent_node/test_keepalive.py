@@ -11,6 +11,7 @@ import pytest
 from mirror_agent.node.keepalive import ServiceManager, kept_alive
 
 from tests.agent_samples import FakeClock, Recorded, eventually
+from tests.portable import needs_unix_sockets
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -31,6 +32,7 @@ def heard(listening: socket.socket) -> list[list[str]]:
             return found
 
 
+@needs_unix_sockets
 async def test_the_time_follows_the_promise_and_is_kept_several_times_over(manager: tuple[str, socket.socket]) -> None:
     address, listening = manager
     clock = FakeClock()
@@ -65,6 +67,7 @@ async def test_one_that_cannot_be_reached_is_recorded_once(tmp_path: Path) -> No
     assert log.kinds() == ["service-manager.unreachable"]
 
 
+@needs_unix_sockets
 async def test_a_manager_that_does_not_listen_holds_nobody_up(manager: tuple[str, socket.socket]) -> None:
     address, _ = manager
     log = Recorded()

@@ -26,6 +26,7 @@ from mirror_agent.net.control_plane import ORDERS_HELD_S, ControlPlaneClient, He
 from mirror_agent.paths import Paths
 
 from tests.agent_samples import Authority, FakeClock, Recorded, configuration, eventually, heartbeat
+from tests.portable import assert_private
 
 CREDENTIAL = "mp_node_VERYSECRETCREDENTIAL"
 SWAP = Command(id="c1", action=CommandAction.SWAP, requested_by="ann")
@@ -245,7 +246,7 @@ async def test_a_command_without_a_result_is_failed_after_a_restart_and_never_do
     assert not second.begin("c2")
     assert [(result.id, result.status) for result in second.pending()] == [("c1", "failed"), ("c2", "succeeded")]
     assert second.pending()[0].message == LOST_MESSAGE
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert_private(path)
 
 
 def test_only_what_was_said_is_confirmed(tmp_path: Path) -> None:

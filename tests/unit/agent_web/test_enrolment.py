@@ -29,6 +29,7 @@ from mirror_agent.net.identity import (
 from mirror_agent.paths import Paths
 
 from tests.agent_samples import Authority, FakeClock, Recorded, configuration, eventually
+from tests.portable import assert_private
 
 TOKEN = "mp_enrol_VERYSECRETTOKEN"
 CREDENTIAL = "mp_node_VERYSECRETCREDENTIAL"
@@ -110,18 +111,14 @@ def node(plane: ControlPlane, tmp_path: Path) -> Node:
     return Node(Paths(tmp_path / "root"), plane)
 
 
-def mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
-
-
 async def test_enrolment_writes_everything_and_keeps_secrets_private(node: Node) -> None:
     outcome = await node.enrol()
     assert isinstance(outcome, Enrolled)
     assert not outcome.already
     paths = node.paths
     for secret in (paths.node_key, paths.node_certificate, paths.node_credential, paths.agent_file):
-        assert mode(secret) == 0o600, secret
-    assert mode(paths.identity_dir) == 0o700
+        assert_private(secret)
+    assert_private(paths.identity_dir)
     assert load_agent_file(paths).configuration.version == 3
     assert load_agent_file(paths).control_plane_url == node.plane.url
     assert load_credential(paths) == CREDENTIAL
@@ -216,7 +213,7 @@ async def test_a_newer_configuration_is_kept_for_the_next_start(node: Node) -> N
     store_configuration(node.paths, configuration(version=4))
     assert load_agent_file(node.paths).configuration.version == 4
     assert load_agent_file(node.paths).control_plane_url == node.plane.url
-    assert mode(node.paths.agent_file) == 0o600
+    assert_private(node.paths.agent_file)
 
 
 async def test_mirrorctl_enrols(

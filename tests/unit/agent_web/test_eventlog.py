@@ -10,6 +10,8 @@ import pytest
 from mirror_agent.eventlog import MAX_EVENT_BYTES, EventLog
 from mirror_agent.redaction import redact, redact_text
 
+from tests.portable import assert_private
+
 
 def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -26,7 +28,7 @@ def test_events_reach_file_and_standard_error_in_order(tmp_path: Path) -> None:
     assert [(event["seq"], event["kind"]) for event in events] == [(1, "agent.started"), (2, "decision")]
     assert events[1]["epoch"] == 3
     assert stderr.getvalue() == (tmp_path / "events.jsonl").read_text()
-    assert (tmp_path / "events.jsonl").stat().st_mode & 0o777 == 0o600
+    assert_private(tmp_path / "events.jsonl")
 
 
 def test_a_restart_goes_on_counting_and_still_knows_the_past(tmp_path: Path) -> None:

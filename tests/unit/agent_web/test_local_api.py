@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.local_client import AgentRefused, ask
 
 from tests.agent_samples import Recorded
+from tests.portable import CALLER, assert_private, needs_terminal, needs_unix_sockets
 from tests.unit.agent_web.control import SampleControl, SampleMirror
 
 AGENT = Path(__file__).parents[3] / "agent"
@@ -63,8 +63,8 @@ async def raw(agent: Agent, line: bytes) -> dict[str, object]:
 
 
 async def test_only_root_reaches_the_socket(agent: Agent) -> None:
-    assert stat.S_IMODE(agent.socket.stat().st_mode) == 0o600
-    assert stat.S_IMODE(agent.socket.parent.stat().st_mode) == 0o700
+    assert_private(agent.socket)
+    assert_private(agent.socket.parent)
 
 
 async def test_status_comes_without_secrets(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ async def test_actions_carry_who_and_why(agent: Agent, action: str) -> None:
     assert await agent.mirrorctl(action, "--reason", "patch day") == cli.OK
     ((name, who, reason),) = agent.control.requests
     assert (name, reason) == (action, "patch day")
-    assert who.startswith("mirrorctl (uid ")
+    assert who.startswith(f"mirrorctl ({CALLER}")
 
 
 @pytest.mark.parametrize("switch", ["failover", "checkers"])
@@ -113,6 +113,7 @@ async def test_a_forced_start_is_asked_for_in_full(agent: Agent, capsys: pytest.
     assert (name, reason, agent.control.confirmations) == ("force", "b burnt", ["demo"])
 
 
+@needs_terminal
 async def test_on_a_terminal_a_forced_start_asks_for_the_clusters_name(
     agent: Agent, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +158,7 @@ def test_mirrorctl_answers_at_once() -> None:
     assert heavy == set()
 
 
+@needs_unix_sockets
 async def test_requests_that_make_no_sense_are_answered(agent: Agent) -> None:
     assert "did you mean 'status'" in str(await raw(agent, b'{"op": "statsu"}\n'))
     assert "bad-request" in str(await raw(agent, b"not json\n"))
@@ -181,6 +183,7 @@ async def test_a_second_agent_does_not_take_the_socket_of_a_living_one(agent: Ag
     assert await agent.mirrorctl("status") == cli.OK
 
 
+@needs_unix_sockets
 async def test_a_socket_of_a_dead_agent_is_replaced(tmp_path: Path) -> None:
     path = Paths(tmp_path).agent_socket
     path.parent.mkdir(parents=True)

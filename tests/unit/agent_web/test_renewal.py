@@ -31,6 +31,7 @@ from mirror_agent.paths import Paths, private_directory, replace_file
 from shared.security.authority import Authority, issue_node_certificate, new_authority, verified_public_key
 from tests.agent_samples import Authority as Site
 from tests.agent_samples import FakeClock, Recorded, eventually
+from tests.portable import assert_private
 
 CREDENTIAL = "mpn_c-1_a_VERYSECRETCREDENTIAL"
 NAME = "a.c-1.mirror"
@@ -177,7 +178,7 @@ async def test_at_two_thirds_of_its_life_and_not_before(node: Node) -> None:
     present = load_node_certificate(node.paths)
     assert present.ends == node.wall + LIFE
     assert present.certificate.public_key() == node.key().public_key()
-    assert node.paths.node_certificate.stat().st_mode & 0o777 == 0o600
+    assert_private(node.paths.node_certificate)
     assert node.renewal.report.serial == f"{present.certificate.serial_number:X}"
     assert ("certificate.renewed", 730.0) in [(kind, more.get("expires_in_days")) for kind, more in node.log.events]
 

@@ -1,0 +1,24 @@
+"""What tests say that run on Linux and, by `make windows`, on Windows: the same facts look different there."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+WINDOWS = sys.platform == "win32"
+# Whoever calls the agent's own interface: a user on Linux, always an administrator on Windows.
+CALLER = "administrator" if WINDOWS else "uid "
+NO_SUCH_FILE = ("File not found", "Path not found", "cannot find", "No such file") if WINDOWS else ("No such file",)
+
+needs_unix_sockets = pytest.mark.skipif(WINDOWS, reason="a socket of Unix; Windows has a named pipe or a loopback port")
+needs_terminal = pytest.mark.skipif(WINDOWS, reason="a terminal of Unix")
+
+
+def assert_private(path: Path) -> None:
+    """Nobody else may read it. On Windows a file inherits that from its directory (tests/windows/test_platform.py)."""
+    if not WINDOWS:
+        found = stat.S_IMODE(path.stat().st_mode)
+        assert found == (0o700 if path.is_dir() else 0o600), f"{path} has mode {found:o}"
