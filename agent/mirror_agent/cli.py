@@ -20,7 +20,7 @@ from mirror_agent.cli_completion import SHELLS, script
 from mirror_agent.cli_mirror import QUARANTINE_VERBS, VERBS, add_mirror, run_metrics, run_mirror
 from mirror_agent.cli_output import show
 from mirror_agent.cli_pair import CREDENTIALS_VERBS, PAIR_VERBS, add_pair_words, run_pair
-from mirror_agent.paths import Paths
+from mirror_agent.paths import NODE_PATHS, Paths
 from mirror_agent.web.actions import MAX_HISTORY, nearest
 from mirror_agent.web.local_client import ACTION_TIMEOUT_S, AgentAway, AgentRefused, ask
 
@@ -32,6 +32,9 @@ FORBIDDEN: Final = 4
 NO_ANSWER: Final = 5
 INTERRUPTED: Final = 130
 FOLLOW_S: Final = 1.0
+_SERVICE_QUERY: Final = (
+    "sc.exe query mirrorplane-agent" if sys.platform == "win32" else "systemctl status mirrorplane-agent"
+)
 
 _HISTORIES: Final = ("history", "events")
 
@@ -107,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except AgentAway as error:
-        return _fail(AGENT_AWAY, f"{error}\nIs it running?  systemctl status mirrorplane-agent")
+        return _fail(AGENT_AWAY, f"{error}\nIs it running?  {_SERVICE_QUERY}")
     except PermissionError as error:
         return _fail(FORBIDDEN, str(error))
     except TimeoutError as error:
@@ -122,7 +125,10 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="mirrorctl", description="Looks at and steers the Mirrorplane node on this machine.")
     parser.add_argument("--version", action="version", version=f"mirrorctl {__version__}")
     parser.add_argument(
-        "--root", type=Path, default=Path("/"), help="the agent's files are below this directory (default /)"
+        "--root",
+        type=Path,
+        default=NODE_PATHS.root,
+        help=f"the agent's files are below this directory (default {NODE_PATHS.root})",
     )
     output = _Parser(add_help=False)
     output.add_argument("--root", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -49,15 +49,15 @@ def enrolled(root: Path, authority: Authority, application: Application) -> Path
     return paths
 
 
-def start(root: Path, output: Path, module: str = "mirror_agent.supervisor") -> subprocess.Popen[bytes]:
+def start(root: Path, output: Path) -> subprocess.Popen[bytes]:
+    """It leaves when its standard input is closed (`stoppable`)."""
     with open(output, "ab") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", "tests.windows.stoppable"],
             env={**os.environ, "ProgramData": str(root)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=stream,
             stderr=stream,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
 
 

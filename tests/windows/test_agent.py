@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import ssl
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -34,7 +32,7 @@ NAME = "shop"
 SERVER = """
 import os, pathlib, time
 number = pathlib.Path("server.pid")
-number.with_suffix(".new").write_text(str(os.getpid()))
+number.with_suffix(".new").write_text(f"{os.getpid()} {time.time_ns()}")
 number.with_suffix(".new").replace(number)
 time.sleep(3600)
 """
@@ -93,9 +91,13 @@ def console(context: ssl.SSLContext) -> int:
         return int(answer.status)
 
 
-def number(paths_dir: Path) -> int:
+def started(paths_dir: Path) -> tuple[int, int]:
+    """Number of the server's process, and when it began: numbers are given again at once. (0, 0): not yet."""
     file = paths_dir / "server.pid"
-    return int(file.read_text()) if file.exists() else 0
+    if not file.exists():
+        return 0, 0
+    number, _, began_ns = file.read_text().partition(" ")
+    return int(number), int(began_ns)
 
 
 def said_by(root: Path, output: Path) -> str:
@@ -108,64 +110,61 @@ async def test_an_agent_serves_restarts_what_died_and_leaves_nothing(root: Path)
     authority = Authority(root / "ca")
     paths = agent_node.enrolled(root, authority, application())
     output = root / "output.txt"
-    agent = agent_node.start(root, output)
+    with agent_node.start(root, output) as agent:
 
-    def serving() -> bool:
-        assert agent.poll() is None, said_by(root, output)
-        return probe() == 200
+        def serving() -> bool:
+            assert agent.poll() is None, said_by(root, output)
+            return probe() == 200
 
-    await eventually(serving, "the probe answers 200")
-    await eventually(lambda: number(paths.module_dir) != 0, "the server wrote its number")
-    first = number(paths.module_dir)
-    assert first in psutil.pids()
+        await eventually(serving, "the probe answers 200")
+        await eventually(lambda: started(paths.module_dir) != (0, 0), "the server wrote its number")
+        first = started(paths.module_dir)
+        assert first[0] in psutil.pids()
 
-    # The console shows the cluster's certificate and wants one of a person of the cluster.
-    assert console(authority.client(authority.issue("operator", unit="Admin"))) == 200
-    state = agent_node.mirrorctl(root, "status")
-    assert state.returncode == 0, state.stdout + state.stderr
-    assert "UP" in state.stdout
+        # The console shows the cluster's certificate and wants one of a person of the cluster.
+        assert console(authority.client(authority.issue("operator", unit="Admin"))) == 200
+        state = agent_node.mirrorctl(root, "status")
+        assert state.returncode == 0, state.stdout + state.stderr
+        assert "UP" in state.stdout
 
-    psutil.Process(first).kill()
-    await eventually(lambda: number(paths.module_dir) not in (0, first), "the application was started again")
-    await eventually(serving, "the probe answers 200 again")
-    second = number(paths.module_dir)
-    assert second in psutil.pids()
+        psutil.Process(first[0]).kill()
+        await eventually(lambda: started(paths.module_dir) != first, "the application was started again")
+        await eventually(serving, "the probe answers 200 again")
+        second, _ = started(paths.module_dir)
+        assert second in psutil.pids()
 
-    agent.send_signal(signal.CTRL_BREAK_EVENT)
-    code = agent.wait(timeout=300)
-    assert code == 0, said_by(root, output)
-    assert second not in psutil.pids()
-    assert probe() == 0
-    kinds = [json.loads(line)["kind"] for line in paths.events.read_text(encoding="utf-8").splitlines()]
-    assert "checker.tripped" in kinds
-    assert "agent.stop" in kinds
+        assert agent.stdin is not None
+        agent.stdin.close()
+        code = agent.wait(timeout=300)
+        assert code == 0, said_by(root, output)
+        assert second not in psutil.pids()
+        assert probe() == 0
+        kinds = [json.loads(line)["kind"] for line in paths.events.read_text(encoding="utf-8").splitlines()]
+        assert "checker.tripped" in kinds
+        assert "agent.stop" in kinds
 
 
 async def test_an_agent_that_is_killed_takes_the_application_with_it(root: Path) -> None:
     paths = agent_node.enrolled(root, Authority(root / "ca"), application())
     output = root / "output.txt"
-    agent = agent_node.start(root, output)
+    with agent_node.start(root, output) as agent:
 
-    def serving() -> bool:
-        assert agent.poll() is None, said_by(root, output)
-        return probe() == 200
+        def serving() -> bool:
+            assert agent.poll() is None, said_by(root, output)
+            return probe() == 200
 
-    await eventually(serving, "the probe answers 200")
-    await eventually(lambda: number(paths.module_dir) != 0, "the server wrote its number")
-    served = number(paths.module_dir)
-    assert served in psutil.pids()
-    agent.kill()
-    agent.wait()
-    await eventually(lambda: served not in psutil.pids(), "the application has ended")
+        await eventually(serving, "the probe answers 200")
+        await eventually(lambda: started(paths.module_dir) != (0, 0), "the server wrote its number")
+        served, _ = started(paths.module_dir)
+        assert served in psutil.pids()
+        agent.kill()
+        agent.wait()
+        await eventually(lambda: served not in psutil.pids(), "the application has ended")
 
 
 def test_an_application_made_for_linux_is_refused_with_the_remedy(root: Path) -> None:
     unfit = application().model_copy(update={"packages": ("nginx",)})
     agent_node.enrolled(root, Authority(root / "ca"), unfit)
-    agent = agent_node.start(root, root / "output.txt")
-    try:
+    with agent_node.start(root, root / "output.txt") as agent:
         assert agent.wait(timeout=300) == 78
-    except subprocess.TimeoutExpired:
-        agent.kill()
-        raise
-    assert "is a package of a Linux distribution" in (root / "Mirrorplane/state/events.jsonl").read_text()
+        assert "is a package of a Linux distribution" in (root / "Mirrorplane/state/events.jsonl").read_text()

@@ -92,3 +92,8 @@ def test_a_process_that_misses_its_own_watch_ends_and_says_where_it_stood() -> N
     assert "most recent call first" in hung.stderr
     calm = program("from mirror_agent.platform import HOST; HOST.watch_itself(600.0); HOST.watch_itself(0)")
     assert calm.returncode == 0, calm.stderr
+
+
+def test_who_holds_its_children_ends_with_its_own_exit_status() -> None:
+    done = program("import sys; from mirror_agent.platform import HOST; HOST.hold_children(); sys.exit(78)")
+    assert done.returncode == 78, done.stderr

@@ -9,9 +9,11 @@ Limits: Wine is not Windows. What it lacks is said in docs/windows.md.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -82,12 +84,21 @@ class Wine:
     def _end(self) -> None:
         self._server("-k")
         self._server("-w")
+        self._kill_orphans()
         if self._lock is not None:
             self._lock.close()
 
     def _server(self, word: str) -> None:
         server = shutil.which("wineserver-stable") or shutil.which("wineserver") or "/usr/lib/wine/wineserver64"
         subprocess.run([server, word], env=self.environment(), check=False, capture_output=True, timeout=60)
+
+    def _kill_orphans(self) -> None:
+        """A wineserver that has crashed leaves programs that no other one knows."""
+        mark = b"WINEPREFIX=" + os.fsencode(self.prefix)
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+                if mark in entry.read_bytes().split(b"\0") and int(entry.parent.name) != os.getpid():
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
 
     def command(self, program: Path | str, arguments: Sequence[str]) -> list[str]:
         return [self._wine, str(program), *arguments]
@@ -131,15 +142,14 @@ class Wine:
         )
 
     def pass_through(self, command: Sequence[str], *, more: Mapping[str, str] | None = None) -> int:
-        """Runs it with its output on ours, as it comes; its exit status. Ended after RUN_TIMEOUT_S: a wineserver that
-        crashes leaves programs behind that nobody answers any more."""
+        """Runs it with its output on ours, as it comes; its exit status. Ended after RUN_TIMEOUT_S, and when the
+        wineserver has crashed."""
         process = self.start(command, more=more)
         assert process.stdin is not None
-        assert process.stdout is not None
         process.stdin.close()
         limit = threading.Timer(RUN_TIMEOUT_S, process.kill)
         limit.start()
-        copying = threading.Thread(target=_copy, args=(process.stdout,), daemon=True)
+        copying = threading.Thread(target=_copy, args=(process,), daemon=True)
         copying.start()
         try:
             code = process.wait()
@@ -149,10 +159,13 @@ class Wine:
         return code
 
 
-def _copy(stream: IO[str]) -> None:
-    for line in stream:
+def _copy(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
         sys.stdout.write(line)
         sys.stdout.flush()
+        if "wineserver crashed" in line:
+            process.kill()  # nobody would answer it any more
 
 
 def windows_path(path: Path) -> str:

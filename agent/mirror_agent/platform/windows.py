@@ -60,7 +60,6 @@ _NOT_TO_FLUSH: Final = frozenset({1, 19, 21})
 _INVALID_HANDLE: Final = ctypes.c_void_p(-1).value
 _PRIVILEGE: Final = "SeShutdownPrivilege"
 _leaving: Final[list[Callable[[], None]]] = []
-_kept_jobs: Final[list[object]] = []
 
 
 def _library(name: str) -> Any:
@@ -299,7 +298,7 @@ def hold_children() -> None:
 
     job = Job()
     job.put(os.getpid())
-    _kept_jobs.append(job)
+    job.keep()
 
 
 def watch_itself(limit_s: float) -> None:

@@ -56,6 +56,11 @@ class Job:
         except pywintypes.error as error:
             raise _os_error(error) from None
 
+    def keep(self) -> None:
+        """The handle stays open as long as this process, whatever becomes of the object, which is of no more use. An
+        interpreter that closes it at its own end would end itself there, before its exit status is known."""
+        self._handle.Detach()
+
     def close(self) -> None:
         """What is left in it ends. Idempotent."""
         self._handle.Close()
