@@ -9,14 +9,16 @@ import os
 import sys
 import threading
 
-from mirror_agent.platform.windows import ask_to_stop
+from mirror_agent.platform import windows
 from mirror_agent.supervisor import main
+
+assert sys.platform == "win32"
 
 
 def _wait() -> None:
     while os.read(0, 1):
         pass
-    ask_to_stop()
+    windows.ask_to_stop()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mirror_agent.mirror import control
 from mirror_agent.mirror.config import COPY_SUFFIX
 from mirror_agent.mirror.control import MirrorLimits, MirrorStatus
 
-from tests.lab.mirror.pair import Node, Pair, run_verify
+from tests.lab.mirror.pair import Node, Pair, eventually, run_verify
 from tests.windows.mounted import Mount, content
 
 assert sys.platform == "win32"
@@ -43,9 +43,9 @@ def _winfsp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(STAND_IN), os.environ.get("PYTHONPATH", ""))))
 
 
-@pytest_asyncio.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    made = Pair(tmp_path, limits=MirrorLimits(peer_silence_s=20.0), front="library")
+@pytest_asyncio.fixture(params=["strict", "ordered"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    made = Pair(tmp_path, mode=request.param, limits=MirrorLimits(peer_silence_s=20.0), front="library")
     try:
         await made.start()
         yield made
@@ -188,3 +188,41 @@ async def test_a_killed_replica_catches_up(pair: Pair) -> None:
     assert content(copy_of(pair.b)) == {"f": b"parked", "more": b"alone", "last": b"together"}
     assert same(pair)
     mount.close()
+
+
+async def test_the_replica_takes_over_from_a_killed_primary(pair: Pair) -> None:
+    mount = await paired(pair)
+    for number in range(20):
+        await run(mount.write, f"/{number}", b"x" * number, flush=True)
+    await kill(pair.a)
+    assert not pair.a.root.exists(), "below a dead mount there is nothing to write to"
+    with pytest.raises((ConnectionError, OSError)):
+        await run(mount.write, "/late", b"lost")
+    mount.close()
+    await pair.b.engine.seal(epoch=2)
+    await pair.b.engine.become_primary(epoch=2, paired=False)
+    survivor = await run(Mount, str(pair.b.root))
+    assert {name: await run(survivor.read, f"/{name}") for name in await run(survivor.names)} == {
+        str(number): b"x" * number for number in range(20)
+    }
+    survivor.close()
+
+
+async def test_an_abort_ends_every_call(pair: Pair) -> None:
+    mount = await paired(pair)
+    await run(mount.write, "/f", b"1", flush=True)
+    await pair.relay.cut()
+    await until(pair.a, "acknowledging", "parked")
+    waiting = asyncio.create_task(run(mount.write, "/f", b"2"))
+    await asyncio.sleep(0)
+    await pair.a.engine.abort()
+    with pytest.raises(OSError):
+        await waiting
+    await eventually(lambda: not Path(f"{pair.a.root}.port").exists(), PATIENCE_S)
+
+
+async def test_a_directory_with_files_of_others_is_not_mounted_over(pair: Pair) -> None:
+    (pair.a.root / "foreign").write_bytes(b"not in the mirror")
+    with pytest.raises(Exception, match="not in the mirror"):
+        await pair.a.engine.become_primary(epoch=1, paired=False)
+    assert (pair.a.root / "foreign").read_bytes() == b"not in the mirror"

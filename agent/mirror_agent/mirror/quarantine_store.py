@@ -178,7 +178,7 @@ def _age_s(path: str) -> float:
     """By the manifest's last change, or the folder's."""
     manifest = os.path.join(path, MANIFEST)
     st = files.lstat(manifest if os.path.exists(manifest) else path)
-    return max(0.0, time.time() - st.st_mtime)
+    return max(0.0, time.time() - st.st_mtime_ns / 1e9)
 
 
 def _busy(path: str) -> bool:

@@ -14,7 +14,7 @@ from mirror_agent.contract import Checker, CheckerKind
 from mirror_agent.platform import Room
 
 from tests.agent_samples import PATIENCE_S, eventually
-from tests.portable import NO_SUCH_FILE
+from tests.portable import NO_SUCH_FILE, needs_visible_links
 
 GIB = 1024**3
 
@@ -63,6 +63,7 @@ async def test_a_disk_that_is_not_there(tmp_path: Path) -> None:
     assert any(words in finding.message for words in NO_SUCH_FILE), finding.message
 
 
+@needs_visible_links
 async def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")

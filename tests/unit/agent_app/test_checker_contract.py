@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from mirror_agent.contract import Checker, CheckerWhen
 from pydantic import ValidationError
 
-from tests.agent_samples import application
+from tests.agent_samples import SAMPLE_PATH, application
 
 
 def checker(**body: object) -> Checker:
@@ -56,8 +58,12 @@ def test_what_is_not(body: dict[str, object], said: str) -> None:
         checker(**body)
 
 
-@pytest.mark.parametrize("path", ["/data/sample", "/data/sample/", "/data/sample/below"])
-def test_a_disk_checker_never_writes_into_a_replicated_path(path: str) -> None:
+@pytest.mark.parametrize("below", ["", os.sep, f"{os.sep}below"])
+def test_a_disk_checker_never_writes_into_a_replicated_path(below: str) -> None:
     with pytest.raises(ValidationError, match="replicated path"):
-        application(checkers=(checker(kind="disk", path=path),))
-    application(checkers=(checker(kind="disk", path="/data"), checker(kind="disk", path="/data/sample2", name="other")))
+        application(checkers=(checker(kind="disk", path=f"{SAMPLE_PATH}{below}"),))
+    beside = (
+        checker(kind="disk", path=path, name=f"n{len(path)}")
+        for path in (os.path.dirname(SAMPLE_PATH), f"{SAMPLE_PATH}2")
+    )
+    application(checkers=tuple(beside))

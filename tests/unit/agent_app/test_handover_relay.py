@@ -13,6 +13,7 @@ from mirror_agent.app import handover_relay
 from mirror_agent.app.handover_relay import HandoverRelay
 
 from tests.agent_samples import FakeClock, Recorded, eventually, settle
+from tests.portable import needs_early_resets
 
 HERE = "127.0.0.11"
 PEER = "127.0.0.12"
@@ -161,6 +162,7 @@ async def test_close_before_the_first_step_leaves_nothing(bench: Bench) -> None:
     assert bench.log.events == []
 
 
+@needs_early_resets
 async def test_the_peer_itself_is_refused(bench: Bench) -> None:
     """Two relays that forward to one another would send one connection round for ever."""
     await bench.start_application()
@@ -172,6 +174,7 @@ async def test_the_peer_itself_is_refused(bench: Bench) -> None:
     assert bench.seen == []
 
 
+@needs_early_resets
 async def test_more_than_the_limit_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover_relay, "MAX_CONNECTIONS", 1)
     await bench.start_application()

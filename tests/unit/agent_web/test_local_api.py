@@ -21,7 +21,7 @@ from mirror_agent.web.local_api import LocalApi
 from mirror_agent.web.local_client import AgentRefused, ask
 
 from tests.agent_samples import Recorded
-from tests.portable import CALLER, assert_private, needs_terminal, needs_unix_sockets
+from tests.portable import CALLER, SERVICE_QUERY, assert_private, needs_terminal, needs_unix_sockets
 from tests.unit.agent_web.control import SampleControl, SampleMirror
 
 AGENT = Path(__file__).parents[3] / "agent"
@@ -200,7 +200,7 @@ async def test_a_socket_of_a_dead_agent_is_replaced(tmp_path: Path) -> None:
 
 def test_without_an_agent_the_code_and_the_sentence_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--root", str(tmp_path), "status"]) == cli.AGENT_AWAY
-    assert "systemctl status mirrorplane-agent" in capsys.readouterr().err
+    assert SERVICE_QUERY in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
