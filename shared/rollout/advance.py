@@ -54,8 +54,7 @@ async def advance(
     step = next_step(rollout, sight, limits, AGENT_VERSION, now)
     if step.hand_over is not None and rollout.turn is not None:
         await store.commands.create(_swap(record, rollout, step.hand_over, now))
-    if rollout.turn is not None and rollout.turn.kind is TurnKind.HAND_OVER and step.rollout.turn is None:
-        await store.commands.delete(record.id, rollout.turn.id)
+    await _forget_ended(store, record)
     if step.rollout.turn != rollout.turn or step.ended is not None:
         _log.info("rollout", cluster=record.name, operation=rollout.operation_id, rule=step.rule, why=step.sentence)
         await store.events.record(_event(record, rollout, step, now))
@@ -66,6 +65,14 @@ async def advance(
         return Advanced(None, Complete(), steps, step.sentence)
     error = ErrorDetail(code=step.ended, message=f"{step.sentence}. {_left_as(sight)}", target=step.rule)
     return Advanced(None, Broken(error), steps, step.sentence)
+
+
+async def _forget_ended(store: Store, record: ClusterRecord) -> None:
+    """A hand-over's command, with its answer, stays until the record itself has gone on: were that not written, the
+    hand-over would be ordered once more. The last one of a rollout stays until the next; nobody is given it."""
+    for entry in await store.commands.of_cluster(record.id):
+        if outdated(record, entry.value):
+            await store.commands.delete(record.id, entry.value.id)
 
 
 async def see(store: Store, record: ClusterRecord, now: datetime, fresh_s: float) -> Sight:

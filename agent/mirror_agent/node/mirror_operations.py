@@ -173,7 +173,7 @@ class MirrorOperations:
         )
 
     async def _restore(self, request: MirrorRequest) -> RequestOutcome:
-        if not request.target.startswith("/"):
+        if not os.path.isabs(request.target):
             return _refused(f"{request.target!r} is no absolute path")
         target = _plain(request.target)
         inside = [path for path in self._replicated if target == Path(path) or Path(path) in target.parents]

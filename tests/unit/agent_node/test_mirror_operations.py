@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from mirror_agent.web.mirror_control import MirrorRequest
 
 from tests.agent_samples import Recorded, application, configuration, eventually
 from tests.unit.agent_node.small_node import B, SmallNode
+
+REPLICATED = os.path.abspath("/data/app")
 
 PRIMARY = MirrorStatus(mode="primary", link="live", acknowledging="paired")
 
@@ -63,7 +66,7 @@ def bench_on(small: SmallNode, tmp_path: Path) -> Bench:
         state=lambda: small.node.state,
         mirror_state_dir=Path(config.state_dir),
         quarantine_dir=paths.quarantine_dir,
-        replicated=("/data/app",),
+        replicated=(REPLICATED,),
         log=small.log,
     )
     commands = Commands(
@@ -182,7 +185,8 @@ async def test_the_last_verify_and_the_quarantine_are_read(serving: Bench, tmp_p
 
 
 async def test_nothing_is_restored_into_a_replica(waiting: Bench) -> None:
-    for target in ("/data/app/sub/file", "/data/app", "/tmp/../data/app/file"):
+    name = os.path.basename(REPLICATED)
+    for target in (os.path.join(REPLICATED, "sub", "file"), REPLICATED, os.path.join(REPLICATED, "..", name, "file")):
         status, message = await waiting.order(mirror_control.RESTORE, kept="x/0", target=target)
         assert status == "refused"
         assert "on the serving node only" in message

@@ -45,6 +45,7 @@ class Rolling(World):
         super().__init__(wheel, **more)
         self.agents: dict[NodeName, Agent] = {name: Agent() for name in self.record.nodes}
         self.swaps = 0
+        self.refused: list[str] | None = None  # orders to swap that a node refused, when it does
 
     async def nodes_live(self) -> None:
         stored = await self.store.clusters.get("pay")
@@ -96,12 +97,15 @@ class Rolling(World):
         for entry in await self.store.commands.of_cluster(CLUSTER_ID):
             command = entry.value
             if command.status is CommandStatus.PENDING and not outdated(record, command):
-                self.roles = dict(zip(self.roles, reversed(self.roles.values()), strict=True))
-                self.swaps += 1
+                status = CommandStatus.SUCCEEDED
+                if self.refused is None:
+                    self.roles = dict(zip(self.roles, reversed(self.roles.values()), strict=True))
+                    self.swaps += 1
+                else:
+                    self.refused.append(command.id)
+                    status = CommandStatus.FAILED
                 try:
-                    await self.store.commands.replace(
-                        command.model_copy(update={"status": CommandStatus.SUCCEEDED}), entry.etag
-                    )
+                    await self.store.commands.replace(command.model_copy(update={"status": status}), entry.etag)
                 except Changed as error:
                     raise AssertionError("only the nodes change commands here") from error
 
@@ -197,6 +201,23 @@ async def test_killed_at_any_call_it_ends_the_same(wheel: Path, after: bool) -> 
         assert operation.status is OperationStatus.SUCCEEDED, f"killed at call {at}: {operation}"
         assert world.swaps == 1, f"killed at call {at}"
         assert [agent.starts for agent in world.agents.values()] == [1, 1], f"killed at call {at}"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before-the-call", "after-the-call"])
+async def test_a_hand_over_that_was_refused_is_ordered_once_however_it_is_recorded(wheel: Path, after: bool) -> None:
+    counting = await Rolling(wheel).up()
+    counting.refused = []
+    before = counting.fuse.calls
+    await _driven(counting, counting.upgrade)
+    assert len(counting.refused) == 1
+    last = counting.fuse.calls
+    for at in range(max(before + 2, last - 40), last):
+        world = await Rolling(wheel, fuse=Fuse(after=after)).up()
+        world.refused = []
+        world.fuse.at = at
+        operation = await world.operation_now(await _driven(world, world.upgrade))
+        assert operation.status is OperationStatus.FAILED, f"killed at call {at}: {operation}"
+        assert len(world.refused) == 1, f"killed at call {at}"
 
 
 async def _driven(world: Rolling, ask: Callable[[], Any]) -> str:
