@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -97,3 +98,14 @@ def test_a_process_that_misses_its_own_watch_ends_and_says_where_it_stood() -> N
 def test_who_holds_its_children_ends_with_its_own_exit_status() -> None:
     done = program("import sys; from mirror_agent.platform import HOST; HOST.hold_children(); sys.exit(78)")
     assert done.returncode == 78, done.stderr
+
+
+def test_the_file_of_a_line_is_replaced_although_somebody_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "agent.sock"
+    with HOST.listen_local(file) as first, open(file, encoding="ascii") as reader:
+        closing = threading.Timer(0.2, reader.close)
+        closing.start()
+        with HOST.listen_local(file) as second:
+            assert json.loads(file.read_text(encoding="ascii"))["port"] == second.getsockname()[1]
+            assert second.getsockname() != first.getsockname()
+        closing.join()

@@ -14,8 +14,10 @@ import json
 import os
 import secrets
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mirror_agent.platform.port import Stranger
 
@@ -30,6 +32,8 @@ _CALLER: Final = "caller"
 _AGENT: Final = "agent"
 _WORD_BYTES: Final = 2 * _SECRET_BYTES + 1  # in hexadecimal, and the end of the line
 _INTRODUCTION_S: Final = 5.0
+_SHARED_S: Final = 1.0
+Answer = TypeVar("Answer")
 
 
 async def serve_local(path: Path, accept: Accept, *, limit: int) -> asyncio.Server:
@@ -58,7 +62,19 @@ def _introduce(path: Path, port: int) -> None:
         json.dump({"port": port, "secret": secrets.token_hex(_SECRET_BYTES)}, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(path)
+    _patiently(lambda: temporary.replace(path))
+
+
+def _patiently(step: Callable[[], Answer]) -> Answer:
+    """Windows refuses for as long as another process reads a file that is replaced, or replaces one that is read."""
+    end = time.monotonic() + _SHARED_S
+    while True:
+        try:
+            return step()
+        except PermissionError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_SHARED_S / 20)
 
 
 def _introduction(path: Path) -> tuple[int, str]:
@@ -123,7 +139,7 @@ async def local_caller(path: Path, reader: asyncio.StreamReader, writer: asyncio
 
 def connect_local(path: Path, timeout_s: float) -> socket.socket:
     try:
-        port, secret = _introduction(path)
+        port, secret = _patiently(lambda: _introduction(path))
     except PermissionError:
         raise PermissionError(f"{path} is for administrators; use an elevated prompt") from None
     connection = socket.create_connection((_HOST, port), timeout_s)

@@ -51,9 +51,7 @@ async def listen(
     await runner.setup()
     try:
         assert runner.server is not None, "it has been set up"
-        server = await asyncio.get_running_loop().create_server(
-            runner.server, host, port, ssl=tls, backlog=BACKLOG, reuse_address=True
-        )
+        server = await asyncio.get_running_loop().create_server(runner.server, host, port, ssl=tls, backlog=BACKLOG)
     except OSError:
         await runner.cleanup()
         raise
