@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 POLL_S: Final = 0.02
@@ -17,6 +19,21 @@ def free_port(host: str) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def held_ports(host: str, count: int) -> Iterator[tuple[int, ...]]:
+    """Ports that nobody else gets meanwhile: they are bound here, and may be listened on by a program of this one's
+    that sets SO_REUSEADDR, as asyncio does on Linux. On Windows that means something else: there they are just free."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((host, 0))
+        ports = tuple(one.getsockname()[1] for one in held)
+        if os.name == "nt":
+            stack.close()
+        yield ports
 
 
 async def wait_for_listener(host: str, port: int, *, deadline_s: float, broken: Callable[[], str | None]) -> None:

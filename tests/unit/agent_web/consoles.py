@@ -26,7 +26,7 @@ from mirror_agent.web.probe import ProbeAnswer
 from mirror_agent.web.revoked import RevokedSerials
 from mirror_agent.web.shown_configuration import shown_configuration
 
-from lab.ports import free_port
+from lab.ports import held_ports
 from tests.agent_samples import Authority, Recorded, configuration
 
 CLUSTER_ID = "c-1"
@@ -68,7 +68,6 @@ class Consoles:
 @asynccontextmanager
 async def consoles(directory: Path, parts: dict[str, NodeParts]) -> AsyncIterator[Consoles]:
     authority = Authority(directory / "ca")
-    ports = {node: free_port("127.0.0.1") for node in parts}
     files = {
         node: authority.issue(
             f"demo-{node}",
@@ -79,6 +78,8 @@ async def consoles(directory: Path, parts: dict[str, NodeParts]) -> AsyncIterato
     running: dict[str, ConsoleApi] = {}
     revoked = {node: RevokedSerials(directory / f"revoked-{node}.json", its.log) for node, its in parts.items()}
     async with contextlib.AsyncExitStack() as stack:
+        held = stack.enter_context(held_ports("127.0.0.1", len(parts)))
+        ports = dict(zip(parts, held, strict=True))
         for node, its in parts.items():
             other = next(name for name in parts if name != node)
             running[node] = ConsoleApi(

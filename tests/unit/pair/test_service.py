@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from mirror_agent.pair.proof import new_secret
 from mirror_agent.pair.revocations import MAX_KNOWN, MOST, Revocations
 from mirror_agent.pair.service import PairService
 
+from lab.ports import held_ports
 from tests.unit.pair.two_nodes import CLUSTER_ID, NOW, Machine, Table, Wall, facts, founded, listening
 
 DEADLINE_S = 30.0
@@ -84,18 +85,6 @@ async def running(machine: Machine, node: str, port: int, peer_port: int) -> Asy
         await asyncio.gather(task, return_exceptions=True)
 
 
-@contextlib.contextmanager
-def ports() -> Iterator[tuple[int, int]]:
-    """Two that nobody else gets meanwhile: they are bound here, and listened on by the nodes."""
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for one in held:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(("127.0.0.1", 0))
-        first, second = (one.getsockname()[1] for one in held)
-        yield first, second
-
-
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not true():  # noqa: ASYNC110 - the fact is in another task's list, or in a log
@@ -113,7 +102,7 @@ def certificate(machine: Machine) -> str:
 
 async def test_the_port_opens_with_a_link_and_closes_with_its_end(pair: tuple[Machine, Machine]) -> None:
     first, _ = pair
-    with ports() as (mine, theirs):
+    with held_ports("127.0.0.1", 2) as (mine, theirs):
         async with running(first, "a", mine, theirs) as node:
             await until(lambda: len(node.refused) > 1)
             assert not node.service.server.listening, "the other node is in, nobody is waited for"
@@ -127,7 +116,7 @@ async def test_the_port_opens_with_a_link_and_closes_with_its_end(pair: tuple[Ma
 async def test_what_one_node_revokes_both_refuse_also_after_a_restart(pair: tuple[Machine, Machine]) -> None:
     first, second = pair
     serial = certificate(first)
-    with ports() as (mine, theirs):
+    with held_ports("127.0.0.1", 2) as (mine, theirs):
         async with running(first, "a", mine, theirs) as a, running(second, "b", theirs, mine) as b:
             revoke(first.files, ID, NOW)
             await until(lambda: a.refused[-1:] == [(serial,)] and b.refused[-1:] == [(serial,)])
@@ -147,7 +136,7 @@ async def test_both_ports_close_when_what_was_revoked_has_ended(pair: tuple[Mach
     first, second = pair
     certificate(first)
     revoke(first.files, ID, NOW)
-    with ports() as (mine, theirs):
+    with held_ports("127.0.0.1", 2) as (mine, theirs):
         async with running(first, "a", mine, theirs) as a, running(second, "b", theirs, mine) as b:
             await until(lambda: a.service.server.listening and b.service.server.listening)
             for node in (a, b):
@@ -164,7 +153,7 @@ async def test_files_that_cannot_be_read_are_named_once_and_hold_no_revocation_u
     revoke(first.files, ID, NOW)
     (first.files.links / "00000000000000bb.json").write_text("{")
     first.files.admission.write_text("{")
-    with ports() as (mine, theirs):
+    with held_ports("127.0.0.1", 2) as (mine, theirs):
         async with running(first, "a", mine, theirs) as node:
             await until(lambda: len(node.refused) > 3)
             assert node.refused[-1] == (serial,)
@@ -178,7 +167,7 @@ async def test_another_node_that_is_silent_delays_nothing(pair: tuple[Machine, M
     """It takes the connection and says nothing, for PEER_TIMEOUT_S and longer."""
     first, _ = pair
     serial = certificate(first)
-    with ports() as (mine, _), socket.create_server(("127.0.0.1", 0)) as silent:
+    with held_ports("127.0.0.1", 2) as (mine, _), socket.create_server(("127.0.0.1", 0)) as silent:
         async with running(first, "a", mine, silent.getsockname()[1]) as node:
             connection, _ = await asyncio.to_thread(silent.accept)
             with connection:
@@ -191,7 +180,7 @@ async def test_another_node_that_is_silent_delays_nothing(pair: tuple[Machine, M
 async def test_another_node_that_refuses_is_recorded_once(pair: tuple[Machine, Machine]) -> None:
     """It was told that it is node a, so it expects to be asked by node b."""
     first, second = pair
-    with ports() as (mine, theirs):
+    with held_ports("127.0.0.1", 2) as (mine, theirs):
         async with running(first, "a", mine, theirs) as a, running(second, "a", theirs, mine):
             certificate(second)
             await until(lambda: "pair.service-failed" in first.log.kinds())
@@ -205,7 +194,7 @@ async def test_what_people_ordered_is_told_once(pair: tuple[Machine, Machine]) -
     first, _ = pair
     orders.note(first.files, "credentials link", NOW, id=ID, name="somebody", role="Admin")
     orders.note(first.files, "credentials revoke", NOW + timedelta(seconds=1), id=ID, name="somebody")
-    with ports() as (mine, theirs):
+    with held_ports("127.0.0.1", 2) as (mine, theirs):
         async with running(first, "a", mine, theirs) as node:
             await until(lambda: len(node.refused) > 3)
     told = [fields for kind, fields in first.log.events if kind == "pair.ordered"]
