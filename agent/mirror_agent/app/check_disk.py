@@ -71,7 +71,7 @@ class DiskCheck:
 
 def store_and_flush(path: Path) -> None:
     """Overwrite the file and flush it; in place, so that a steady test costs no directory update."""
-    if os.path.islink(path) or os.path.isjunction(path):
+    if os.path.islink(path):
         # Linux refuses it below as well; Windows has no such flag.
         raise OSError(errno.ELOOP, f"{PROBE_FILE} is a link")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | HOST.CLOSED_OPEN_FLAGS, 0o600)
