@@ -126,6 +126,7 @@ lint:
 	@$(PYTHON_BIN)/ruff format --check $(SOURCES)
 	@$(PYTHON_BIN)/ruff check $(SOURCES)
 	@$(PYTHON_BIN)/mypy
+	@$(PYTHON_BIN)/mypy --python-version 3.11 --cache-dir .mypy_cache/agent agent/mirror_agent  # the oldest a node may have
 	@$(PYTHON_BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --follow-imports silent $$($(PYTHON_BIN)/python tools/windows_parts.py --files) tests/windows/*.py
 	@$(PYTHON_BIN)/lint-imports
 
