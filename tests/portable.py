@@ -14,7 +14,7 @@ SERVICE_QUERY = f"{'sc.exe query' if WINDOWS else 'systemctl status'} mirrorplan
 CALLER = "administrator" if WINDOWS else "uid "
 NO_SUCH_FILE = ("File not found", "Path not found", "cannot find", "No such file") if WINDOWS else ("No such file",)
 
-needs_unix_sockets = pytest.mark.skipif(WINDOWS, reason="a socket of Unix; Windows has a named pipe or a loopback port")
+needs_unix_sockets = pytest.mark.skipif(WINDOWS, reason="a socket of Unix; Windows has a port of the loopback")
 needs_early_resets = pytest.mark.skipif(WINDOWS, reason="Wine shows a reset right after connecting as an end")
 needs_visible_links = pytest.mark.skipif(WINDOWS, reason="Wine shows a link of Unix as what it points to")
 needs_terminal = pytest.mark.skipif(WINDOWS, reason="a terminal of Unix")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -106,17 +107,20 @@ def said_by(root: Path, output: Path) -> str:
     return f"{output.read_text(errors='replace')[-3000:]}\n{text[-6000:]}"
 
 
+async def serves(agent: subprocess.Popen[bytes], root: Path, output: Path) -> None:
+    def serving() -> bool:
+        assert agent.poll() is None, said_by(root, output)
+        return probe() == 200
+
+    await eventually(serving, "the probe answers 200")
+
+
 async def test_an_agent_serves_restarts_what_died_and_leaves_nothing(root: Path) -> None:
     authority = Authority(root / "ca")
     paths = agent_node.enrolled(root, authority, application())
     output = root / "output.txt"
     with agent_node.start(root, output) as agent:
-
-        def serving() -> bool:
-            assert agent.poll() is None, said_by(root, output)
-            return probe() == 200
-
-        await eventually(serving, "the probe answers 200")
+        await serves(agent, root, output)
         await eventually(lambda: started(paths.module_dir) != (0, 0), "the server wrote its number")
         first = started(paths.module_dir)
         assert first[0] in psutil.pids()
@@ -129,7 +133,7 @@ async def test_an_agent_serves_restarts_what_died_and_leaves_nothing(root: Path)
 
         psutil.Process(first[0]).kill()
         await eventually(lambda: started(paths.module_dir) != first, "the application was started again")
-        await eventually(serving, "the probe answers 200 again")
+        await serves(agent, root, output)
         second, _ = started(paths.module_dir)
         assert second in psutil.pids()
 
@@ -148,12 +152,7 @@ async def test_an_agent_that_is_killed_takes_the_application_with_it(root: Path)
     paths = agent_node.enrolled(root, Authority(root / "ca"), application())
     output = root / "output.txt"
     with agent_node.start(root, output) as agent:
-
-        def serving() -> bool:
-            assert agent.poll() is None, said_by(root, output)
-            return probe() == 200
-
-        await eventually(serving, "the probe answers 200")
+        await serves(agent, root, output)
         await eventually(lambda: started(paths.module_dir) != (0, 0), "the server wrote its number")
         served, _ = started(paths.module_dir)
         assert served in psutil.pids()

@@ -18,6 +18,7 @@ from aiohttp import web
 SHUTDOWN_S: Final = 1.0
 # A body is a few kilobytes: this is for a phone on a bad line.
 BODY_S: Final = 10.0
+HANDSHAKE_S: Final = 10.0
 BACKLOG: Final = 128
 
 
@@ -41,7 +42,7 @@ class Listening:
         self._server.close()
         await self._runner.cleanup()
         if sys.version_info >= (3, 13):
-            # Before, whoever is in a handshake then ends by its time-out, or with the agent.
+            # Before, who is in a handshake is cut off by HANDSHAKE_S only, or served until his keep-alive is over.
             self._server.abort_clients()
             await self._server.wait_closed()
 
@@ -54,7 +55,9 @@ async def listen(
     await runner.setup()
     try:
         assert runner.server is not None, "it has been set up"
-        server = await asyncio.get_running_loop().create_server(runner.server, host, port, ssl=tls, backlog=BACKLOG)
+        server = await asyncio.get_running_loop().create_server(
+            runner.server, host, port, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=HANDSHAKE_S if tls else None
+        )
     except OSError:
         await runner.cleanup()
         raise
