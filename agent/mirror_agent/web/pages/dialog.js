@@ -31,7 +31,7 @@ export function ask({ title, effects, action, confirm = null, danger = false }) 
   });
 }
 
-/** Shows a secret once. */
+/** Shows a secret once. The button takes it off the page at once: the event `close` comes only in a later turn. */
 export function showOnce(title, text) {
   const box = h(
     "dialog",
@@ -39,7 +39,7 @@ export function showOnce(title, text) {
     h("h2", { id: "once-title" }, title),
     h("p", {}, "It is shown now and never again."),
     h("pre", { class: "secret", tabindex: "0" }, text),
-    h("div", { class: "buttons" }, h("button", { class: "primary", type: "button", onclick: () => box.close() }, "I have kept it")),
+    h("div", { class: "buttons" }, h("button", { class: "primary", type: "button", onclick: () => { box.close(); box.remove(); } }, "I have kept it")),
   );
   document.body.append(box);
   box.showModal();
