@@ -83,14 +83,18 @@ class Rollout:
         """What the control plane orders now; None: nothing, and what was only being prepared is given up."""
         self._standing = order
         if order is None or (order.id != self._note.order and self._task is not None):
-            if self._task is not None:
-                self._task.cancel()
+            self._give_up()
             return
         if self._task is not None or self._note.stage in UNDER_WAY:
             return
         if order.id != self._note.order or self._note.stage is RolloutStage.PREPARING:
             self._task = asyncio.create_task(self._carry_out(order), name="rollout-order")
             self._task.add_done_callback(self._order_ended)
+
+    def _give_up(self) -> None:
+        """Once: another cancellation would break off the taking back of what is being written (`_keep`)."""
+        if self._task is not None and not self._task.cancelling():
+            self._task.cancel()
 
     def _order_ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -105,8 +109,8 @@ class Rollout:
             await asyncio.Event().wait()
         finally:
             if self._task is not None:
-                self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
+                self._give_up()
+                await asyncio.wait([self._task])
 
     # -- the order ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -206,14 +207,28 @@ async def test_a_disk_that_takes_nothing_does_not_end_a_node_that_works(node: No
     assert not node.left.is_set()
 
 
-async def test_what_was_being_written_when_the_order_was_taken_back_is_not_on_the_disk(node: Node) -> None:
+async def test_what_was_being_written_when_the_order_was_taken_back_is_not_on_the_disk(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor when the agent ends before the disk has done it."""
+    goes_on, written = threading.Event(), threading.Event()
+
+    def slow(paths: Paths, note: RolloutNote) -> None:
+        assert goes_on.wait(30)
+        store_note(paths, note)
+        written.set()
+
+    monkeypatch.setattr("mirror_agent.node.rollout.store_note", slow)
     node.rollout.take(ORDER)
     await asyncio.sleep(0)  # it begins to write
     node.rollout.take(None)
     running = asyncio.create_task(node.rollout.run())
     await asyncio.sleep(0)
     running.cancel()
+    await asyncio.sleep(0)
+    goes_on.set()
     await asyncio.gather(running, return_exceptions=True)  # waits for the order's end
+    await asyncio.to_thread(written.wait, 30)
     assert node.kept == RolloutNote()
     assert node.rollout.report.order == ""
 
