@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -19,7 +20,8 @@ class Mount:
         self._lines = self._line.makefile("rwb")
 
     def close(self) -> None:
-        self._lines.close()
+        with contextlib.suppress(OSError):  # what was still to be said to an engine that has ended
+            self._lines.close()
         self._line.close()
 
     def call(self, name: str, *arguments: Any) -> Any:

@@ -162,7 +162,7 @@ async def test_a_separation_ends_in_equal_copies(pair: Pair) -> None:
     await pair.relay.start()
     await until(pair.a, "link", "live")
     await pair.a.engine.require_peer(epoch=3)
-    await run(mount.write, "/after", b"the stream goes on")
+    await run(mount.write, "/after", b"the stream goes on", flush=True)
     assert same(pair)
     record = await run_verify(pair.a)
     assert (record.outcome, record.differences) == ("identical", 0)
@@ -184,7 +184,7 @@ async def test_a_killed_replica_catches_up(pair: Pair) -> None:
     await pair.b.engine.become_replica(epoch=2)
     await until(pair.a, "link", "live")
     await pair.a.engine.require_peer(epoch=2)
-    await run(mount.write, "/last", b"together")
+    await run(mount.write, "/last", b"together", flush=True)
     assert content(copy_of(pair.b)) == {"f": b"parked", "more": b"alone", "last": b"together"}
     assert same(pair)
     mount.close()
@@ -219,6 +219,7 @@ async def test_an_abort_ends_every_call(pair: Pair) -> None:
     with pytest.raises(OSError):
         await waiting
     await eventually(lambda: not Path(f"{pair.a.root}.port").exists(), PATIENCE_S)
+    mount.close()
 
 
 async def test_a_directory_with_files_of_others_is_not_mounted_over(pair: Pair) -> None:

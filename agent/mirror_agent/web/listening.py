@@ -1,7 +1,7 @@
 """What every HTTP server of the agent has in common: a client holds up neither the end of the agent nor a handler.
 
 aiohttp gives requests under way 60 s at the end; a client that announces a body and sends none is such a request. The
-agent has 120 s in all to leave (TimeoutStopSec), of which the application and the copies need theirs.
+agent has 120 s in all to leave, or what it asks for (`keepalive`), of which the application and the copies need theirs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Listening:
                 loop.remove_reader(listener.fileno())
         # asyncio loses a connection that is accepted in the very turn of the loop in which a server closes.
         await asyncio.sleep(0)
-        self._server.close()
+        await _close(self._server)
         await self._runner.cleanup()
         if sys.version_info >= (3, 13):
             # Before, who is in a handshake is cut off by HANDSHAKE_S only, or served until his keep-alive is over.
@@ -62,6 +62,20 @@ async def listen(
         await runner.cleanup()
         raise
     return Listening(server.sockets[0].getsockname()[1], server, runner)
+
+
+async def _close(server: asyncio.Server) -> None:
+    """In a timer, which runs after all that the same turn of the loop has accepted: Windows' loop has no readers to
+    take away before, and makes no transport for a server that is closed."""
+    loop = asyncio.get_running_loop()
+    closed = asyncio.Event()
+
+    def close() -> None:
+        server.close()
+        closed.set()
+
+    loop.call_later(0, close)
+    await closed.wait()
 
 
 async def read_body(request: web.Request, *, within_s: float = BODY_S) -> bytes:
