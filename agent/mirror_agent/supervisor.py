@@ -90,8 +90,8 @@ from mirror_agent.web.revoked import RevokedSerials
 from mirror_agent.web.shown_configuration import shown_configuration
 
 TICK_S: Final = 0.1
-# An orderly leave: the application's stop script, the flush and the hand-over; systemd waits longer (TimeoutStopSec).
-LEAVE_DEADLINE_S: Final = 60.0
+# An orderly leave, beyond the application's own time to stop: the flush and the hand-over.
+LEAVE_ALLOWANCE_S: Final = 40.0
 
 
 class Supervisor:
@@ -102,6 +102,7 @@ class Supervisor:
         self._configuration = configuration
         self._paths = paths
         self._log = log
+        self._service_manager = ServiceManager.of(os.environ, log=log.record)
         self._leaving = asyncio.Event()
         start_id = secrets.token_hex(4)
         kernel_boot_id = boot_id()
@@ -343,8 +344,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; then leave in order. An agent that hangs is started again by the service manager."""
-        manager = ServiceManager.of(os.environ, log=self._log.record)
-        async with kept_alive(manager, promise_s=self.node.state.timing.promise_s):
+        async with kept_alive(self._service_manager, promise_s=self.node.state.timing.promise_s):
             await self._run()
 
     async def _run(self) -> None:
@@ -438,10 +438,12 @@ class Supervisor:
     async def _leave(self) -> None:
         """Stop as an operator's stop would, without changing what the operator wants."""
         wanted = self.node.state.durable.wish
+        within_s = self._configuration.application.stop_timeout_s + LEAVE_ALLOWANCE_S
+        self._service_manager.leaving(within_s)
         if wanted is Wish.RUN:
             self.node.wish(Wish.STOP, who="service", reason="the agent is being stopped")
             try:
-                async with asyncio.timeout(LEAVE_DEADLINE_S):
+                async with asyncio.timeout(within_s):
                     await self._commands.until(lambda state: state.role is Role.STOP and state.app is App.STOPPED)
             except TimeoutError:
                 self._log.record_decision("agent.leave-incomplete", role=self.node.state.role.value)

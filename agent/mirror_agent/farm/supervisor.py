@@ -56,9 +56,8 @@ TICK_S: Final = 0.1
 NEIGHBOUR_EVERY_S: Final = 1.0
 # For the first healthy test and the word to the load balancer, beyond the application's own times.
 ALLOWANCE_S: Final = 30.0
-# Draining, the application's stop script and its kill; the service manager waits longer (TimeoutStopSec).
-LEAVE_DEADLINE_S: Final = 100.0
-assert MAX_DRAIN_S < LEAVE_DEADLINE_S, "a node that leaves must have time to stop its application after it has drained"
+# An orderly leave, beyond draining and the application's own time to stop: what is left of it is killed.
+LEAVE_ALLOWANCE_S: Final = 20.0
 
 
 def limits_of(configuration: FarmConfiguration) -> Limits:
@@ -79,6 +78,7 @@ class FarmSupervisor:
         self._configuration = configuration
         self._paths = paths
         self._log = log
+        self._service_manager = ServiceManager.of(os.environ, log=log.record)
         self._leaving = asyncio.Event()
         application, timing = configuration.application, configuration.timing
         store = WishStore(paths, log)
@@ -236,8 +236,7 @@ class FarmSupervisor:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; then leave in order. An agent that hangs is started again by the service manager."""
-        manager = ServiceManager.of(os.environ, log=self._log.record)
-        async with kept_alive(manager, promise_s=self._configuration.timing.promise_s):
+        async with kept_alive(self._service_manager, promise_s=self._configuration.timing.promise_s):
             await self._run()
 
     async def _run(self) -> None:
@@ -318,9 +317,12 @@ class FarmSupervisor:
 
     async def _leave(self) -> None:
         """Stop as an operator's stop would, without changing what the operator wants."""
+        application = self._configuration.application
+        within_s = self.node.state.limits.drain_s + application.stop_timeout_s + LEAVE_ALLOWANCE_S
+        self._service_manager.leaving(within_s)
         self.node.wish_until_restart(Wish.STOP, who="service", why="the agent is being stopped")
         try:
-            async with asyncio.timeout(LEAVE_DEADLINE_S):
+            async with asyncio.timeout(within_s):
                 await self.node.until(lambda: self.node.state.app is App.STOPPED)
         except TimeoutError:
             self._log.record_decision("agent.leave-incomplete", application=self.node.state.app.value)

@@ -6,10 +6,12 @@ other node rightly does not take over. Nobody but the service manager of the mac
 Rule: WATCHDOG=1 several times within a time longer than the promise. A loop that stood still for longer than that has
 lost the promise it serves under and must begin anew anyway; a shorter pause is none of the service manager's business.
 Guarantee: the time follows the configured promise; the unit's own WatchdogSec only covers the start. Saying it never
-blocks and never fails the agent.
+blocks and never fails the agent. A node that leaves asks for the time its application's stop may take: the unit's own
+TimeoutStopSec only covers the usual one.
 Limits: on Linux, without NOTIFY_SOCKET (started by hand, or by another service manager) nothing is said and nothing is
 watched. On Windows the process watches itself (`HOST.watch_itself`): its service manager knows no such thing.
-Sources: sd_notify(3) for the protocol, systemd.service(5), WatchdogSec=: SIGABRT, then Restart= decides.
+Sources: sd_notify(3) for the protocol, systemd.service(5), WatchdogSec=: SIGABRT, then Restart= decides;
+TimeoutStopSec= and EXTEND_TIMEOUT_USEC=, which lengthens it and never shortens it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from mirror_agent.platform import HOST
 # Beyond the promise: the beats' own spacing, and a machine that is slow to let the agent speak.
 BEYOND_PROMISE_S: Final = 2.0
 BEATS: Final = 10  # within that time
+# After the application has stopped: the copies, the consoles and the children end.
+ENDING_S: Final = 60.0
 _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
@@ -60,6 +64,10 @@ class ServiceManager:
             if not self._refused:
                 self._log("service-manager.unreachable", address=self._address, error=str(error))
             self._refused = True
+
+    def leaving(self, within_s: float) -> None:
+        """The node leaves and its application stops within `within_s`: the service manager is to wait for that."""
+        self.say(f"EXTEND_TIMEOUT_USEC={round((within_s + ENDING_S) * 1e6)}")
 
     def close(self) -> None:
         if self._socket is not None:

@@ -28,7 +28,7 @@ from mirror_agent.platform import windows
 assert sys.platform == "win32"
 
 NAME: Final = "mirrorplane-agent"
-# An orderly leave takes up to a minute (supervisor.LEAVE_DEADLINE_S), and flushing comes after it.
+# An orderly leave takes up to a minute with the usual stopTimeoutS, and flushing comes after it.
 STOP_HINT_MS: Final = 90_000
 _EX_UNAVAILABLE: Final = 1
 OUTPUT: Final = "agent-output.log"

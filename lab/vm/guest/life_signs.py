@@ -1,6 +1,7 @@
 """sd_notify(3) and the watchdog of systemd.service(5), for one life of a unit's main process.
 
-Honoured: READY=1, WATCHDOG=1, WATCHDOG=trigger, WATCHDOG_USEC=; everything else a service may say is no concern here.
+Honoured: READY=1, WATCHDOG=1, WATCHDOG=trigger, WATCHDOG_USEC=, and EXTEND_TIMEOUT_USEC= for a stop; everything else a
+service may say is no concern here.
 With NotifyAccess=main what other processes say is dropped (SCM_CREDENTIALS); with `all` any process may speak.
 As there, what has been said is heard before a service is taken for dead.
 """
@@ -32,6 +33,7 @@ class LifeSigns:
         self._socket: socket.socket | None = None
         self._timeout_s = unit.watchdog_s
         self._last = 0.0
+        self._extended_until = 0.0
         self.ready = asyncio.Event()
 
     def open(self, directory: Path = DIRECTORY) -> dict[str, str]:
@@ -70,6 +72,11 @@ class LifeSigns:
                 return
             await asyncio.sleep(min(left_s, STEP_S))
 
+    def stop_until(self, end: float) -> float:
+        """When a stop that was to be over at `end` (the loop's time) times out after what the service has said."""
+        self._receive()
+        return max(end, self._extended_until)
+
     def _left_s(self) -> float:
         return self._last + self._timeout_s - asyncio.get_running_loop().time()
 
@@ -95,6 +102,9 @@ class LifeSigns:
                     self._timeout_s = 0.0
                 case "WATCHDOG_USEC", number if number.isdigit():
                     self._timeout_s = int(number) / 1e6
+                case "EXTEND_TIMEOUT_USEC", number if number.isdigit():
+                    until = asyncio.get_running_loop().time() + int(number) / 1e6
+                    self._extended_until = max(self._extended_until, until)
                 case _:
                     pass
 

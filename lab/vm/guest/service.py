@@ -71,16 +71,23 @@ class Service:
             self.state = "inactive"
             return
         self.state = "deactivating"
-        end = asyncio.get_running_loop().time() + self.unit.timeout_stop_s
+        began = asyncio.get_running_loop().time()
         for command in self.unit.stop:
             await self._helper(command, self.unit.timeout_stop_s)
         self._ask_to_end()
-        remaining = max(0.0, end - asyncio.get_running_loop().time())
-        _, pending = await asyncio.wait({task}, timeout=None if remaining == float("inf") else remaining)
-        if pending:
-            self._say(f"{self.unit.name}: stop timed out after {self.unit.timeout_stop_s:g} s, killing")
+        if not await self._ended_by(task, began + self.unit.timeout_stop_s):
+            waited_s = asyncio.get_running_loop().time() - began
+            self._say(f"{self.unit.name}: stop timed out after {waited_s:.0f} s, killing")
             self._kill_all()
             await asyncio.wait({task}, timeout=FINAL_KILL_TIMEOUT_S)
+
+    async def _ended_by(self, task: asyncio.Task[None], end: float) -> bool:
+        """Whether the service ended by `end` (the loop's time), or by the later time it asked for meanwhile."""
+        while (remaining := self._signs.stop_until(end) - asyncio.get_running_loop().time()) > 0:
+            done, _ = await asyncio.wait({task}, timeout=None if remaining == float("inf") else remaining)
+            if done:
+                return True
+        return task.done()
 
     @property
     def log(self) -> Path:

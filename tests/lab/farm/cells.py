@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -84,13 +85,23 @@ class Cell:
     hub: str
     root: Path
     process: asyncio.subprocess.Process | None = None
+    manager: socket.socket | None = None
+    told: list[str] = field(default_factory=list)  # what its service manager has heard
 
     @property
     def paths(self) -> Paths:
         return Paths(self.root)
 
     async def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/agent"}
+        if self.manager is None:
+            self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self.manager.bind(str(self.root / "notify"))
+            asyncio.get_running_loop().add_reader(self.manager, self._hear)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{REPOSITORY}/agent",
+            "NOTIFY_SOCKET": str(self.root / "notify"),
+        }
         errors = (self.root / "agent.err").open("ab")
         with errors:
             self.process = await asyncio.create_subprocess_exec(
@@ -109,6 +120,10 @@ class Cell:
             self.process.send_signal(number)
         async with asyncio.timeout(DEADLINE_S):
             return await self.process.wait()
+
+    def _hear(self) -> None:
+        assert self.manager is not None
+        self.told += self.manager.recv(4096).decode().splitlines()
 
     async def probe(self) -> int:
         """The status of the load balancer's probe; 0 without an answer."""
@@ -169,6 +184,9 @@ class Cells:
             for cell in self.by_name.values():
                 if cell.process is not None and cell.process.returncode is None:
                     await cell.signal(signal.SIGKILL)
+                if cell.manager is not None:
+                    asyncio.get_running_loop().remove_reader(cell.manager)
+                    cell.manager.close()
             for name in (*(cell.namespace for cell in self.by_name.values()), hub):
                 await _end_all(name)
                 await namespaces.delete(name)

@@ -74,10 +74,13 @@ async def test_a_farm_of_three(cells: Cells) -> None:
 
     await until(still_stopped, "what an operator stopped stays stopped")
     assert (await a.ctl("start"))["status"] == "succeeded"
-    # The service ends: in order as well, and the next life serves without an order.
+    # The service ends: in order as well, and the next life serves without an order. The service manager is asked for
+    # the time that draining (6 s), the application's stop (20 s) and the rest may take.
+    assert not any(word.startswith("EXTEND") for word in b.told)
     ending = asyncio.create_task(b.signal(signal.SIGTERM))
     await leaves_in_order(b)
     assert await ending == 0
+    assert "EXTEND_TIMEOUT_USEC=106000000" in b.told
     await b.start()
     await until(b.is_up, "b is up again")
     # The agent is killed: its application dies with it, and the next life starts it anew.

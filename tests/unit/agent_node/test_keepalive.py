@@ -45,6 +45,15 @@ async def test_the_time_follows_the_promise_and_is_kept_several_times_over(manag
     assert heard(listening) == []
 
 
+@needs_unix_sockets
+def test_a_node_that_leaves_asks_for_the_time_its_application_may_take(manager: tuple[str, socket.socket]) -> None:
+    address, listening = manager
+    service_manager = ServiceManager(address, log=Recorded())
+    service_manager.leaving(340.0)
+    service_manager.close()
+    assert heard(listening) == [["EXTEND_TIMEOUT_USEC=400000000"]]
+
+
 def test_what_the_agent_starts_is_not_the_service() -> None:
     environment = {"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "2", "PATH": "/bin"}
     ServiceManager.of(environment, log=Recorded()).close()

@@ -69,6 +69,16 @@ async def test_it_may_change_its_time_and_ask_for_its_end(tmp_path: Path) -> Non
         await asyncio.wait_for(signs.expired(), DEADLINE_S)
 
 
+async def test_a_stop_may_take_as_long_as_the_service_asks_for_and_never_less(tmp_path: Path) -> None:
+    with opened(tmp_path, "Type=exec\nNotifyAccess=main\n", os.getpid()) as (signs, environment):
+        now = asyncio.get_running_loop().time()
+        assert signs.stop_until(now + 90.0) == now + 90.0
+        say(environment, "EXTEND_TIMEOUT_USEC=400000000")
+        assert now + 400.0 <= signs.stop_until(now + 90.0) < now + 400.0 + DEADLINE_S
+        say(environment, "EXTEND_TIMEOUT_USEC=1000000")
+        assert signs.stop_until(now + 90.0) >= now + 400.0
+
+
 async def test_what_was_said_is_heard_before_the_judgement(tmp_path: Path) -> None:
     """The manager itself stood still for longer than the time, and the service spoke meanwhile."""
     with opened(tmp_path, "Type=exec\nWatchdogSec=10min\n", os.getpid()) as (signs, environment):
