@@ -123,6 +123,7 @@ class InodeTable:
                 slot,
                 handle=slots.handle(slot),
                 orphan=bool(shape >> _FLAGS_SHIFT & packed.ORPHAN),
+                flushed=bool(shape >> _FLAGS_SHIFT & packed.FLUSHED),
                 bound=self._marks.stream(bound),
                 synced=self._marks.stream(synced),
             )
@@ -241,8 +242,9 @@ class InodeTable:
         if not self.slots.set_handle(inode.slot, handle):
             self._unpackable[inode.fid] = inode
 
-    def note_orphan(self, inode: Inode) -> None:
-        self.slots.set_flags(inode.slot, packed.ORPHAN)
+    def note_flags(self, inode: Inode) -> None:
+        flags = (packed.ORPHAN if inode.orphan else 0) | (packed.FLUSHED if inode.flushed else 0)
+        self.slots.set_flags(inode.slot, flags)
 
     def note_bound(self, inode: Inode, stream: object) -> None:
         self.slots.set_bound(inode.slot, self._marks.number(stream))
@@ -289,7 +291,7 @@ class FidMap:
         root = self._roots[flags >> _ROOT_SHIFT]
         inode = Inode(root, fid, high << 32 | low, (shape & _KIND_MASK) << _KIND_SHIFT, -1)
         orphan = bool(flags & packed.ORPHAN)
-        inode.awake(self, slot, handle=slots.handle(slot), orphan=orphan, bound=None, synced=None)
+        inode.awake(self, slot, handle=slots.handle(slot), orphan=orphan, flushed=False, bound=None, synced=None)
         self._active[fid] = inode
         return inode
 
@@ -343,8 +345,8 @@ class FidMap:
         if not self._slots.set_handle(inode.slot, handle):
             self._kept[inode.fid] = inode
 
-    def note_orphan(self, inode: Inode) -> None:
-        self._slots.set_flags(inode.slot, inode.root.index << _ROOT_SHIFT | packed.ORPHAN)
+    def note_flags(self, inode: Inode) -> None:
+        self._slots.set_flags(inode.slot, inode.root.index << _ROOT_SHIFT | (packed.ORPHAN if inode.orphan else 0))
 
     def note_bound(self, inode: Inode, stream: object) -> None:
         raise AssertionError("a replica's inode is bound to no stream")

@@ -54,7 +54,7 @@ class Home(Protocol):
 
     def note_handle(self, inode: Inode, handle: bytes) -> None: ...
 
-    def note_orphan(self, inode: Inode) -> None: ...
+    def note_flags(self, inode: Inode) -> None: ...
 
     def note_bound(self, inode: Inode, stream: object) -> None: ...
 
@@ -63,13 +63,14 @@ class Home(Protocol):
 
 class Inode:
     """One inode. `bound`: the stream whose replica knows the fid; `synced` (directories): the stream whose replica
-    has the same names in it; `orphan`: no link is left; `dropped`: nobody refers to it any more; `holds`: references
-    of this process (those of the kernel are counted in the record); `fresh`: the dirty log since whose
-    beginning it was made."""
+    has the same names in it; `orphan`: no link is left; `flushed`: a caller has had it flushed; `dropped`: nobody
+    refers to it any more; `holds`: references of this process (those of the kernel are counted in the record);
+    `fresh`: the dirty log since whose beginning it was made."""
 
     __slots__ = (
         "__weakref__",
         "_bound",
+        "_flushed",
         "_handle",
         "_orphan",
         "_synced",
@@ -104,13 +105,17 @@ class Inode:
         self.slot = 0
         self._handle: bytes | None = None
         self._orphan = False
+        self._flushed = False
         self._bound: Any = None
         self._synced: Any = None
 
-    def awake(self, home: Home, slot: int, *, handle: bytes | None, orphan: bool, bound: Any, synced: Any) -> None:
+    def awake(
+        self, home: Home, slot: int, *, handle: bytes | None, orphan: bool, flushed: bool, bound: Any, synced: Any
+    ) -> None:
         """Takes over what the record says; later changes go there."""
         self.home, self.slot = home, slot
-        self._handle, self._orphan, self._bound, self._synced = handle, orphan, bound, synced
+        self._handle, self._orphan, self._flushed = handle, orphan, flushed
+        self._bound, self._synced = bound, synced
 
     @property
     def handle(self) -> bytes | None:
@@ -130,7 +135,19 @@ class Inode:
     def orphan(self, orphan: bool) -> None:
         self._orphan = orphan
         if orphan and self.home is not None:
-            self.home.note_orphan(self)
+            self.home.note_flags(self)
+
+    @property
+    def flushed(self) -> bool:
+        return self._flushed
+
+    @flushed.setter
+    def flushed(self, flushed: bool) -> None:
+        if flushed is self._flushed:
+            return
+        self._flushed = flushed
+        if self.home is not None:
+            self.home.note_flags(self)
 
     @property
     def bound(self) -> Any:

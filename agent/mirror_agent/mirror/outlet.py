@@ -6,9 +6,9 @@ inodes, each class in ascending stripe order), so the stream extends every order
 resync that takes the same lock sees either both or neither.
 
 Acknowledging: *solo* answers without the peer; *paired* answers a call only after the replica's answer to its frames
-(strict: each; ordered: each barrier); a paired call that cannot get it is *parked*: its answer, or the whole request
-if it was not begun, is kept until `release` (the supervisor has the witness's word) or `discard`. Nothing in here ever
-goes from paired to solo by itself (I3).
+(strict: each; ordered: each barrier, and the removal of a file that was flushed); a paired call that cannot get it is
+*parked*: its answer, or the whole request if it was not begun, is kept until `release` (the supervisor has the
+witness's word) or `discard`. Nothing in here ever goes from paired to solo by itself (I3).
 
 Inodes without a link left are not replicated: they vanish at a failover.
 """
@@ -39,6 +39,13 @@ class Ticket(NamedTuple):
     seq: int
     flushed: bool
     generation: int
+
+
+def _commits(victim: Inode | None, *, directory: bool) -> bool:
+    """The removal of a file that was flushed may be a commit: of SQLite's rollback journal, whose directory SQLite
+    flushes afterwards, and takes for flushed if it cannot be opened (unixDelete in os_unix.c), as after this engine's
+    death. Of a file that nobody here knows it may as well."""
+    return not directory and (victim is None or victim.flushed)
 
 
 class Arrivals(Protocol):
@@ -125,6 +132,8 @@ class Outlet:
     ) -> None:
         """Sends a change of data or attributes of one inode; its order lock is held. `last`: False if more frames of
         the same call follow, which then are waited for."""
+        if sync:
+            inode.flushed = True
         if inode.orphan:
             return
         hinted = self.paired
@@ -142,7 +151,9 @@ class Outlet:
                 seq = stream.append(Op.FSYNC, fid=inode.fid, flags=wire.WAITED | wire.SYNC)
         self._owe(call, stream, inode, seq, sync=sync)
 
-    def _owe(self, call: Call, stream: Stream | None, inode: Inode, seq: int, *, sync: bool) -> None:
+    def _owe(
+        self, call: Call, stream: Stream | None, inode: Inode, seq: int, *, sync: bool, commits: bool = False
+    ) -> None:
         """Decides what the caller waits for. Read of `paired` comes after the append: a barrier that makes the pair
         is appended after `paired` is set, so whoever still saw it unset is covered by the barrier."""
         self.operations += 1
@@ -153,7 +164,7 @@ class Outlet:
             return
         if seq == 0:
             call.ticket = Ticket(None, 0, False, generation)
-        elif sync or inode.root.strict:
+        elif sync or commits or inode.root.strict:
             call.ticket = Ticket(stream, seq, sync, generation)
 
     def _hint(self, inode: Inode) -> int:
@@ -225,12 +236,14 @@ class Outlet:
         seq = 0
         if stream is not None and self._has(stream, parent, name):
             seq = self._remove(stream, parent, name, victim, directory=directory, last=last)
-        self._owe(call, stream, parent, seq, sync=False)
+        self._owe(call, stream, parent, seq, sync=False, commits=_commits(victim, directory=directory))
 
     def _remove(
         self, stream: Stream, parent: Inode, name: bytes, victim: Inode | None, *, directory: bool, last: bool
     ) -> int:
-        flags = self._hint(parent) | (wire.DIRECTORY if directory else 0) | (wire.LAST_LINK if last else 0)
+        waited = self.paired and (parent.root.strict or _commits(victim, directory=directory))
+        flags = wire.WAITED if waited else 0
+        flags |= (wire.DIRECTORY if directory else 0) | (wire.LAST_LINK if last else 0)
         fid = victim.fid if victim is not None and victim.bound is stream else 0
         return stream.append(Op.REMOVE, fid=fid, offset=parent.fid, data=name, flags=flags)
 

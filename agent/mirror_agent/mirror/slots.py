@@ -59,6 +59,7 @@ _INTENTIONS: Final = (FIRST_SLOT - 1) * RECORD_BYTES // 16
 _TOP, _FREE_FIRST, _FREE_LAST, _FREE_COUNT, _NOTE, _GENERATION = 1, 2, 3, 4, 5, 6
 
 ORPHAN: Final = 1
+FLUSHED: Final = 2
 
 assert SLOTS_MAX <= 1 << ROOT_SHIFT, "a slot number must fit below the root's number"
 assert FIRST_SLOT * RECORD_BYTES >= 4 * (_GENERATION + 1), "the header must fit into the reserved records"

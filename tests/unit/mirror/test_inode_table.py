@@ -60,6 +60,7 @@ def test_idle_inodes_are_records_and_wake_up_as_they_were(table: InodeTable) -> 
     ids = [admit(table, number) for number in range(FILES)]
     table.inode(ids[0]).bound = stream
     table.inode(ids[0]).synced = stream
+    table.inode(ids[0]).flushed = True
     assert len(table.awake_inodes()) <= OPEN_MAX + 4
     assert table.slots.used == FILES
     assert len(set(ids)) == FILES
@@ -68,7 +69,7 @@ def test_idle_inodes_are_records_and_wake_up_as_they_were(table: InodeTable) -> 
         inode = table.inode(nodeid)
         reached = os.readlink(f"/proc/self/fd/{table.descriptors.path_fd(inode, call)}")
         assert reached.endswith(f"/f{number}")
-        assert (inode.bound is stream, inode.synced is stream) == (number == 0, number == 0)
+        assert (inode.bound is stream, inode.synced is stream, inode.flushed) == (number == 0,) * 3
         table.descriptors.end_call(call)
 
 
@@ -89,6 +90,7 @@ def test_an_inode_without_a_link_keeps_its_descriptor_and_frees_its_number(table
     nodeid = admit(table, 0)
     call = table.descriptors.new_call()
     inode = table.inode(nodeid)
+    inode.flushed = True
     ino, fd = inode.ino, table.descriptors.path_fd(inode, call)
     os.unlink(os.path.join(table.root.path, "f0"))
     table.orphaned(inode, fd)
@@ -98,6 +100,7 @@ def test_an_inode_without_a_link_keeps_its_descriptor_and_frees_its_number(table
         admit(table, number)
     assert (found := table.by_ino(ino)) is None or found.fid != nodeid
     assert os.fstat(table.inode(nodeid).fd).st_nlink == 0
+    assert table.inode(nodeid).flushed
     assert [inode.fid for inode in table.orphans()] == [nodeid]
 
 
