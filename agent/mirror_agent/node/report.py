@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from mirror_agent import __version__
 from mirror_agent.app.node_checkers import NodeCheckers
@@ -19,7 +20,8 @@ from mirror_agent.contract import (
     RolloutReport,
     VerifyReport,
 )
-from mirror_agent.core.model import Instant, State, peer_alive, promise_holds
+from mirror_agent.core import model
+from mirror_agent.core.model import NO_EPOCH, Epoch, Instant, State, peer_alive, promise_holds
 from mirror_agent.mirror.status import MirrorStatus, VerifyStatus
 from mirror_agent.node.engine import Engine
 from mirror_agent.node.metrics import Scrape
@@ -90,6 +92,24 @@ def agent_status(report: RolloutReport | None) -> dict[str, object]:
     """The release that runs, the configuration in force, and the last order of a rolling change."""
     found: dict[str, object] = {"version": __version__}
     return found if report is None else {**found, **report.model_dump(mode="json", by_alias=True)}
+
+
+class KnownRecord(NamedTuple):
+    epoch: Epoch
+    primary: model.Node
+    in_sync: frozenset[model.Node]
+
+
+def known_record(state: State) -> KnownRecord | None:
+    """The newest witness record that this node knows of: read by itself, or told by the other node.
+
+    A node that has no question of its own reads every `witness_poll_s` only, and is ready, or no longer in sync, by
+    the other node's word before. A record of a lower epoch is history.
+    """
+    record, peer = state.record, state.peer
+    if peer.record_epoch > (record.epoch if record else NO_EPOCH):
+        return KnownRecord(peer.record_epoch, peer.record_primary, peer.record_in_sync)
+    return KnownRecord(record.epoch, record.primary, record.in_sync) if record else None
 
 
 class Reporter:
@@ -188,7 +208,7 @@ class Reporter:
         """For `mirrorctl status` and the node's console."""
         state, decision, now = self._node.state, self._node.decision, self._node.now
         ok, reason = self._node.probe()
-        record = state.record
+        record = known_record(state)
         return {
             "cluster": self._cluster,
             "node": state.me,
@@ -217,7 +237,7 @@ class Reporter:
             "witness": {
                 "epoch": int(record.epoch) if record else None,
                 "primary": record.primary if record else None,
-                "inSync": sorted(record.in_sync) if record else [],
+                "inSync": list(self._in_sync(state)),
                 "failure": state.witness.failure,
             },
             "mirror": mirror_report(self._engine.status).model_dump(by_alias=True),
@@ -247,9 +267,10 @@ class Reporter:
         }
 
     def _in_sync(self, state: State) -> tuple[NodeName, ...]:
-        if state.record is None:
+        record = known_record(state)
+        if record is None:
             return ()
-        return tuple(name for name in ("a", "b") if name in state.record.in_sync)
+        return tuple(name for name in ("a", "b") if name in record.in_sync)
 
     def _exposed_for_s(self, state: State) -> float | None:
         return round(self._node.now - state.exposed_since, 1) if state.exposed_since is not None else None

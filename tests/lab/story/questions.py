@@ -54,7 +54,7 @@ async def question(nodes: Nodes) -> None:
 async def _why(nodes: Nodes, node: str, rule: str) -> None:
     said = await nodes.ask(node, "why")
     assert said["rule"] == rule, said
-    assert said["facts"]["witness"]["inSync"] == ["a", "b"]
+    assert said["facts"]["witness"]["inSync"] == ["a", "b"], said["facts"]
     assert said["sentence"] in await nodes.run(node, "mirrorctl", "why")
 
 
