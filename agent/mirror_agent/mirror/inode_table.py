@@ -123,7 +123,7 @@ class InodeTable:
                 slot,
                 handle=slots.handle(slot),
                 orphan=bool(shape >> _FLAGS_SHIFT & packed.ORPHAN),
-                flushed=bool(shape >> _FLAGS_SHIFT & packed.FLUSHED),
+                flushed=slots.flushed(slot),
                 bound=self._marks.stream(bound),
                 synced=self._marks.stream(synced),
             )
@@ -242,9 +242,11 @@ class InodeTable:
         if not self.slots.set_handle(inode.slot, handle):
             self._unpackable[inode.fid] = inode
 
-    def note_flags(self, inode: Inode) -> None:
-        flags = (packed.ORPHAN if inode.orphan else 0) | (packed.FLUSHED if inode.flushed else 0)
-        self.slots.set_flags(inode.slot, flags)
+    def note_orphan(self, inode: Inode) -> None:
+        self.slots.set_flags(inode.slot, packed.ORPHAN)
+
+    def note_flushed(self, inode: Inode) -> None:
+        self.slots.set_flushed(inode.slot)
 
     def note_bound(self, inode: Inode, stream: object) -> None:
         self.slots.set_bound(inode.slot, self._marks.number(stream))
@@ -345,8 +347,11 @@ class FidMap:
         if not self._slots.set_handle(inode.slot, handle):
             self._kept[inode.fid] = inode
 
-    def note_flags(self, inode: Inode) -> None:
-        self._slots.set_flags(inode.slot, inode.root.index << _ROOT_SHIFT | (packed.ORPHAN if inode.orphan else 0))
+    def note_orphan(self, inode: Inode) -> None:
+        self._slots.set_flags(inode.slot, inode.root.index << _ROOT_SHIFT | packed.ORPHAN)
+
+    def note_flushed(self, inode: Inode) -> None:
+        raise AssertionError("a replica's inode is flushed for no caller")
 
     def note_bound(self, inode: Inode, stream: object) -> None:
         raise AssertionError("a replica's inode is bound to no stream")

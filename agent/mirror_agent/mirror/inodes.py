@@ -54,7 +54,9 @@ class Home(Protocol):
 
     def note_handle(self, inode: Inode, handle: bytes) -> None: ...
 
-    def note_flags(self, inode: Inode) -> None: ...
+    def note_orphan(self, inode: Inode) -> None: ...
+
+    def note_flushed(self, inode: Inode) -> None: ...
 
     def note_bound(self, inode: Inode, stream: object) -> None: ...
 
@@ -135,19 +137,18 @@ class Inode:
     def orphan(self, orphan: bool) -> None:
         self._orphan = orphan
         if orphan and self.home is not None:
-            self.home.note_flags(self)
+            self.home.note_orphan(self)
 
     @property
     def flushed(self) -> bool:
         return self._flushed
 
-    @flushed.setter
-    def flushed(self, flushed: bool) -> None:
-        if flushed is self._flushed:
+    def flush_asked(self) -> None:
+        if self._flushed:
             return
-        self._flushed = flushed
+        self._flushed = True
         if self.home is not None:
-            self.home.note_flags(self)
+            self.home.note_flushed(self)
 
     @property
     def bound(self) -> Any:

@@ -133,7 +133,7 @@ class Outlet:
         """Sends a change of data or attributes of one inode; its order lock is held. `last`: False if more frames of
         the same call follow, which then are waited for."""
         if sync:
-            inode.flushed = True
+            inode.flush_asked()
         if inode.orphan:
             return
         hinted = self.paired

@@ -49,7 +49,8 @@ _next_table: Final = itertools.count().__next__
 # A record in 64-bit words: id, key, ...; in 32-bit words from word 4: references, next, marks, ...
 _ID, _KEY = 0, 1
 _REFERENCES, _NEXT, _BOUND, _SYNCED, _SHAPE, _HANDLE_TYPE = 4, 5, 6, 7, 8, 9
-_SHAPE_AT, _HANDLE_AT = 32, 40
+# The word of the shape, by bytes: the kind, flags, the size of the handle, whether it was flushed.
+_SHAPE_AT, _FLUSHED_AT, _HANDLE_AT = 32, 35, 40
 _WORDS, _HALVES = RECORD_BYTES // 8, RECORD_BYTES // 4
 # Notes of what is being done (request, inode number), in 64-bit words after the header: the last ones, used in turn.
 _INTENTIONS_FROM: Final = 8
@@ -59,7 +60,6 @@ _INTENTIONS: Final = (FIRST_SLOT - 1) * RECORD_BYTES // 16
 _TOP, _FREE_FIRST, _FREE_LAST, _FREE_COUNT, _NOTE, _GENERATION = 1, 2, 3, 4, 5, 6
 
 ORPHAN: Final = 1
-FLUSHED: Final = 2
 
 assert SLOTS_MAX <= 1 << ROOT_SHIFT, "a slot number must fit below the root's number"
 assert FIRST_SLOT * RECORD_BYTES >= 4 * (_GENERATION + 1), "the header must fit into the reserved records"
@@ -209,6 +209,12 @@ class Slots:
 
     def set_flags(self, slot: int, flags: int) -> None:
         self._bytes[slot * RECORD_BYTES + _SHAPE_AT + 1] = flags
+
+    def flushed(self, slot: int) -> bool:
+        return self._bytes[slot * RECORD_BYTES + _FLUSHED_AT] != 0
+
+    def set_flushed(self, slot: int) -> None:
+        self._bytes[slot * RECORD_BYTES + _FLUSHED_AT] = 1
 
     def references(self, slot: int) -> int:
         return self._halves[slot * _HALVES + _REFERENCES]

@@ -60,7 +60,7 @@ def test_idle_inodes_are_records_and_wake_up_as_they_were(table: InodeTable) -> 
     ids = [admit(table, number) for number in range(FILES)]
     table.inode(ids[0]).bound = stream
     table.inode(ids[0]).synced = stream
-    table.inode(ids[0]).flushed = True
+    table.inode(ids[0]).flush_asked()
     assert len(table.awake_inodes()) <= OPEN_MAX + 4
     assert table.slots.used == FILES
     assert len(set(ids)) == FILES
@@ -90,7 +90,7 @@ def test_an_inode_without_a_link_keeps_its_descriptor_and_frees_its_number(table
     nodeid = admit(table, 0)
     call = table.descriptors.new_call()
     inode = table.inode(nodeid)
-    inode.flushed = True
+    inode.flush_asked()
     ino, fd = inode.ino, table.descriptors.path_fd(inode, call)
     os.unlink(os.path.join(table.root.path, "f0"))
     table.orphaned(inode, fd)

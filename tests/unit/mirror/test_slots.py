@@ -47,10 +47,13 @@ def test_a_record_keeps_what_it_is_told(slots: Slots) -> None:
     assert slots.handle(slot) is None
     assert slots.set_handle(slot, HANDLE)
     slots.set_flags(slot, 1)
+    assert not slots.flushed(slot)
+    slots.set_flushed(slot)
     slots.set_bound(slot, 5)
     slots.set_synced(slot, 0xFFFF_FFFF)
     assert slots.add_references(slot, 3) == 3
     assert (slots.handle(slot), slots.shape(slot), slots.marks(slot)) == (HANDLE, 0x104, (5, 0xFFFF_FFFF))
+    assert slots.flushed(slot)
     assert slots.add_references(slot, -5) == 0
     assert not slots.set_handle(slot, bytes(8 + 25))
 
@@ -58,6 +61,7 @@ def test_a_record_keeps_what_it_is_told(slots: Slots) -> None:
 def test_a_successor_maps_the_same_table(slots: Slots) -> None:
     slot = slots.add(77, 8)
     slots.set_handle(slot, HANDLE)
+    slots.set_flushed(slot)
     slots.note = 9
     again = Slots(2, os.dup(slots.descriptor))
     try:
@@ -65,6 +69,7 @@ def test_a_successor_maps_the_same_table(slots: Slots) -> None:
         assert again.find(77) == slot
         assert again.slot_of(slots.id(slot)) == slot
         assert again.handle(slot) == HANDLE
+        assert again.flushed(slot)
         assert again.add(78, 8) == slot + 1
     finally:
         again.close()
