@@ -49,4 +49,4 @@ def test_before_the_first_read() -> None:
 
 def test_the_record_of_a_new_cluster_names_no_primary() -> None:
     new = Record(Epoch(0), NOBODY, frozenset({A}), "provisioned")
-    assert known_record(state(new, Peer())) == (0, NOBODY, {A})
+    assert known_record(state(new, Peer())) == (0, NOBODY, frozenset({A}))
