@@ -85,6 +85,7 @@ def ensure() -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     with open(BUILD / "python.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _install_packages()
         stamp, wanted = PYTHON / "made-of", _recipe()
         if not stamp.exists() or stamp.read_text(encoding="ascii") != wanted:
             _make()
@@ -100,7 +101,6 @@ def _recipe() -> str:
 def _make() -> None:
     if sys.version_info[:2] != (3, 13):
         raise NotMade(f"Lib has to come from Python 3.13, this is {sysconfig.get_python_version()}")
-    _install_packages()
     shutil.rmtree(PYTHON, ignore_errors=True)
     PYTHON.mkdir(parents=True)
     _unpack(_donor())
@@ -111,10 +111,10 @@ def _make() -> None:
 
 
 def _install_packages() -> None:
-    """Wine and the cross compiler, where they are missing and we may."""
+    """Wine and the cross compiler, where they are missing and we may; the command `wine` is in the package of that name."""
     wanted = [
         package
-        for command, package in (("wine", "wine64"), (COMPILER, "gcc-mingw-w64-x86-64"))
+        for command, package in (("wine", "wine"), ("wine", "wine64"), (COMPILER, "gcc-mingw-w64-x86-64"))
         if shutil.which(command) is None and shutil.which(f"{command}-stable") is None
     ]
     if not wanted:

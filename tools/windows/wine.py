@@ -45,7 +45,7 @@ class Wine:
         self._lock: IO[str] | None = None
         self._wine = shutil.which("wine-stable") or shutil.which("wine") or ""
         if not self._wine:
-            raise WineMissing("wine is not installed: apt-get install wine64")
+            raise WineMissing("wine is not installed: apt-get install wine wine64")
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         given = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "WINEDEBUG")}
