@@ -18,6 +18,8 @@ from typing import Any, Final, Protocol, Self
 import aiohttp
 import psycopg
 
+from lab.demo.api import DemoFailed
+
 ATTEMPT_TIMEOUT_S: Final = 1.0
 RETRY_PAUSE_S: Final = 0.05
 PAUSE_S: Final = 0.01
@@ -118,6 +120,8 @@ class Writer:
     first: int = 1
     acknowledged: dict[int, float] = field(default_factory=dict)
 
+    _last_failure: str = field(default="", init=False)
+
     async def __aenter__(self) -> Self:
         self._file = self.journal.open("w", encoding="utf-8")
         self._numbers = itertools.count(self.first)
@@ -135,12 +139,18 @@ class Writer:
         self._file.close()
 
     async def wait_for(self, count: int, *, deadline_s: float) -> None:
-        """Wait until `count` further writes were acknowledged."""
-        wanted = len(self.acknowledged) + count
-        async with asyncio.timeout(deadline_s):
-            while len(self.acknowledged) < wanted:
-                self._check()
-                await asyncio.sleep(0.02)
+        """Wait until `count` further writes were acknowledged. Raises `DemoFailed`."""
+        before = len(self.acknowledged)
+        try:
+            async with asyncio.timeout(deadline_s):
+                while len(self.acknowledged) < before + count:
+                    self._check()
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise DemoFailed(
+                f"{len(self.acknowledged) - before} of {count} writes were acknowledged within {deadline_s:.0f} s; "
+                f"the last one that failed: {self._last_failure or 'none failed'}"
+            ) from None
 
     def _check(self) -> None:
         for task in self._tasks:
@@ -161,7 +171,8 @@ class Writer:
     async def _attempt(self, target: Target, number: int) -> bool:
         try:
             await target.write(number)
-        except FAILURES:
+        except FAILURES as error:
+            self._last_failure = f"{type(error).__name__} {error}".strip()
             return False
         at = time.time()
         self._file.write(json.dumps({"id": number, "acknowledged": at}) + "\n")

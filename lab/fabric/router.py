@@ -61,6 +61,7 @@ class Router:
         await ip_batch(fabric_namespace(lab), [f"link set {port} master internet up"])
         settings = " ".join(f"echo {value} > /proc/sys/net/ipv4/{name};" for name, value in SYSCTLS.items())
         await run(["ip", "netns", "exec", self.namespace, "sh", "-c", settings])
+        await self._announce([self._address])
         await self.refresh()
 
     async def remove(self) -> None:
@@ -141,7 +142,13 @@ class Router:
         lines += [f"route add blackhole {prefix}" for prefix in sorted(wanted - self._prefix_routes)]
         lines += [f"route delete blackhole {prefix}" for prefix in sorted(self._prefix_routes - wanted)]
         await ip_batch(self.namespace, lines)
+        await self._announce(sorted(external - self._external_addresses))
         self._external_addresses, self._local_addresses, self._prefix_routes = external, local, wanted
+
+    async def _announce(self, addresses: list[str]) -> None:
+        """Addresses are used again by the next network: whoever knew one at the router before has to be told."""
+        if addresses:
+            await asyncio.to_thread(namespaces.announce, self.namespace, EXTERNAL, addresses)
 
     # --- links of VMs ----------------------------------------------------------------------------------------------
     async def plug(self, interface: Interface, namespace: str, device: str) -> None:

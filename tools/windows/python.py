@@ -111,7 +111,7 @@ def _make() -> None:
 
 
 def _install_packages() -> None:
-    """Wine and the cross compiler, where they are missing and we may; the command `wine` is in the package of that name."""
+    """Wine and the cross compiler, where they are missing and we may. `wine` is in the package of that name."""
     wanted = [
         package
         for command, package in (("wine", "wine"), ("wine", "wine64"), (COMPILER, "gcc-mingw-w64-x86-64"))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
-from lab.fabric.ruleset import Cut
-from tests.lab.fabric.conftest import Fabric, eventually, http_get, rule
+from lab.arm.provider import Network, Subnet
+from lab.fabric.commands import run
+from lab.fabric.internet import service_link
+from lab.fabric.router import Router
+from lab.fabric.ruleset import EXTERNAL, Cut
+from tests.lab.fabric.conftest import VNET, Fabric, eventually, http_get, rule
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module")]
 
@@ -103,3 +108,37 @@ async def test_group_closes_the_virtual_ip_too(fabric: Fabric) -> None:
         await asyncio.wait_for(asyncio.open_connection(vip, 80), 0.5)
     await fabric.provider.apply_security_group(fabric.group(rule("web", 100, "Allow", "Internet", "8080")))
     await eventually(open_, "open again")
+
+
+async def test_an_address_that_moves_to_another_network_is_announced_to_who_knew_it(fabric: Fabric) -> None:
+    provider = fabric.provider
+    address = await provider.allocate_public_address("moving")
+
+    async def neighbour() -> str:
+        return await run(["ip", "-4", "neighbour", "show", address, "dev", service_link(provider.lab_id)])
+
+    async def mac_of(router: Router) -> str:
+        (link,) = json.loads(await run(["ip", "-n", router.namespace, "-json", "link", "show", EXTERNAL]))
+        return str(link["address"])
+
+    networks = [f"{VNET}-{name}" for name in ("before", "after")]
+    try:
+        for vnet in networks:
+            subnet = Subnet(f"{vnet}/subnets/nodes", "nodes", "10.8.0.0/24", None, "nat", (address,), False)
+            known = set(provider.routers())
+            await provider.apply_network(Network(vnet, "moving", "westeurope", ("10.8.0.0/16",), (subnet,), {}))
+            (router,) = set(provider.routers()) - known
+            mac = await mac_of(router)
+            if vnet == networks[0]:
+                await http_get(address, 80, timeout_s=0.2)  # nobody answers; the kernel asks for the neighbour
+
+            async def learned(mac: str = mac) -> bool:
+                return mac in await neighbour()
+
+            # Nothing is sent to the address from here on that could make the kernel ask again.
+            await eventually(learned, f"{address} is known to be at {mac}: {await neighbour()}", deadline_s=10)
+            if vnet == networks[0]:
+                await provider.delete_network(vnet)
+    finally:
+        await provider.delete_network(networks[1])
+        await provider.release_public_address("moving", address)
