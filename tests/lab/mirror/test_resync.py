@@ -184,7 +184,7 @@ async def test_directory_used_for_the_first_time_after_it_was_listed(tmp_path: P
             os.rename(root / "deep" / "one" / "new", root / "deep" / "three" / "below" / "moved")
 
         await asyncio.to_thread(use)
-        assert pair.a.status.link == "resync"
+        await pair.a.until(lambda status: status.link == "resync")
         pair.relay.go_on()
         await pair.a.until(lambda status: status.link == "live")
         await compare(pair, 1)
@@ -214,7 +214,7 @@ async def test_file_that_lives_on_under_a_name_still_to_be_listed(tmp_path: Path
         await eventually(lambda: pair.relay.silent)
         await asyncio.to_thread(os.rename, root / "from" / "mover", root / "taken")
         await asyncio.to_thread(os.rename, root / "from" / "directory", root / "empty")
-        assert pair.a.status.link == "resync"
+        await pair.a.until(lambda status: status.link == "resync")
         pair.relay.go_on()
         await pair.a.until(lambda status: status.link == "live")
         await compare(pair, 1)
