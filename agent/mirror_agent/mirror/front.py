@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -100,6 +101,8 @@ class Front:
         self._company = 0
         self._kept_turn = False
         self._threads: list[threading.Thread] = []
+        # Requests whose callers got a signal that did not kill them.
+        self._interrupted: set[int] = set()
         self._initialised = threading.Event()
         self._handlers = self._table_of_handlers()
 
@@ -204,16 +207,35 @@ class Front:
         )
 
     def _interrupt(self, call: Call, nodeid: int, request: memoryview) -> None:
-        """Only a request that was not begun can be given up: one that was has changed something already."""
         (unique,) = abi.INTERRUPT_IN.unpack_from(request, abi.HEADER_BYTES)
-        if self.outlet.give_up((self.root.index, unique)):
+        if not self._decided(unique):
+            self._interrupted.add(unique)
+
+    def _decided(self, unique: int) -> bool:
+        """What becomes of the request of a caller that got a signal; False if that may change.
+
+        No program expects EINTR from an ordinary file system, and a request that is held back may have been carried out
+        by the engine before this one: only who is killed, and sees no answer any more, gets away. A request that was
+        begun has changed something already."""
+        key = (self.root.index, unique)
+        caller = self.outlet.caller(key)
+        if caller is None:
+            return True
+        if not is_dying(caller):
+            return False
+        if self.outlet.give_up(key):
             self._answer(unique, errno.EINTR, b"")
+        return True
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def relieve(self) -> None:
-        """To be called now and then: lets another thread read when the one that does is stuck in a request."""
+        """To be called now and then: lets another thread read when the one that does is stuck in a request, and callers
+        go that are killed after another signal (the kernel tells of the first one only)."""
         self._turns.relieve()
+        for unique in list(self._interrupted):
+            if self._decided(unique):
+                self._interrupted.discard(unique)
 
     def _add_thread(self) -> None:
         with self._lock:
@@ -284,14 +306,14 @@ class Front:
         return self._fd in ready
 
     def _handle(self, call: Call, request: memoryview) -> None:
-        _, op, unique, nodeid, uid, gid, *_ = abi.IN_HEADER.unpack_from(request, 0)
+        _, op, unique, nodeid, uid, gid, caller, *_ = abi.IN_HEADER.unpack_from(request, 0)
         call.unique, call.uid, call.gid, call.ticket = unique, uid, gid, None
         if op in _WAITING:
             call.before_waiting()
         elif op in MUTATING:
             if self.outlet.parked:
                 kept = bytes(request)
-                if self.outlet.hold_back((self.root.index, unique), lambda: self._begin_late(kept)):
+                if self.outlet.hold_back((self.root.index, unique), lambda: self._begin_late(kept), caller):
                     return
             if self.outlet.crowded:
                 call.before_waiting()
@@ -351,3 +373,19 @@ class Front:
             # ENOENT: the caller was killed and the kernel gave up on the request. ENODEV: the mount was aborted.
             if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.ECONNABORTED, errno.EBADF):
                 log.error("answering request %d of %s failed: %s", unique, self.root.path, failure)
+
+
+def is_dying(thread: int) -> bool:
+    """True if SIGKILL is pending for the thread, or it is gone. Whatever signal ends a process at once, the kernel has
+    SIGKILL pending for each of its threads before it wakes them. False for 0, a caller without a number here."""
+    if not thread:
+        return False
+    try:
+        with open(f"/proc/{thread}/status", encoding="ascii", errors="replace") as file:
+            pending = next((line.split()[1] for line in file if line.startswith("SigPnd:")), "0")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError as error:
+        log.warning("whether the caller %d is being killed cannot be read: %s", thread, error)
+        return False
+    return bool(int(pending, 16) >> (signal.SIGKILL - 1) & 1)

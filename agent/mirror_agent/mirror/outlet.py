@@ -79,8 +79,8 @@ class Outlet:
         self._generation = 0
         # Reentrant: a stream may be found lost, and parked, while its own `connect` is running.
         self._gate = threading.RLock()
-        # By (root, request number), in order of arrival.
-        self._requests: dict[tuple[int, int], Answer] = {}
+        # By (root, request number), in order of arrival; with the thread that made the call, 0 if unknown.
+        self._requests: dict[tuple[int, int], tuple[Answer, int]] = {}
         self._answers: deque[Answer] = deque()
         self._closed = False
         self._inode_locks = [threading.Lock() for _ in range(_STRIPES)]
@@ -378,18 +378,23 @@ class Outlet:
                 return
         answer()  # released in the meantime
 
-    def hold_back(self, key: tuple[int, int], request: Answer) -> bool:
+    def hold_back(self, key: tuple[int, int], request: Answer, caller: int = 0) -> bool:
         """Keeps a request that was not begun; False if calls are not parked (any more) or too many are kept."""
         with self._gate:
             if self._closed:
                 return True  # the mount is being aborted; nobody is answered
             if not self.parked or len(self._requests) >= limits.PARKED_REQUESTS_MAX:
                 return False
-            self._requests[key] = request
+            self._requests[key] = (request, caller)
             return True
 
+    def caller(self, key: tuple[int, int]) -> int | None:
+        """The thread whose request is held back, 0 if unknown; None if it is not held back (any more)."""
+        kept = self._requests.get(key)
+        return None if kept is None else kept[1]
+
     def give_up(self, key: tuple[int, int]) -> bool:
-        """The caller was interrupted: True if its request was held back, which then never begins."""
+        """The caller is dying: True if its request was held back, which then never begins."""
         with self._gate:
             return self._requests.pop(key, None) is not None
 
@@ -443,6 +448,6 @@ class Outlet:
             self._requests.clear()
 
     def _drain_requests(self) -> list[Answer]:
-        taken = list(self._requests.values())
+        taken = [request for request, _ in self._requests.values()]
         self._requests.clear()
         return taken

@@ -202,9 +202,10 @@ def outcome(home: Path) -> dict[str, tuple[str, object, object]]:
 
 async def test_each_call_that_was_carried_out_but_not_answered(patient: Pair, tmp_path: Path) -> None:
     """The replica is silent, so the calls are made here and wait; then the engine dies. Sent again, each must succeed
-    as if it had been made once."""
+    as if it had been made once, also when a signal reaches its caller meanwhile."""
     pair = patient
     crowd = concurrent.futures.ThreadPoolExecutor(len(STEPS))
+    handled = signal.signal(signal.SIGUSR1, lambda *_: None)
     below = os.open(pair.a.root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         await begin(pair)
@@ -222,7 +223,9 @@ async def test_each_call_that_was_carried_out_but_not_answered(patient: Pair, tm
         assert not any(call.done() for call in calls.values())
         await pair.a.kill_engine()
         await replaced(pair.a)
-        assert not any(call.done() for call in calls.values()), "answered although the record lists the peer"
+        await asyncio.to_thread(interrupt, crowd, pair.a.root)
+        early = {name: call.exception() or call.result() for name, call in calls.items() if call.done()}
+        assert not early, f"answered although the record lists the peer: {early}"
         await pair.relay.cut()
         pair.relay.go_on()
         await go_on_alone(pair.a, epoch=2)
@@ -236,6 +239,16 @@ async def test_each_call_that_was_carried_out_but_not_answered(patient: Pair, tm
         os.close(below)
         await pair.a.close()  # whatever still waits fails now
         crowd.shutdown()
+        signal.signal(signal.SIGUSR1, handled)
+
+
+def interrupt(crowd: concurrent.futures.ThreadPoolExecutor, root: Path) -> None:
+    """Signals each thread, and lets the engine read what the kernel tells it of that (before any other request)."""
+    for _ in range(20):
+        for thread in crowd._threads:
+            assert thread.ident is not None
+            signal.pthread_kill(thread.ident, signal.SIGUSR1)
+        os.statvfs(root)
 
 
 def carried_out(below: int, name: str, effect: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -112,26 +113,60 @@ async def test_free_space_is_the_smaller_of_both(pair: Pair) -> None:
         await eventually(lambda: os.statvfs(pair.a.root).f_bavail * os.statvfs(pair.a.root).f_frsize <= 8 << 20)
 
 
-@pytest.mark.skipif(FRONT == "library", reason="the FUSE library does not tell who was killed: released later")
-async def test_killed_caller_of_a_parked_call_goes_away(pair: Pair) -> None:
+CALLER = """
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, *map(float, sys.argv[2:]))
+print("calling", flush=True)
+os.mkdir(sys.argv[1])
+signal.setitimer(signal.ITIMER_REAL, 0)  # its handler does not last to the interpreter's end
+"""
+
+
+@contextlib.asynccontextmanager
+async def parked_caller(pair: Pair, directory: Path, *timer_s: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that makes the directory, and is still at it after a while; timer_s: first and interval of a signal."""
     await pair.make_pair()
     await pair.relay.cut()
     await pair.a.until(lambda status: status.acknowledging == "parked")
-    program = "import os, sys; print('calling', flush=True); os.mkdir(sys.argv[1])"
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(pair.a.root / "never"), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", CALLER, str(directory), *timer_s, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert child.stdout is not None
         assert await child.stdout.readline() == b"calling\n"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(child.wait(), 0.3)
+        yield child
     finally:
-        child.kill()
+        if child.returncode is None:
+            child.kill()
         async with asyncio.timeout(5):
             await child.communicate()
+
+
+@pytest.mark.skipif(FRONT == "library", reason="the FUSE library does not tell who was killed: released later")
+@pytest.mark.parametrize("timer_s", [("0", "0"), ("0.02", "0"), ("0.02", "0.02")], ids=["plain", "signalled", "often"])
+async def test_killed_caller_of_a_parked_call_goes_away(pair: Pair, timer_s: tuple[str, str]) -> None:
+    async with parked_caller(pair, pair.a.root / "never", *timer_s) as child:
+        child.kill()
+        async with asyncio.timeout(5):
+            assert await child.wait() == -signal.SIGKILL
     await pair.a.engine.release(epoch=2)
     assert not (await asyncio.to_thread((pair.a.root / "never").exists))
+
+
+async def test_a_signal_does_not_end_a_parked_call(pair: Pair) -> None:
+    """Timers, children that end, a stop and a continuation: programs do not expect EINTR from a file system."""
+    async with parked_caller(pair, pair.a.root / "made", "0.02", "0.02") as child:
+        child.send_signal(signal.SIGSTOP)
+        child.send_signal(signal.SIGCONT)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(child.wait(), 0.3)
+        await pair.a.engine.release(epoch=2)
+        async with asyncio.timeout(5):
+            assert await child.wait() == 0
+    assert await asyncio.to_thread((pair.a.root / "made").is_dir)
 
 
 async def test_missing_data_disk_is_not_taken_for_an_empty_one(pair: Pair) -> None:
