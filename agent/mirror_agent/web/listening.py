@@ -32,7 +32,16 @@ class Listening:
 
     async def stop(self) -> None:
         """Close the port. What is under way is cut off after SHUTDOWN_S, whoever has not finished the TLS handshake at
-        once: aiohttp does not know of such a connection, and would serve it after the end."""
+        once: aiohttp does not know of such a connection, and would serve it after the end. The port is closed also when
+        this is cancelled, which it then is a little later."""
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await closing
+            raise
+
+    async def _close(self) -> None:
         loop = asyncio.get_running_loop()
         for listener in self._server.sockets:
             with contextlib.suppress(NotImplementedError):  # Windows' loop has no readers
@@ -56,9 +65,20 @@ async def listen(
     try:
         assert runner.server is not None, "it has been set up"
         server = await asyncio.get_running_loop().create_server(
-            runner.server, host, port, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=HANDSHAKE_S if tls else None
+            runner.server,
+            host,
+            port,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+            start_serving=False,
         )
-    except OSError:
+        try:
+            await server.start_serving()
+        except BaseException:
+            server.close()
+            raise
+    except BaseException:
         await runner.cleanup()
         raise
     return Listening(server.sockets[0].getsockname()[1], server, runner)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from aiohttp import web
 from mirror_agent.node.live_tls import NodeTls
-from mirror_agent.web.listening import SHUTDOWN_S, listen, read_body
+from mirror_agent.web.listening import SHUTDOWN_S, Listening, listen, read_body
 
+from lab.ports import held_ports
 from tests.unit.agent_web.consoles import NodeParts, consoles
 from tests.unit.agent_web.control import SampleControl, SampleMirror
 from tests.unit.pair.two_nodes import Machine, Table, founded, listening
@@ -82,6 +83,48 @@ async def test_a_handler_that_never_ends_is_cut_off() -> None:
     async with half_a_request(server.port, "/"):
         await begun.wait()
         await ends(server.stop())
+
+
+async def cancelled(work: Coroutine[object, object, object], after_turns: int) -> bool:
+    """Cancelled after so many turns of the loop; False if it was done before."""
+    task = asyncio.create_task(work)
+    for _ in range(after_turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=PROMPT_S)
+    assert task.done()
+    return task.cancelled()
+
+
+async def test_a_port_is_closed_also_by_a_stop_that_is_cancelled() -> None:
+    """A node whose agent ends in the moment in which it closes a port."""
+    for turns in range(1, 100):
+        server = await listen(web.Application(), "127.0.0.1", 0, keepalive_s=1.0)
+        ended = await cancelled(server.stop(), turns)
+        socket.create_server(("127.0.0.1", server.port)).close()
+        if not ended:
+            assert turns > 2, "it was cancelled in the middle of it"
+            return
+    raise AssertionError("it never ends")
+
+
+async def test_a_start_that_is_cancelled_opens_no_port() -> None:
+    for turns in range(100):
+        with held_ports("127.0.0.1", 1) as (port,):
+            begun: list[Listening] = []
+
+            async def begin(port: int = port, begun: list[Listening] = begun) -> None:
+                begun.append(await listen(web.Application(), "127.0.0.1", port, keepalive_s=1.0))
+
+            await cancelled(begin(), turns)
+            for server in begun:
+                await server.stop()
+        gc.collect()  # what was left open would be told of now
+        socket.create_server(("127.0.0.1", port)).close()
+        if begun:
+            assert turns > 1, "it was cancelled in the middle of it"
+            return
+    raise AssertionError("it never begins")
 
 
 async def test_a_body_that_does_not_come_is_waited_for_so_long() -> None:
