@@ -98,32 +98,33 @@ async def cancelled(work: Coroutine[object, object, object], after_turns: int) -
 
 async def test_a_port_is_closed_also_by_a_stop_that_is_cancelled() -> None:
     """A node whose agent ends in the moment in which it closes a port."""
-    for turns in range(1, 100):
-        server = await listen(web.Application(), "127.0.0.1", 0, keepalive_s=1.0)
-        ended = await cancelled(server.stop(), turns)
-        socket.create_server(("127.0.0.1", server.port)).close()
-        if not ended:
-            assert turns > 2, "it was cancelled in the middle of it"
-            return
+    with held_ports("127.0.0.1", 1) as (port,):
+        for turns in range(1, 100):  # from 1 on: cancelled before its first turn it would not begin
+            server = await listen(web.Application(), "127.0.0.1", port, keepalive_s=1.0)
+            ended = await cancelled(server.stop(), turns)
+            socket.create_server(("127.0.0.1", port)).close()
+            if not ended:
+                assert turns > 2, "it was cancelled in the middle of it"
+                return
     raise AssertionError("it never ends")
 
 
 async def test_a_start_that_is_cancelled_opens_no_port() -> None:
-    for turns in range(100):
-        with held_ports("127.0.0.1", 1) as (port,):
+    with held_ports("127.0.0.1", 1) as (port,):
+        for turns in range(100):
             begun: list[Listening] = []
 
-            async def begin(port: int = port, begun: list[Listening] = begun) -> None:
+            async def begin(begun: list[Listening] = begun) -> None:
                 begun.append(await listen(web.Application(), "127.0.0.1", port, keepalive_s=1.0))
 
             await cancelled(begin(), turns)
             for server in begun:
                 await server.stop()
-        gc.collect()  # what was left open would be told of now
-        socket.create_server(("127.0.0.1", port)).close()
-        if begun:
-            assert turns > 1, "it was cancelled in the middle of it"
-            return
+            gc.collect()  # what was left open would be told of now
+            socket.create_server(("127.0.0.1", port)).close()
+            if begun:
+                assert turns > 1, "it was cancelled in the middle of it"
+                return
     raise AssertionError("it never begins")
 
 
